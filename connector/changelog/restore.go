@@ -1,0 +1,78 @@
+package changelog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Progress of a restore: rows read so far, and the changelog's offsets from the first to the last to be read.
+type Progress struct {
+	Rows             int64
+	From, At, Target int64
+}
+
+// Restore reads the changelog up to and including the offset upTo, handing each row to apply in order. Keys and
+// values are valid during the call only.
+func Restore(ctx context.Context, opts []kgo.Opt, topic string, upTo int64, apply func(key, value []byte) error, progress func(Progress)) error {
+	opts = append(append([]kgo.Opt{}, opts...),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.FetchMaxBytes(16<<20), kgo.FetchMaxPartitionBytes(8<<20), kgo.MaxConcurrentFetches(2),
+	)
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	p := Progress{From: -1, Target: upTo}
+	for {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var failed error
+		fetches.EachError(func(_ string, _ int32, err error) { failed = err })
+		if failed != nil {
+			return fmt.Errorf("reading the table from topic %s: %w", topic, failed)
+		}
+		done := false
+		fetches.EachRecord(func(r *kgo.Record) {
+			if p.From < 0 {
+				p.From = r.Offset
+			}
+			p.At = r.Offset
+			done = done || r.Offset >= upTo
+			if failed != nil || r.Attrs.IsControl() || r.Offset > upTo {
+				return
+			}
+			p.Rows++
+			failed = apply(r.Key, r.Value)
+		})
+		if failed != nil {
+			return fmt.Errorf("reading the table from topic %s: %w", topic, failed)
+		}
+		if progress != nil {
+			progress(p)
+		}
+		if done {
+			return nil
+		}
+	}
+}
+
+// End is the offset of the last entry of the changelog that a committed transaction has left (its marker), for a
+// reader who does not own it; -1 if there is none.
+func End(ctx context.Context, adm *kadm.Client, topic string) (int64, error) {
+	ends, err := adm.ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		return 0, err
+	}
+	o, ok := ends.Lookup(topic, 0)
+	if !ok || o.Err != nil {
+		return 0, fmt.Errorf("asking for the end of topic %s: %w", topic, o.Err)
+	}
+	return o.Offset - 1, nil
+}

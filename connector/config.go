@@ -1,0 +1,164 @@
+package connector
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"segsync/connector/state"
+	"segsync/mapping"
+	"segsync/sink"
+)
+
+// Start is where reading of a source begins the first time.
+type Start struct {
+	Latest bool
+	At     time.Time // not zero: at the first record of this time
+}
+
+// OutOfRange is what happens when a position is no longer in the log.
+type OutOfRange string
+
+// The policies for a position that the log has lost.
+const (
+	OutOfRangeHalt     OutOfRange = "halt"
+	OutOfRangeEarliest OutOfRange = "earliest"
+	OutOfRangeLatest   OutOfRange = "latest"
+)
+
+// Tombstone is what a record without a value means.
+type Tombstone string
+
+// The meanings of a record without a value.
+const (
+	TombstoneIgnore Tombstone = "ignore"
+	TombstoneRemove Tombstone = "remove_from_list"
+	TombstoneDelete Tombstone = "delete_contact"
+)
+
+// Source is where changes come from.
+type Source struct {
+	Name       string
+	Topics     []string
+	Regex      string // topics by pattern, instead
+	Start      Start
+	OutOfRange OutOfRange
+	Tombstone  Tombstone
+	Spec       mapping.Spec // its attributes' types are filled in from the account
+	Value, Key *mapping.Decoder
+}
+
+// Export joins segments of a source to a list.
+type Export struct {
+	state.Export
+	Enabled bool
+}
+
+// Config is one connection with all that is exported through it.
+type Config struct {
+	Name, Prefix string
+	Kafka        []kgo.Opt // brokers, security, dialer
+	Instance     string    // static instance id of this process; "" a dynamic member
+	Session      time.Duration
+	Sources      []Source
+	Exports      []Export
+	// Sender makes the account's sender; it writes under the lease only.
+	Sender func(lease func() bool) sink.Sender
+	// Account names the account behind the key; nil: it is not checked. KeyMark tells whether the key is another one.
+	Account func() (string, error)
+	KeyMark string
+	// Rewind is done by the first epoch.
+	Rewind *Rewind
+
+	DeadLetters string // topic
+	Breaker     Breaker
+	Log         *zap.Logger
+	Metrics     *Metrics
+	Senders     int
+	Times       Times
+}
+
+// Breaker halts a connection when Rejects among the last OfLast outcomes were rejects.
+type Breaker struct{ Rejects, OfLast int }
+
+// Times are the engine's periods; tests shorten them.
+type Times struct {
+	Rest         time.Duration // an unanswered contact rests
+	LateApply    time.Duration // how long after an unanswered request it may still be applied
+	Quiet        time.Duration // a checkpoint follows a change after so much quiet
+	Most         time.Duration // and at the latest
+	Drain        time.Duration // how long a leaving owner waits for what is in flight
+	UnknownID    time.Duration // how long a schema id that the registry does not know is retried
+	ImportStuck  time.Duration // an import that does not end within this halts imports
+	RetryRefused time.Duration // a refused attribute is tried again
+	Probe        time.Duration // a halted list or account is probed, at first
+	ProbeMost    time.Duration
+	BreakerRest  time.Duration // a tripped breaker lets go again
+}
+
+func (t Times) withDefaults() Times {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&t.Rest, 5*time.Second)
+	def(&t.LateApply, 5*time.Minute)
+	def(&t.Quiet, 200*time.Millisecond)
+	def(&t.Most, time.Second)
+	def(&t.Drain, 15*time.Second)
+	def(&t.UnknownID, 5*time.Minute)
+	def(&t.ImportStuck, 2*time.Hour)
+	def(&t.RetryRefused, 24*time.Hour)
+	def(&t.Probe, 15*time.Second)
+	def(&t.ProbeMost, 5*time.Minute)
+	def(&t.BreakerRest, 5*time.Minute)
+	return t
+}
+
+// DefaultSession is the group's session timeout: a dead owner is replaced within it.
+const DefaultSession = 15 * time.Second
+
+// Group is the consumer group, and the transactional id, of a connection.
+func (c *Config) Group() string { return c.Prefix + "-" + c.Name }
+
+func (c *Config) withDefaults() Config {
+	out := *c
+	out.Times = c.Times.withDefaults()
+	if out.Session == 0 {
+		out.Session = DefaultSession
+	}
+	if out.Senders == 0 {
+		out.Senders = 16
+	}
+	if out.Breaker.OfLast == 0 {
+		out.Breaker = Breaker{Rejects: 100, OfLast: 1000}
+	}
+	if out.Log == nil {
+		out.Log = zap.NewNop()
+	}
+	out.Log = out.Log.With(zap.String("connection", c.Name))
+	if out.Metrics == nil {
+		out.Metrics = NewMetrics()
+	}
+	return out
+}
+
+// tableConfig is what the table must know.
+func (c *Config) tableConfig(retired []int64, unique func(string) bool) state.Config {
+	t := state.Config{
+		Retired: retired, Unique: unique, Rest: c.Times.Rest, LateApply: c.Times.LateApply, RetryRefused: c.Times.RetryRefused,
+	}
+	for i := range c.Sources {
+		s := state.Source{Name: c.Sources[i].Name, Segments: c.Sources[i].Spec.Segments}
+		for _, a := range c.Sources[i].Spec.Attributes {
+			s.Attributes = append(s.Attributes, a.Name)
+		}
+		t.Sources = append(t.Sources, s)
+	}
+	for _, e := range c.Exports {
+		t.Exports = append(t.Exports, e.Export)
+	}
+	return t
+}

@@ -1,0 +1,326 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"segsync/connector/ownership"
+	"segsync/sink"
+)
+
+// Connection works one account whenever Kafka elects this process as its owner; otherwise it stands by.
+type Connection struct {
+	cfg      Config
+	balancer *ownership.Balancer
+
+	mu       sync.Mutex
+	engine   *engine // the running epoch; nil while standing by
+	assigned map[string][]int32
+	waiting  string // what it waits for
+	last     Counters
+	types    map[string]sink.AttributeType
+}
+
+// New makes a connection.
+func New(cfg Config) *Connection {
+	c := cfg.withDefaults()
+	return &Connection{cfg: c, balancer: ownership.NewBalancer(c.Name), waiting: "starting"}
+}
+
+// Run works the connection until ctx ends, then drains, commits and leaves. It returns an error only where going on
+// makes no sense.
+func (c *Connection) Run(ctx context.Context) error {
+	for try := 0; ctx.Err() == nil; try++ {
+		began := time.Now()
+		err := c.life(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > time.Minute {
+			try = 0
+		}
+		if errors.Is(err, kerr.FencedInstanceID) {
+			c.cfg.Log.Warn("another process has the same instance id: joining again without one", zap.String("instance", c.cfg.Instance))
+			c.cfg.Instance = ""
+		}
+		c.setWaiting(err.Error())
+		c.cfg.Log.Warn("starting over", zap.Error(err))
+		pause := min(time.Second<<min(try, 5), 15*time.Second)
+		sleep(ctx, time.Duration(rand.Int64N(int64(pause)))+10*time.Millisecond)
+	}
+	return nil
+}
+
+func (c *Connection) setWaiting(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = what
+}
+
+// life is one membership in the group.
+func (c *Connection) life(ctx context.Context) error {
+	if err := c.environment(ctx); err != nil {
+		return err
+	}
+	m := &membership{c: c, ended: make(chan error, 1)}
+	defer m.close(ctx)
+	if err := m.join(); err != nil {
+		return err
+	}
+	c.setWaiting("standing by: another process owns the connection, or the group is being balanced")
+	return m.poll(ctx)
+}
+
+// environment waits until the sources' topics are there and the account has said its attributes' types.
+func (c *Connection) environment(ctx context.Context) error {
+	cl, err := kgo.NewClient(c.cfg.Kafka...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for try := 0; ; try++ {
+		err := c.look(ctx, cl)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.setWaiting(err.Error())
+		if try%20 == 0 {
+			c.cfg.Log.Warn("waiting for the environment", zap.Error(err))
+		}
+		sleep(ctx, min(time.Second<<min(try, 4), 15*time.Second))
+	}
+}
+
+func (c *Connection) look(ctx context.Context, cl *kgo.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	topics, err := kadm.NewClient(cl).ListTopics(ctx)
+	if err != nil {
+		return fmt.Errorf("waiting for Kafka: %w", err)
+	}
+	for _, s := range c.cfg.Sources {
+		for _, t := range s.Topics {
+			if d, ok := topics[t]; !ok || d.Err != nil {
+				return fmt.Errorf("waiting for topic %s of source %s: it does not exist, or reading it is not allowed", t, s.Name)
+			}
+		}
+	}
+	if c.types != nil {
+		return nil
+	}
+	sender := c.cfg.Sender(func() bool { return true })
+	types, err := sender.Attributes(ctx)
+	if err != nil {
+		return fmt.Errorf("waiting for the account: %w", err)
+	}
+	c.types = types
+	return nil
+}
+
+// membership is one client in the group, with the callbacks that win and lose ownership.
+type membership struct {
+	c     *Connection
+	cl    *kgo.Client
+	lease *ownership.Lease
+	ended chan error // an engine ended by itself
+}
+
+func (m *membership) join() error {
+	c := m.c
+	m.lease = ownership.NewLease(c.cfg.Session)
+	opts := append(slices.Clone(c.cfg.Kafka),
+		kgo.ConsumerGroup(c.cfg.Group()), kgo.Balancers(c.balancer), kgo.DisableAutoCommit(),
+		kgo.SessionTimeout(c.cfg.Session), kgo.HeartbeatInterval(min(c.cfg.Session/10, 3*time.Second)), kgo.RebalanceTimeout(c.cfg.Session+c.cfg.Times.Drain+15*time.Second),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxPartitionBytes(256<<10), kgo.FetchMaxBytes(8<<20), kgo.MetadataMaxAge(time.Minute),
+		kgo.OnPartitionsAssigned(m.assigned), kgo.OnPartitionsRevoked(m.revoked), kgo.OnPartitionsLost(m.lost),
+	)
+	if c.cfg.Instance != "" {
+		opts = append(opts, kgo.InstanceID(c.cfg.Instance))
+	}
+	var topics, patterns []string
+	for _, s := range c.cfg.Sources {
+		topics = append(topics, s.Topics...)
+		if s.Regex != "" {
+			patterns = append(patterns, s.Regex)
+		}
+	}
+	if len(patterns) > 0 { // a client subscribes by pattern or by name: names become patterns
+		for _, t := range topics {
+			patterns = append(patterns, "^"+quoteMeta(t)+"$")
+		}
+		opts = append(opts, kgo.ConsumeRegex(), kgo.ConsumeTopics(patterns...))
+	} else {
+		opts = append(opts, kgo.ConsumeTopics(topics...))
+	}
+	cl, err := kgo.NewClient(opts...)
+	m.cl = cl
+	return err
+}
+
+// assigned begins an engine when this member is given all that it subscribes to, and hands later partitions to the
+// running one. A standby's coming and going calls this with nothing.
+func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[string][]int32) {
+	if len(given) == 0 {
+		return
+	}
+	c := m.c
+	cl.PauseFetchPartitions(given) // this client decides who owns; the engine reads with one of its own
+	c.mu.Lock()
+	if c.assigned == nil {
+		c.assigned = map[string][]int32{}
+	}
+	for t, ps := range given {
+		c.assigned[t] = append(c.assigned[t], ps...)
+	}
+	running, all := c.engine, c.hasAll()
+	assigned := maps.Clone(c.assigned)
+	c.mu.Unlock()
+	switch {
+	case running != nil:
+		running.join(given)
+	case all:
+		e := newEngine(c, cl, m.lease, assigned)
+		if err := e.claim(ctx); err != nil {
+			m.end(err)
+			return
+		}
+		c.mu.Lock()
+		c.engine = e
+		c.waiting = ""
+		c.mu.Unlock()
+		c.cfg.Metrics.Owner.WithLabelValues(c.cfg.Name).Set(1)
+		go func() {
+			if err := e.run(); err != nil {
+				m.end(err)
+			}
+		}()
+	}
+}
+
+// hasAll says whether every topic that is named is assigned. Regex topics are what the group says they are.
+func (c *Connection) hasAll() bool {
+	for _, s := range c.cfg.Sources {
+		for _, t := range s.Topics {
+			if len(c.assigned[t]) == 0 {
+				return false
+			}
+		}
+	}
+	return len(c.assigned) > 0
+}
+
+// end ends the membership with an error.
+func (m *membership) end(err error) {
+	select {
+	case m.ended <- err:
+	default:
+	}
+}
+
+// revoked drains: what is in flight is finished, a last checkpoint made.
+func (m *membership) revoked(ctx context.Context, _ *kgo.Client, taken map[string][]int32) {
+	if len(taken) == 0 {
+		return
+	}
+	if e := m.take(); e != nil {
+		e.drain(context.WithoutCancel(ctx))
+	}
+}
+
+// lost ends the engine at once: it writes nothing any more.
+func (m *membership) lost(context.Context, *kgo.Client, map[string][]int32) {
+	m.lease.End()
+	if e := m.take(); e != nil {
+		e.kill(ownership.ErrLost)
+		<-e.done
+	}
+}
+
+// take takes the running engine off the connection.
+func (m *membership) take() *engine {
+	c := m.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.engine
+	c.engine, c.assigned = nil, nil
+	if e != nil {
+		c.waiting = "standing by"
+		c.last = e.counters()
+		c.cfg.Metrics.Owner.WithLabelValues(c.cfg.Name).Set(0)
+	}
+	return e
+}
+
+// poll waits for the end of the membership.
+func (m *membership) poll(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() {
+		select {
+		case err := <-m.ended:
+			failed <- err
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for ctx.Err() == nil {
+		fetches := m.cl.PollFetches(ctx) // its partitions are paused: it brings the group's errors only
+		fetches.EachError(func(_ string, _ int32, err error) {
+			if ctx.Err() == nil && errors.Is(err, kerr.FencedInstanceID) {
+				m.end(err)
+			}
+		})
+	}
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return ctx.Err()
+	}
+}
+
+// close ends the membership: in order when the process is to end, else as after a crash.
+func (m *membership) close(ctx context.Context) {
+	if m.cl == nil {
+		return
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.c.cfg.Times.Drain+30*time.Second)
+	defer cancel()
+	if e := m.take(); e != nil {
+		if ctx.Err() != nil {
+			e.drain(bounded)
+		} else {
+			e.kill(errors.New("the membership has ended"))
+		}
+		<-e.done
+	}
+	if ctx.Err() != nil {
+		if err := ownership.Leave(bounded, m.cl, m.c.cfg.Group(), m.c.cfg.Instance); err != nil {
+			m.c.cfg.Log.Info("leaving the group was not confirmed: a successor waits for the session to end", zap.Error(err))
+		}
+	}
+	m.lease.End()
+	m.cl.Close()
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

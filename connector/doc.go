@@ -1,0 +1,22 @@
+// Package connector is the engine of one connection: it keeps the lists of one Sendinblue account as the events of
+// its sources say. It is a reconciler over one table:
+//
+//	poller        takes records from Kafka and never waits for anything below
+//	workers       decode and map them, and fold the changes into the table: what each person wants
+//	table         knows what was delivered to each contact; contacts where the two differ are dirty
+//	checkpointer  plans dirty contacts into requests and commits one Kafka transaction of changed rows, announced
+//	              requests, closings, dead letters and source offsets: one consistent cut; then hands the requests over
+//	senders       make the calls and settle what became of each contact in the table
+//	watcher       follows imports, which the API carries out later
+//
+// One rule makes it exact: nothing runs ahead of the table's rows, no offset and no request. The first byte of a request
+// is written after the checkpoint that announces it was committed. After a crash the table is read back; what was
+// announced and has no outcome is unknown, and is sent again, whatever is wanted by then; reading goes on where the
+// table stands. So an outage of the API stops neither reading nor offsets: the difference is simply still there.
+//
+// A connection is worked by one process at a time, elected by Kafka (ownership). An engine is an epoch of that: it is
+// thrown away when the ownership ends, and never patched.
+//
+// Where to read on: Connection (connection.go) wins and loses ownership; engine.go is one epoch; take-over in
+// takeover.go; poller.go, worker.go, checkpointer.go, planner.go, sender.go and watcher.go are the actors above.
+package connector

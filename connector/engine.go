@@ -1,0 +1,242 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"segsync/connector/changelog"
+	"segsync/connector/deadletter"
+	"segsync/connector/ownership"
+	"segsync/connector/state"
+	"segsync/mapping"
+	"segsync/sink"
+)
+
+// partition names a source partition.
+type partition struct {
+	topic string
+	n     int32
+}
+
+// cursor is a position in a source partition: everything before next is folded.
+type cursor struct {
+	id      [16]byte
+	topic   uint32 // the topic's durable number
+	source  int
+	next    int64
+	epoch   int32
+	end     int64 // the last stable offset, as last seen
+	start   int64
+	changed bool
+	stopped bool // nothing is read from it: its source is halted
+}
+
+// engine is one epoch of ownership. Whatever comes back after its end is dropped.
+type engine struct {
+	c      *Connection
+	cfg    *Config
+	cl     *kgo.Client
+	log    *zap.Logger
+	lease  *ownership.Lease
+	sender sink.Sender
+	limits sink.Limits
+
+	ctx      context.Context // ends with the epoch
+	cancel   context.CancelCauseFunc
+	done     chan struct{}
+	draining atomic.Bool
+	drained  chan struct{}
+	paused   atomic.Bool  // fetching, at the bound
+	held     atomic.Int64 // bytes taken from Kafka and not folded
+	wake     chan struct{}
+	look     chan struct{} // wakes the watcher
+	requests chan *state.Request
+	queues   []chan batch // one per worker
+	mappers  []*mapping.Mapper
+	changes  *changelog.Log
+
+	mu          sync.Mutex // the table's: no I/O under it
+	table       *state.Table
+	cursors     map[partition]*cursor
+	assigned    map[string][]int32
+	dead        []*kgo.Record
+	deadBytes   int
+	free        int       // idle senders
+	again       time.Time // when the budget has room again
+	firstChange time.Time
+	lastChange  time.Time
+	lastApplied time.Time
+	imports     map[uint64]*importing
+	importTime  time.Duration // as measured
+	callTime    time.Duration
+	rowBytes    float64
+	halts       map[int64]*halt
+	breaker     breaker
+	sourceHalts map[int]string
+	restoring   changelog.Progress
+	ready       bool
+	counts      Counters
+	importsHalt string
+	reader      *kgo.Client
+	rereads     []int // sources to be read again from their start
+	rewinds     map[int]*rewindRow
+}
+
+func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned map[string][]int32) *engine {
+	e := &engine{
+		c: c, cfg: &c.cfg, cl: cl, log: c.cfg.Log, lease: lease, done: make(chan struct{}), drained: make(chan struct{}),
+		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), requests: make(chan *state.Request, c.cfg.Senders+1),
+		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
+		importTime: 10 * time.Second, callTime: 200 * time.Millisecond, rowBytes: 64, halts: map[int64]*halt{},
+		breaker: newBreaker(c.cfg.Breaker), sourceHalts: map[int]string{},
+	}
+	e.ctx, e.cancel = context.WithCancelCause(context.Background())
+	e.sender = c.cfg.Sender(lease.Valid)
+	e.limits = e.sender.Limits()
+	e.counts = c.last
+	return e
+}
+
+// claim takes the connection over within the group's callback: a fresh lease, then the fencing of every predecessor.
+func (e *engine) claim(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 45*time.Second)
+	defer cancel()
+	if err := e.lease.Prove(ctx, e.cl, e.cfg.Group(), e.cfg.Instance); err != nil {
+		return err
+	}
+	topic := changelog.Name(e.cfg.Prefix, e.cfg.Name)
+	if err := changelog.Ensure(ctx, e.cl, topic); err != nil {
+		return err
+	}
+	if e.cfg.DeadLetters != "" {
+		if err := deadletter.Ensure(ctx, e.cl, e.cfg.DeadLetters); err != nil {
+			return err
+		}
+	}
+	l, err := changelog.Open(ctx, changelog.Options{
+		Topic: topic, ID: e.cfg.Group(), Client: e.cfg.Kafka, Instance: e.cfg.Instance, Member: e.cl.GroupMetadata,
+	})
+	e.changes = l
+	return err
+}
+
+// run is the epoch, from the restore to the end. The error says why it ended by itself.
+func (e *engine) run() error {
+	defer close(e.done)
+	defer e.changes.Close()
+	var wg sync.WaitGroup
+	wg.Go(e.keepLease)
+	err := e.work(&wg)
+	e.cancel(errors.New("the epoch has ended"))
+	wg.Wait() // no successor in this process before our requests have returned
+	select {
+	case <-e.drained:
+	default:
+		close(e.drained)
+	}
+	if e.draining.Load() {
+		return nil
+	}
+	return err
+}
+
+func (e *engine) work(wg *sync.WaitGroup) error {
+	if err := e.takeOver(); err != nil {
+		return e.cause(err)
+	}
+	for i := range e.queues {
+		wg.Go(func() { e.worker(i) })
+	}
+	for range e.cfg.Senders {
+		wg.Go(e.send)
+	}
+	wg.Go(e.watch)
+	wg.Go(e.probe)
+	if err := e.resume(); err != nil {
+		return e.cause(err)
+	}
+	defer e.reader.Close()
+	wg.Go(e.poll)
+	return e.cause(e.checkpoints())
+}
+
+// cause prefers why the epoch was ended over what that led to.
+func (e *engine) cause(err error) error {
+	if c := context.Cause(e.ctx); c != nil {
+		return c
+	}
+	return err
+}
+
+// kill ends the epoch at once: nothing is written any more.
+func (e *engine) kill(why error) { e.cancel(why) }
+
+// drain ends the epoch in order: intake stops, what is in flight is finished up to a deadline, a last checkpoint is
+// made.
+func (e *engine) drain(ctx context.Context) {
+	e.draining.Store(true)
+	e.nudge()
+	select {
+	case <-e.done:
+	case <-ctx.Done():
+	case <-time.After(e.cfg.Times.Drain + 45*time.Second):
+	}
+	e.cancel(errors.New("drained"))
+}
+
+// keepLease proves the membership again and again. Losing it ends the epoch.
+func (e *engine) keepLease() {
+	t := time.NewTicker(max(e.cfg.Session/10, 200*time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-t.C:
+		}
+		ctx, cancel := context.WithTimeout(e.ctx, e.cfg.Session/2)
+		err := e.lease.Prove(ctx, e.cl, e.cfg.Group(), e.cfg.Instance)
+		cancel()
+		if errors.Is(err, ownership.ErrLost) {
+			e.lease.End()
+			e.kill(err)
+			return
+		}
+	}
+}
+
+// nudge wakes the checkpointer.
+func (e *engine) nudge() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// changed notes that the table differs from the changelog. Under the lock.
+func (e *engine) changed(now time.Time) {
+	if e.firstChange.IsZero() {
+		e.firstChange = now
+	}
+	e.lastChange = now
+}
+
+// lag is how many records of the sources are not folded. Under the lock.
+func (e *engine) lag() (n int64) {
+	for _, c := range e.cursors {
+		n += max(0, c.end-c.next)
+	}
+	return n
+}
+
+func quoteMeta(s string) string { return regexp.QuoteMeta(s) }
+
+func itoa(n int) string { return strconv.Itoa(n) }

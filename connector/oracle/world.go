@@ -1,0 +1,391 @@
+package oracle
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/linkedin/goavro/v2"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sr"
+	"github.com/twmb/franz-go/pkg/sr/srfake"
+	"go.uber.org/zap"
+
+	"segsync/connector"
+	"segsync/connector/registry"
+	"segsync/connector/state"
+	"segsync/mapping"
+	"segsync/sink"
+	"segsync/sink/sandbox"
+	"segsync/sink/sendinblue"
+)
+
+// EventSchema is the Avro schema of the default event.
+//
+//go:embed event.avsc
+var EventSchema string
+
+// Network is where a world lives: kfake's virtual one, or the loopback interface.
+type Network interface {
+	Listen(network, address string) (net.Listener, error)
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Loopback is the real network, on this machine.
+type Loopback struct{}
+
+// Listen implements Network.
+func (Loopback) Listen(network, address string) (net.Listener, error) {
+	return net.Listen(network, address)
+}
+
+// DialContext implements Network.
+func (Loopback) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+// Names of a world.
+const (
+	Topic       = "cdp.segment-membership"
+	DeadLetters = "segsync-dlq"
+	Key         = "sandbox-key"
+)
+
+// World is everything around segsync: Kafka, a schema registry, the sandbox, and the truth.
+type World struct {
+	Network  Network
+	Cluster  *kfake.Cluster
+	Sandbox  *sandbox.Server
+	API      string // base URL
+	Registry string
+	Exports  []Export
+	Truth    *Truth
+	Log      *zap.Logger
+	Tune     func(*connector.Config)
+
+	schemaID int
+	codec    *goavro.Codec
+	producer *kgo.Client
+	servers  []*http.Server
+	mu       sync.Mutex
+}
+
+// WorldOptions shape a world.
+type WorldOptions struct {
+	Network    Network
+	Ports      []int // of Kafka, one a broker; none: chosen
+	APIAddr    string
+	RegAddr    string
+	Partitions int32
+	Sandbox    sandbox.Options
+	Exports    []Export
+	Log        *zap.Logger
+}
+
+// DefaultExports are two exports of one source that share contacts and attributes.
+func DefaultExports() []Export {
+	return []Export{
+		{List: 42, Segments: []string{"vip", "gold"}, Attributes: []string{"FIRSTNAME", "LASTNAME", "SMS"}},
+		{List: 43, Segments: []string{"gold", "news"}, Attributes: []string{"FIRSTNAME", "COUNTRY"}},
+	}
+}
+
+// NewWorld starts one.
+func NewWorld(o WorldOptions) (*World, error) {
+	if o.Exports == nil {
+		o.Exports = DefaultExports()
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	w := &World{Network: o.Network, Exports: o.Exports, Truth: NewTruth(o.Exports), Log: o.Log}
+	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.ListenFn(o.Network.Listen), kfake.SeedTopics(o.Partitions, Topic)}
+	if len(o.Ports) > 0 {
+		opts = append(opts, kfake.Ports(o.Ports...))
+	}
+	var err error
+	if w.Cluster, err = kfake.NewCluster(opts...); err != nil {
+		return nil, fmt.Errorf("starting the embedded Kafka: %w", err)
+	}
+	o.Sandbox.Key = Key
+	for _, x := range o.Exports {
+		o.Sandbox.Lists = append(o.Sandbox.Lists, x.List)
+	}
+	w.Sandbox = sandbox.New(o.Sandbox)
+	if w.API, err = w.serve(o.APIAddr, w.Sandbox); err != nil {
+		return nil, err
+	}
+	w.Sandbox.SetBaseURL(w.API)
+	w.API += "/v3"
+	reg := srfake.NewRegistry()
+	if w.schemaID, _, err = reg.RegisterSchema(Topic+"-value", sr.Schema{Schema: EventSchema}); err != nil {
+		return nil, fmt.Errorf("registering the event's schema: %w", err)
+	}
+	if w.Registry, err = w.serve(o.RegAddr, reg.Handler()); err != nil {
+		return nil, err
+	}
+	if w.codec, err = goavro.NewCodec(EventSchema); err != nil {
+		return nil, err
+	}
+	w.producer, err = kgo.NewClient(kgo.SeedBrokers(w.Cluster.ListenAddrs()...), kgo.Dialer(o.Network.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	return w, err
+}
+
+func (w *World) serve(address string, h http.Handler) (string, error) {
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	l, err := w.Network.Listen("tcp", address)
+	if err != nil {
+		return "", fmt.Errorf("listening on %s: %w", address, err)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: nil}
+	w.servers = append(w.servers, s)
+	go func() { _ = s.Serve(l) }()
+	return "http://" + l.Addr().String(), nil
+}
+
+// Close ends the world.
+func (w *World) Close() {
+	w.producer.Close()
+	for _, s := range w.servers {
+		_ = s.Close()
+	}
+	w.Cluster.Close()
+}
+
+// Encode is an event's value in Confluent's wire format.
+func (w *World) Encode(e Event) ([]byte, error) {
+	if e.Poison != nil {
+		return e.Poison, nil
+	}
+	null := func(s string) any {
+		if s == "" {
+			return nil
+		}
+		return goavro.Union("string", s)
+	}
+	change := "EXITED"
+	if e.In {
+		change = "ENTERED"
+	}
+	m := map[string]any{
+		"event_id": "00000000-0000-4000-8000-000000000000", "segment_id": e.Segment, "profile_id": e.Person, "change": change,
+		"occurred_at": e.At, "profile": nil,
+	}
+	if p := e.Profile; p != nil {
+		m["profile"] = goavro.Union("cdp.segments.Profile", map[string]any{
+			"email": null(p.Email), "first_name": null(p.First), "last_name": null(p.Last), "phone": null(p.Phone), "country": null(p.Country),
+			"birthday": nil, "lifetime_value": nil, "newsletter": nil, "tags": []any{},
+		})
+	}
+	head := []byte{0, byte(w.schemaID >> 24), byte(w.schemaID >> 16), byte(w.schemaID >> 8), byte(w.schemaID)}
+	return w.codec.BinaryFromNative(head, m)
+}
+
+// Produce writes events to the topic, in order, and tells the truth.
+func (w *World) Produce(ctx context.Context, events ...Event) error {
+	partitions := int32(len(w.Cluster.PartitionInfos(Topic))) //nolint:gosec // few
+	records := make([]*kgo.Record, 0, len(events))
+	for _, e := range events {
+		v, err := w.Encode(e)
+		if err != nil {
+			return err
+		}
+		p := e.Partition
+		if p < 0 {
+			p = int32(hash(e.Person) % uint32(partitions)) //nolint:gosec // few
+		}
+		at := e.At
+		if at.IsZero() {
+			at = time.Now()
+		}
+		records = append(records, &kgo.Record{Topic: Topic, Partition: p, Key: []byte(e.Person), Value: v, Timestamp: at})
+	}
+	if err := w.producer.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range events {
+		w.Truth.Apply(e)
+	}
+	return nil
+}
+
+func hash(s string) uint32 {
+	h := uint32(2166136261)
+	for i := range len(s) {
+		h = (h ^ uint32(s[i])) * 16777619
+	}
+	return h
+}
+
+// Wrong compares every list with the truth.
+func (w *World) Wrong() []Wrong {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []Wrong
+	for _, x := range w.Exports {
+		all = append(all, Compare(x.List, w.Truth.List(x.List), w.Sandbox.List(x.List), w.Sandbox.Holder)...)
+	}
+	return all
+}
+
+// Wanted is how many contacts the lists must hold.
+func (w *World) Wanted() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, x := range w.Exports {
+		n += len(w.Truth.List(x.List))
+	}
+	return n
+}
+
+// Source is the mapping of the default event.
+func (w *World) Source(schemas mapping.Schemas) (connector.Source, error) {
+	value, err := mapping.NewDecoder(mapping.Confluent, schemas)
+	if err != nil {
+		return connector.Source{}, err
+	}
+	key, err := mapping.NewDecoder(mapping.Raw, nil)
+	if err != nil {
+		return connector.Source{}, err
+	}
+	s := connector.Source{
+		Name: "cdp", Topics: []string{Topic}, OutOfRange: connector.OutOfRangeHalt, Tombstone: connector.TombstoneIgnore, Value: value, Key: key,
+		Spec: mapping.Spec{
+			Events: []mapping.Event{{Person: "profile_id", Segment: "segment_id", Member: `change == "ENTERED"`, Time: "occurred_at"}},
+			Email:  "profile.email",
+		},
+	}
+	expr := map[string]string{
+		"FIRSTNAME": "profile.first_name", "LASTNAME": "profile.last_name", "SMS": `phone(profile.phone, "FR")`, "COUNTRY": "profile.country",
+	}
+	segments, attributes := map[string]bool{}, map[string]bool{}
+	for _, x := range w.Exports {
+		for _, g := range x.Segments {
+			if !segments[g] {
+				segments[g] = true
+				s.Spec.Segments = append(s.Spec.Segments, g)
+			}
+		}
+		for _, a := range x.Attributes {
+			if !attributes[a] {
+				attributes[a] = true
+				s.Spec.Attributes = append(s.Spec.Attributes, mapping.Attribute{Name: a, Expr: expr[a]})
+			}
+		}
+	}
+	return s, nil
+}
+
+// Process is one life of segsync in a world.
+type Process struct {
+	Connection *connector.Connection
+	Dialer     *Cutter
+	cancel     context.CancelFunc
+	done       chan struct{}
+}
+
+// Start begins a life. instance is the static instance id of its membership.
+func (w *World) Start(instance string) (*Process, error) {
+	d := &Cutter{dial: w.Network.DialContext}
+	schemas, err := registry.New(registry.Options{URLs: []string{w.Registry}, HTTP: &http.Client{
+		Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: d.DialContext},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	src, err := w.Source(schemas)
+	if err != nil {
+		return nil, err
+	}
+	cfg := connector.Config{
+		Name: "demo", Prefix: "segsync", Instance: instance, Session: 10 * time.Second, Sources: []connector.Source{src},
+		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.Cluster.ListenAddrs()...), kgo.Dialer(d.DialContext)},
+		DeadLetters: DeadLetters, Log: w.Log, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000},
+	}
+	metrics := connector.NewMetrics()
+	cfg.Metrics = metrics
+	cfg.Sender = func(lease func() bool) sink.Sender {
+		return sendinblue.New(sendinblue.Options{
+			BaseURL: w.API, Key: func() string { return Key }, Rate: sendinblue.Plans["general"], Dial: d.DialContext, Lease: lease,
+			Observe: metrics.ObserveCall("demo"),
+		})
+	}
+	for i, x := range w.Exports {
+		cfg.Exports = append(cfg.Exports, connector.Export{Enabled: true, Export: state.Export{
+			Name: fmt.Sprintf("export-%d", i+1), Segments: x.Segments, List: x.List, Attributes: x.Attributes, Guard: state.Guard{},
+		}})
+	}
+	if w.Tune != nil {
+		w.Tune(&cfg)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Process{Connection: connector.New(cfg), Dialer: d, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		_ = p.Connection.Run(ctx)
+	}()
+	return p, nil
+}
+
+// Stop ends a life in order.
+func (p *Process) Stop() {
+	p.cancel()
+	<-p.done
+}
+
+// Kill ends a life as kill -9 does: nothing it writes reaches anybody any more. It returns at once; what is left of it
+// ends in its own time.
+func (p *Process) Kill() {
+	p.Dialer.Cut()
+	p.cancel()
+}
+
+// Wait waits until what is left of a life has ended.
+func (p *Process) Wait() { <-p.done }
+
+// Cutter is a dialer whose connections can be cut.
+type Cutter struct {
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	cut   bool
+}
+
+// DialContext dials unless the network is cut.
+func (c *Cutter) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cut {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("the network is cut")}
+	}
+	conn, err := c.dial(ctx, network, address)
+	if err == nil {
+		if c.conns == nil {
+			c.conns = map[net.Conn]struct{}{}
+		}
+		c.conns[conn] = struct{}{}
+	}
+	return conn, err
+}
+
+// Cut closes every connection and lets none be made.
+func (c *Cutter) Cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = true
+	for conn := range c.conns {
+		_ = conn.Close()
+	}
+	c.conns = nil
+}

@@ -1,0 +1,315 @@
+package connector
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"segsync/connector/state"
+	"segsync/sink"
+)
+
+// way is how a contact's difference is sent.
+type way uint8
+
+const (
+	wayNone   way = iota
+	wayRemove     // with others, out of one list
+	wayAdd        // with others, into one list
+	wayUpsert     // alone: created or updated, added
+	wayUpdate     // alone: one PUT adds, unlinks and sets
+	wayImport     // with thousands
+	wayDelete     // alone, after a look
+)
+
+func (w way) String() string {
+	return [...]string{"none", "remove", "add", "upsert", "update", "import", "delete"}[w]
+}
+
+// situation is what a plan depends on beside the contact.
+type situation struct {
+	bulk   bool // the backlog is worked off sooner by an import than by single calls
+	many   bool // the queue holds more than a handful: batches pay
+	row    bool // an import can carry the contact faithfully
+	halved bool // a bulk call that held the contact failed as a whole, down to single ones
+}
+
+// choose is the planner's reasons, in one place:
+//
+//   - who leaves for good and is to be deleted goes alone: the look must come immediately before;
+//   - who is looked at first goes alone, for the same reason;
+//   - who only leaves goes with others by 150; alone in several lists, one PUT does it;
+//   - an address given up is emptied by one PUT;
+//   - who enters with attributes as they stand there goes with others by 150, or, when nobody else is there, by an
+//     upsert, which also settles whether the contact exists;
+//   - everybody else goes by an import when that is sooner, else by an upsert, or by one PUT where lists are left too.
+func choose(n *state.Need, s situation) way {
+	writes := n.Attributes || len(n.Add) > 0
+	switch {
+	case n.Delete && !writes:
+		return wayDelete
+	case !writes && (len(n.Remove) == 1 || s.many) && !s.halved:
+		return wayRemove
+	case !writes, len(n.Wanted) == 0:
+		return wayUpdate
+	case len(n.Look) > 0:
+		return single(n)
+	case s.bulk && s.row && !s.halved && n.Held == "":
+		return wayImport
+	case n.Known && len(n.Add) > 0 && s.many && !s.halved:
+		return wayAdd
+	}
+	return single(n)
+}
+
+// single is a call for one contact: an upsert creates it, a PUT also unlinks.
+func single(n *state.Need) way {
+	if len(n.Remove) > 0 {
+		return wayUpdate
+	}
+	return wayUpsert
+}
+
+// Waits behind a backlog of reading, so that calls are full.
+const (
+	behindBy     = 5000 // records
+	holdRemovals = 5 * time.Second
+	holdImports  = 30 * time.Second
+	scanMost     = 200_000 // contacts looked at for one import
+	importRows   = 1 << 17
+)
+
+// plan takes dirty contacts into requests for the senders that are free, as far as the budget has room. Under the lock,
+// at the cut.
+func (e *engine) plan(now time.Time) []*state.Request {
+	if now.Before(e.again) || !e.lease.Valid() {
+		return nil
+	}
+	var all []*state.Request
+	for progress := true; progress && len(all) < e.free; {
+		progress = false
+		queues := e.table.Queues()
+		backlog := e.writes(queues)
+		for _, q := range queues {
+			if len(all) >= e.free {
+				break
+			}
+			var r *state.Request
+			if q.Kind == state.QueueRemove {
+				r = e.planRemovals(q, now)
+			} else {
+				r = e.planWrites(q, backlog, now)
+			}
+			if r != nil {
+				all = append(all, r)
+				progress = true
+			}
+			if now.Before(e.again) {
+				return all
+			}
+		}
+	}
+	return all
+}
+
+func (e *engine) writes(queues []state.Queue) (n int) {
+	for _, q := range queues {
+		if q.Kind == state.QueueWrite {
+			n += q.Len
+		}
+	}
+	return n
+}
+
+// reserve takes calls from the budget, or notes when to ask again.
+func (e *engine) reserve(calls int) bool {
+	ok, again := e.sender.Reserve(calls)
+	if !ok {
+		e.again = again
+	}
+	return ok
+}
+
+func (e *engine) planRemovals(q state.Queue, now time.Time) *state.Request {
+	full := q.Len >= e.limits.Batch
+	if !full && e.lag() > behindBy && e.table.Oldest(now) < holdRemovals.Milliseconds() {
+		return nil
+	}
+	if !e.reserve(1) {
+		return nil
+	}
+	n := e.table.Pop(q.Kind, q.List, now)
+	if n == nil {
+		e.sender.Unreserve(1)
+		return nil
+	}
+	s := situation{many: q.Len > 2, halved: e.limits.Batch>>n.Halves < 1}
+	switch choose(n, s) {
+	case wayDelete:
+		return e.planDelete(n, now)
+	case wayUpdate:
+		return e.planSingle(n, wayUpdate, now)
+	}
+	r := e.table.NewRequest(sink.Remove, nil, []int64{q.List}, now)
+	most := e.limits.Batch >> n.Halves
+	for n != nil {
+		e.table.Take(r, n, e.table.Contact(n, false), now)
+		if len(r.Taken) >= most {
+			break
+		}
+		if n = e.table.Pop(q.Kind, q.List, now); n != nil && (n.Delete || e.limits.Batch>>n.Halves < most) {
+			e.table.Return(n)
+			break
+		}
+	}
+	return r
+}
+
+func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
+	if !e.reserve(1) { // the look
+		e.sender.Unreserve(1)
+		e.table.Return(n)
+		return nil
+	}
+	r := e.table.NewRequest(sink.Delete, nil, slices.Clone(n.Remove), now)
+	r.Send.Look = []string{n.Address}
+	e.table.Take(r, n, e.table.Contact(n, false), now)
+	return r
+}
+
+// planSingle plans a call for one contact; one call is reserved for it.
+func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request {
+	if len(n.Look) > 0 && !e.reserve(len(n.Look)) {
+		e.sender.Unreserve(1)
+		e.table.Return(n)
+		return nil
+	}
+	kind, unlink := sink.Upsert, []int64(nil)
+	if w == wayUpdate {
+		kind, unlink = sink.Update, slices.Clone(n.Remove)
+	}
+	r := e.table.NewRequest(kind, slices.Clone(n.Add), unlink, now)
+	r.Send.Look = slices.Clone(n.Look)
+	c := e.table.Contact(n, n.Attributes)
+	e.table.Take(r, n, c, now)
+	return r
+}
+
+func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Request {
+	bulk := e.bulkPays(backlog, now)
+	behind := e.lag() > behindBy && e.table.Oldest(now) < holdImports.Milliseconds()
+	if behind && (len(e.imports) > 0 || float64(q.Len)*e.rowBytes < float64(e.limits.ImportBytes)) {
+		return nil
+	}
+	if !e.reserve(1) {
+		return nil
+	}
+	n := e.table.Pop(q.Kind, q.List, now)
+	if n == nil {
+		e.sender.Unreserve(1)
+		return nil
+	}
+	s := situation{many: q.Len > 2, halved: n.Halves > 0 && importRows>>n.Halves < 1}
+	var c sink.Contact
+	var group string
+	if bulk && len(e.imports) == 0 {
+		c = e.table.Contact(n, true)
+		group, _, _, s.row = e.sender.Row(&c)
+		s.bulk = true
+	}
+	switch w := choose(n, s); {
+	case w == wayImport:
+		return e.planImport(q, n, c, group, now)
+	case w == wayAdd:
+		return e.planAdd(q, n, now)
+	case behind:
+		e.sender.Unreserve(1)
+		e.table.Return(n)
+		return nil
+	default:
+		return e.planSingle(n, w, now)
+	}
+}
+
+// bulkPays says whether an import, begun as soon as one may be, would be done before single calls were.
+func (e *engine) bulkPays(backlog int, now time.Time) bool {
+	if e.importsHalt != "" || backlog < 2 {
+		return false
+	}
+	wait := e.importTime
+	for _, i := range e.imports {
+		wait += max(0, e.importTime-now.Sub(i.began))
+	}
+	rate := e.limits.PerSecond
+	if e.callTime > 0 {
+		rate = min(rate, float64(e.cfg.Senders)/e.callTime.Seconds())
+	}
+	return float64(backlog)/rate > wait.Seconds()
+}
+
+func (e *engine) planAdd(q state.Queue, n *state.Need, now time.Time) *state.Request {
+	list := n.Add[0]
+	r := e.table.NewRequest(sink.Add, []int64{list}, nil, now)
+	for n != nil {
+		e.table.Take(r, n, e.table.Contact(n, false), now)
+		if len(r.Taken) >= e.limits.Batch>>n.Halves {
+			break
+		}
+		n = e.table.Pop(q.Kind, q.List, now)
+		if n != nil && (!n.Known || n.Add[0] != list || len(n.Look) > 0 || n.Halves > 0) {
+			e.table.Return(n)
+			break
+		}
+	}
+	return r
+}
+
+// planImport packs rows of one group by bytes. What does not belong into the group goes back to the queue's end.
+func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group string, now time.Time) *state.Request {
+	lists := slices.Clone(n.Wanted)
+	most := importRows >> n.Halves
+	r := e.table.NewRequest(sink.Import, lists, nil, now)
+	size := 0
+	for range min(q.Len, scanMost) {
+		g, bytes, erase, ok := e.sender.Row(&c)
+		fits := ok && g == group && n.Held == "" && len(n.Look) == 0 && slices.Equal(n.Wanted, lists) && importRows>>n.Halves >= most
+		if fits && size+bytes > e.limits.ImportBytes {
+			e.table.Return(n)
+			break
+		}
+		if fits {
+			size += bytes
+			r.Send.Erase = erase
+			e.table.Take(r, n, c, now)
+		} else {
+			e.table.Return(n)
+		}
+		if len(r.Taken) >= most {
+			break
+		}
+		if n = e.table.Pop(q.Kind, q.List, now); n == nil {
+			break
+		}
+		c = e.table.Contact(n, true)
+	}
+	if k := len(r.Taken); k > 100 {
+		e.rowBytes += (float64(size)/float64(k) - e.rowBytes) / 4
+	}
+	e.imports[r.Number] = &importing{r: r, began: now}
+	return r
+}
+
+// unplan forgets what a plan that was not committed had reserved.
+func (e *engine) unplan(r *state.Request) {
+	e.sender.Unreserve(r.Send.Calls())
+	delete(e.imports, r.Number)
+}
+
+func listsText(lists []int64) string {
+	all := make([]string, len(lists))
+	for i, l := range lists {
+		all[i] = strconv.FormatInt(l, 10)
+	}
+	return strings.Join(all, ",")
+}

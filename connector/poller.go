@@ -1,0 +1,115 @@
+package connector
+
+import (
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+)
+
+// Bounds of what waits in memory, in bytes. At the upper ones fetching pauses, polling goes on.
+const (
+	heldMost    = 32 << 20 // taken from Kafka and not folded
+	heldResume  = 8 << 20
+	cutAt       = 32 << 20 // changed rows and dead letters: a checkpoint is due
+	changesMost = 64 << 20 // fetching pauses
+)
+
+// batch is what one fetch brought of a partition.
+type batch struct {
+	p       partition
+	records []*kgo.Record
+	bytes   int64
+}
+
+// poll takes records until the epoch ends. It waits for nothing else.
+func (e *engine) poll() {
+	for e.ctx.Err() == nil {
+		e.accept(e.reader.PollFetches(e.ctx))
+	}
+}
+
+// accept takes what a poll brought and hands it to the workers. It never waits.
+func (e *engine) accept(fetches kgo.Fetches) {
+	fetches.EachError(func(topic string, n int32, err error) { e.fetchFailed(partition{topic, n}, err) })
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		p := partition{f.Topic, f.Partition}
+		e.mu.Lock()
+		c, ok := e.cursors[p]
+		if ok && f.Err == nil {
+			c.end, c.start = max(f.LastStableOffset, c.end), f.LogStartOffset
+		}
+		read := ok && e.ready && !c.stopped
+		e.mu.Unlock()
+		if !read || len(f.Records) == 0 {
+			return
+		}
+		b := batch{p: p, records: f.Records}
+		for _, r := range f.Records {
+			b.bytes += int64(len(r.Key) + len(r.Value) + 100)
+		}
+		e.held.Add(b.bytes)
+		select {
+		case e.queues[p.worker(len(e.queues))] <- b:
+		case <-e.ctx.Done():
+		}
+	})
+	e.throttle()
+}
+
+// worker keeps a partition's records in order: one worker has them all.
+func (p partition) worker(n int) int {
+	h := uint32(2166136261)
+	for i := range len(p.topic) {
+		h = (h ^ uint32(p.topic[i])) * 16777619
+	}
+	return int((h + uint32(p.n)) % uint32(n)) //nolint:gosec // small
+}
+
+// throttle pauses fetching at the bound and lets it go again below.
+func (e *engine) throttle() {
+	if !e.isReady() {
+		return
+	}
+	e.mu.Lock()
+	waiting := e.table.ChangedBytes() + e.deadBytes
+	all := e.partitions()
+	broken := e.breaker.open
+	e.mu.Unlock()
+	held := e.held.Load()
+	switch {
+	case !e.paused.Load() && (held > heldMost || waiting > changesMost || broken || e.draining.Load()):
+		e.paused.Store(true)
+		e.reader.PauseFetchPartitions(all)
+	case e.paused.Load() && held < heldResume && waiting < cutAt && !broken && !e.draining.Load():
+		e.paused.Store(false)
+		e.reader.ResumeFetchPartitions(all)
+	}
+}
+
+// partitions are those that are read. Under the lock.
+func (e *engine) partitions() map[string][]int32 {
+	m := map[string][]int32{}
+	for p, c := range e.cursors {
+		if !c.stopped {
+			m[p.topic] = append(m[p.topic], p.n)
+		}
+	}
+	return m
+}
+
+// fetchFailed looks at a partition that cannot be read. A position that the log has lost is never skipped in silence.
+func (e *engine) fetchFailed(p partition, err error) {
+	switch {
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		e.lostPosition(p)
+	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
+		e.kill(err) // the topic was deleted, or made again: a restore finds out which
+	case errors.Is(err, kerr.FencedInstanceID):
+		e.lease.End()
+		e.kill(err)
+	case e.ctx.Err() == nil && p.topic != "":
+		e.log.Warn("reading is hindered", zap.String("topic", p.topic), zap.Int32("partition", p.n), zap.Error(err))
+	}
+}

@@ -1,0 +1,170 @@
+package connector
+
+import (
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"segsync/connector/deadletter"
+	"segsync/connector/state"
+	"segsync/sink"
+)
+
+// announced notes that a request's announcement is committed: it may be sent. Under the lock.
+func (e *engine) announced(r *state.Request, now time.Time) {
+	if i, ok := e.imports[r.Number]; ok {
+		i.began = now
+	}
+}
+
+// send is a sender: it makes one call at a time, never repeats one, and settles what became of it.
+func (e *engine) send() {
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case r := <-e.requests:
+			began := time.Now()
+			answer := sink.All(sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "no_lease"})
+			if e.lease.Valid() {
+				// In an orderly end the call goes on to its answer; in a sudden one it is cut.
+				answer = e.sender.Send(e.ctx, r.Send)
+			} else {
+				e.sender.Unreserve(r.Send.Calls())
+			}
+			e.settle(r, answer, time.Since(began))
+		}
+	}
+}
+
+// settle records the outcomes of a request. After the epoch's end nothing is recorded: the successor has found the
+// request open, and its contacts unknown.
+func (e *engine) settle(r *state.Request, a sink.Answer, took time.Duration) {
+	defer e.nudge()
+	now := time.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx.Err() != nil {
+		return
+	}
+	e.free++
+	first := a.Of(0)
+	if first.Verdict != sink.Retry {
+		e.callTime += (took/time.Duration(r.Send.Calls()) - e.callTime) / 8
+	}
+	if r.Kind == sink.Import && (first.Verdict == sink.Accepted || first.Verdict == sink.Retry && !first.Certain) {
+		e.accepted(r, a, now)
+		return
+	}
+	delete(e.imports, r.Number)
+	e.outcomes(r, a.Of, now)
+	e.table.Close(r)
+	e.changed(now)
+}
+
+// outcomes settles every contact of a request and draws the consequences. Under the lock.
+func (e *engine) outcomes(r *state.Request, of func(i int) sink.Outcome, now time.Time) {
+	for i := range r.Taken {
+		o := of(i)
+		e.cfg.Metrics.Outcomes.WithLabelValues(e.cfg.Name, o.Verdict.String()).Inc()
+		switch o.Verdict {
+		case sink.Applied:
+			e.lastApplied = now
+		case sink.Halt:
+			e.halt(o, now)
+		}
+		s := e.table.Settle(r, i, o, now.Sub(e.lastApplied) < time.Minute, now)
+		switch {
+		case s.Delivered:
+			e.delivered(r, s, now)
+		case s.Rejected:
+			e.rejected(r, s, now)
+		}
+	}
+	if r.Send != nil {
+		e.counts.Calls += uint64(r.Send.Calls())
+	}
+}
+
+func (e *engine) delivered(r *state.Request, s state.Settlement, now time.Time) {
+	e.breaker.note(false)
+	switch r.Kind {
+	case sink.Remove, sink.Delete:
+		e.counts.Removed++
+	case sink.Update:
+		e.counts.Updated++
+	default:
+		e.counts.Upserted++
+	}
+	if s.Taken.Since > 0 {
+		e.cfg.Metrics.Freshness.WithLabelValues(e.cfg.Name).Observe(now.Sub(time.UnixMilli(s.Taken.Since)).Seconds())
+	}
+}
+
+// rejected writes the dead letter of a contact that the destination refused.
+func (e *engine) rejected(r *state.Request, s state.Settlement, now time.Time) {
+	e.counts.Rejected++
+	topic := e.table.TopicName(s.Position.Topic)
+	e.keepDead(deadletter.At(e.cfg.DeadLetters, topic, s.Position.Partition, s.Position.Offset, deadletter.Reason{
+		Connection: e.cfg.Name, Export: e.exportsOf(r), Stage: "deliver", Class: "rejected", Code: s.Code, Message: s.Outcome.Message, Masked: s.Mask,
+	}), "rejected")
+	e.reject(now)
+}
+
+// exportsOf names the exports whose lists a request was for.
+func (e *engine) exportsOf(r *state.Request) string {
+	for _, x := range e.cfg.Exports {
+		for _, l := range r.Lists {
+			if x.List == l {
+				return x.Name
+			}
+		}
+	}
+	return ""
+}
+
+// reject counts a reject of any stage; too many halt the connection. Under the lock.
+func (e *engine) reject(now time.Time) {
+	if e.breaker.note(true) {
+		e.log.Error("too many rejects: the connection is halted", zap.Int("rejects", e.cfg.Breaker.Rejects), zap.Int("of_last", e.cfg.Breaker.OfLast))
+		e.halts[0] = &halt{code: codeBreaker, mend: "too many of the last records or contacts were rejected: look at the dead letters' reasons, mend the mapping or the source; it goes on by itself after a while", next: now.Add(e.cfg.Times.BreakerRest)}
+		e.table.Hold(0, codeBreaker, now)
+		e.haltGauge(0, codeBreaker, 1)
+	}
+}
+
+// breaker counts rejects among the last outcomes.
+type breaker struct {
+	cfg     Breaker
+	ring    []bool
+	at      int
+	rejects int
+	open    bool
+}
+
+func newBreaker(cfg Breaker) breaker { return breaker{cfg: cfg, ring: make([]bool, cfg.OfLast)} }
+
+// note counts an outcome and says whether it trips the breaker.
+func (b *breaker) note(rejected bool) (trips bool) {
+	if b.ring[b.at] {
+		b.rejects--
+	}
+	b.ring[b.at] = rejected
+	b.at = (b.at + 1) % len(b.ring)
+	if rejected {
+		b.rejects++
+	}
+	if b.open || b.rejects < b.cfg.Rejects {
+		return false
+	}
+	b.open = true
+	return true
+}
+
+func (b *breaker) reset() {
+	clear(b.ring)
+	b.rejects, b.at, b.open = 0, 0, false
+}
+
+func listLabel(list int64) string { return strconv.FormatInt(list, 10) }

@@ -1,0 +1,193 @@
+package state
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+)
+
+// In, Out and Unknown are what a contact's row says of a list. A list that it does not name is absent: never
+// delivered by us, and counts as out.
+type delivery uint8
+
+const (
+	absent delivery = iota
+	in
+	out
+	unknown
+)
+
+func (d delivery) String() string { return [...]string{"absent", "in", "out", "unknown"}[d] }
+
+// listed is what was delivered for one list. Times are Unix milliseconds.
+type listed struct {
+	list     int64
+	state    delivery
+	at       int64
+	withheld int64 // since when its removal is withheld by the guard; 0: it is not
+}
+
+// refusal is an attribute that the destination refused, by the hash of the value.
+type refusal struct {
+	name  uint32
+	value uint64
+	at    int64
+}
+
+// contactRow is the decoded row of a contact.
+type contactRow struct {
+	lists        []listed
+	hash         uint64 // of the attributes delivered; 0 not known
+	unknownSince int64  // the last unanswered request; 0 none
+	late         bool   // the re-send after late_apply has begun
+	standing     []uint32
+	refused      []refusal
+	rejected     string // the API's code; "" not rejected
+	rejectedAt   int64
+	rejectedWant uint64 // fingerprint of what was wanted then
+	halves       uint8  // how often an import that held it failed as a whole
+}
+
+func (c *contactRow) reset() {
+	*c = contactRow{lists: c.lists[:0], standing: c.standing[:0], refused: c.refused[:0]}
+}
+
+func (c *contactRow) list(id int64) *listed {
+	for i := range c.lists {
+		if c.lists[i].list == id {
+			return &c.lists[i]
+		}
+	}
+	return nil
+}
+
+func (c *contactRow) state(id int64) delivery {
+	if l := c.list(id); l != nil {
+		return l.state
+	}
+	return absent
+}
+
+// set moves a list to a state at a time, and ends a withholding.
+func (c *contactRow) set(id int64, s delivery, at int64) {
+	if l := c.list(id); l != nil {
+		*l = listed{list: id, state: s, at: at}
+		return
+	}
+	c.lists = append(c.lists, listed{list: id, state: s, at: at})
+	slices.SortFunc(c.lists, func(a, b listed) int { return cmp.Compare(a.list, b.list) })
+}
+
+func (c *contactRow) refusal(name uint32) *refusal {
+	for i := range c.refused {
+		if c.refused[i].name == name {
+			return &c.refused[i]
+		}
+	}
+	return nil
+}
+
+func (c *contactRow) stand(name uint32, stands bool) {
+	i := slices.Index(c.standing, name)
+	switch {
+	case stands && i < 0:
+		c.standing = append(c.standing, name)
+	case !stands && i >= 0:
+		c.standing = slices.Delete(c.standing, i, i+1)
+	}
+}
+
+// idle says whether the row says nothing that must be remembered: it may go.
+func (c *contactRow) idle() bool {
+	for _, l := range c.lists {
+		if l.state == in || l.state == unknown {
+			return false
+		}
+	}
+	return c.unknownSince == 0 && c.rejected == ""
+}
+
+func (c *contactRow) encode(b []byte) []byte {
+	b = append(b, Version)
+	b = binary.AppendUvarint(b, uint64(len(c.lists)))
+	for _, l := range c.lists {
+		b = binary.AppendUvarint(b, uint64(l.state)<<1|bit(l.withheld != 0))
+		b = binary.AppendVarint(b, l.list)
+		b = binary.AppendVarint(b, l.at)
+		if l.withheld != 0 {
+			b = binary.AppendVarint(b, l.withheld)
+		}
+	}
+	b = binary.LittleEndian.AppendUint64(b, c.hash)
+	extra := bit(c.unknownSince != 0) | bit(c.late)<<1 | bit(len(c.standing) > 0)<<2 |
+		bit(len(c.refused) > 0)<<3 | bit(c.rejected != "")<<4 | bit(c.halves != 0)<<5
+	b = append(b, byte(extra))
+	if c.unknownSince != 0 {
+		b = binary.AppendVarint(b, c.unknownSince)
+	}
+	if len(c.standing) > 0 {
+		b = binary.AppendUvarint(b, uint64(len(c.standing)))
+		for _, s := range c.standing {
+			b = binary.AppendUvarint(b, uint64(s))
+		}
+	}
+	if len(c.refused) > 0 {
+		b = binary.AppendUvarint(b, uint64(len(c.refused)))
+		for _, r := range c.refused {
+			b = binary.AppendUvarint(b, uint64(r.name))
+			b = binary.LittleEndian.AppendUint64(b, r.value)
+			b = binary.AppendVarint(b, r.at)
+		}
+	}
+	if c.rejected != "" {
+		b = putBytes(b, []byte(c.rejected))
+		b = binary.AppendVarint(b, c.rejectedAt)
+		b = binary.LittleEndian.AppendUint64(b, c.rejectedWant)
+	}
+	if c.halves != 0 {
+		b = append(b, c.halves)
+	}
+	return b
+}
+
+func (c *contactRow) decode(row []byte) error {
+	c.reset()
+	if len(row) == 0 {
+		return nil
+	}
+	r := reader{b: row}
+	r.version()
+	for range r.count() {
+		s := r.uint()
+		l := listed{state: delivery(s >> 1 & 3), list: r.int(), at: r.int()}
+		if s&1 == 1 {
+			l.withheld = r.int()
+		}
+		c.lists = append(c.lists, l)
+	}
+	c.hash = r.fixed64()
+	extra := r.uint()
+	if extra&1 != 0 {
+		c.unknownSince = r.int()
+	}
+	c.late = extra&2 != 0
+	if extra&4 != 0 {
+		for range r.count() {
+			c.standing = append(c.standing, uint32(r.uint()))
+		}
+	}
+	if extra&8 != 0 {
+		for range r.count() {
+			c.refused = append(c.refused, refusal{name: uint32(r.uint()), value: r.fixed64(), at: r.int()})
+		}
+	}
+	if extra&16 != 0 {
+		c.rejected = string(r.bytes())
+		c.rejectedAt = r.int()
+		c.rejectedWant = r.fixed64()
+	}
+	if extra&32 != 0 {
+		c.halves = uint8(r.uint())
+	}
+	return r.err
+}

@@ -1,0 +1,283 @@
+package state
+
+import (
+	"bytes"
+	"slices"
+	"time"
+)
+
+// Change is what one record says of one person.
+type Change struct {
+	Source int // place in Config.Sources
+	Person PersonKey
+	Stamp  Stamp
+	// Memberships of the segments that the source's exports use, by place in Source.Segments.
+	Memberships []Membership
+	// Whole: what Memberships does not name is out (a snapshot).
+	Whole   bool
+	Profile *Profile
+	// Erase leaves a row without address or attributes, which nothing older can fill again.
+	Erase bool
+	// Remap lets a record at its standing position be folded anew (backfill --resend).
+	Remap bool
+}
+
+// Membership is one segment's say about the person.
+type Membership struct {
+	Segment int
+	In      bool
+}
+
+// Profile is what the record says of the person's address and attributes.
+type Profile struct {
+	Address string // "" none given
+	Values  []Value
+}
+
+// Value is a mapped attribute: its place in Source.Attributes and a JSON literal. A nil literal is a null that leaves
+// what stands; the empty literal "" one that clears.
+type Value struct {
+	Attribute int
+	JSON      []byte
+}
+
+// Folded is what a change did.
+type Folded struct {
+	Moved     bool // something was newer than what stood
+	NoAddress bool // a membership moved and no address of the person is known
+}
+
+// Fold takes a change into the table. A change that is not newer, or that concerns a person whom the table does not
+// know and does not put in or out explicitly, changes nothing.
+func (t *Table) Fold(c *Change, now time.Time) Folded {
+	t.Counts.Folded++
+	pi, known := t.findPerson(c.Person, false)
+	if !known {
+		if !c.makesRow() {
+			t.Counts.Ignored++
+			return Folded{}
+		}
+		pi, _ = t.findPerson(c.Person, true)
+	}
+	p := &t.p
+	t.loadPerson(pi, p)
+	src := &t.sources[c.Source]
+	p.source = src.number
+	if p.erased != (Stamp{}) && !c.Stamp.Newer(p.erased) {
+		t.Counts.Stale++
+		return Folded{}
+	}
+	if c.Erase {
+		return t.erase(pi, c, now)
+	}
+	var exits [16]uint32
+	left, moved := t.foldMemberships(p, c, src, exits[:0])
+	before := p.address
+	changed := moved
+	if c.Profile != nil {
+		changed = t.foldProfile(p, c, src) || changed
+	}
+	if !changed {
+		t.Counts.Stale++
+		return Folded{}
+	}
+	f := Folded{Moved: true, NoAddress: moved && len(p.address) == 0}
+	t.settleAddress(pi, before, left, c.Source, now)
+	return f
+}
+
+// makesRow says whether a change makes a row of a person whom the table does not know: somebody put in, or put out
+// explicitly (an older record on another partition must not put them in again).
+func (c *Change) makesRow() bool {
+	if c.Erase {
+		return true
+	}
+	for _, m := range c.Memberships {
+		if m.In || !c.Whole {
+			return true
+		}
+	}
+	return false
+}
+
+// newer says whether c supersedes what stands at s.
+func (c *Change) newer(s Stamp) bool {
+	return c.Stamp.Newer(s) || c.Remap && c.Stamp.samePartition(s) && c.Stamp.Offset == s.Offset
+}
+
+// foldMemberships returns the segments that were left explicitly.
+func (t *Table) foldMemberships(p *person, c *Change, src *sourcePlan, left []uint32) ([]uint32, bool) {
+	moved := false
+	move := func(segment uint32, in, explicit bool) {
+		m := p.segment(segment)
+		if m == nil {
+			p.memberships = append(p.memberships, membership{segment: segment})
+			m = &p.memberships[len(p.memberships)-1]
+		}
+		if !c.newer(m.stamp) {
+			return
+		}
+		*m = membership{segment: segment, in: in, stamp: c.Stamp.over(m.stamp)}
+		moved = true
+		if explicit && !in {
+			left = append(left, segment)
+		}
+	}
+	for _, m := range c.Memberships {
+		move(src.segments[m.Segment], m.In, !c.Whole)
+	}
+	if c.Whole {
+		for i, segment := range src.segments {
+			if !slices.ContainsFunc(c.Memberships, func(m Membership) bool { return m.Segment == i }) {
+				move(segment, false, false)
+			}
+		}
+	}
+	return left, moved
+}
+
+// foldProfile moves the address and each attribute for itself, so that the result does not depend on the order in
+// which profiles come: a null that keeps leaves its place to be filled by an older profile (S34).
+func (t *Table) foldProfile(p *person, c *Change, src *sourcePlan) bool {
+	moved := false
+	if c.newer(p.profile) {
+		p.profile = c.Stamp.over(p.profile)
+		moved = true
+	}
+	if a := c.Profile.Address; a != "" && c.newer(p.addressAt) {
+		p.addressAt = c.Stamp.over(p.addressAt)
+		p.address = []byte(a)
+		moved = true
+	}
+	for _, v := range c.Profile.Values {
+		if v.JSON == nil {
+			continue
+		}
+		name := src.attributes[v.Attribute]
+		have := p.value(name)
+		if have == nil {
+			p.values = append(p.values, value{name: name})
+			have = &p.values[len(p.values)-1]
+		}
+		if c.newer(have.stamp) {
+			*have = value{name: name, json: v.JSON, stamp: c.Stamp.over(have.stamp)}
+			moved = true
+		}
+	}
+	return moved
+}
+
+// settleAddress stores the scratch person and lets the contacts of their addresses, before and now, follow.
+func (t *Table) settleAddress(pi uint32, before []byte, left []uint32, source int, now time.Time) {
+	p := &t.p
+	slot := t.people.at(pi)
+	old := slot.contact
+	if !bytes.Equal(before, p.address) {
+		p.gaveUp = slices.DeleteFunc(p.gaveUp, func(g gaveUp) bool {
+			if !bytes.Equal(g.address, p.address) {
+				return false
+			}
+			t.forgive(t.findContact(g.address), pi)
+			return true
+		})
+		if old != 0 {
+			p.gaveUp = append(p.gaveUp, gaveUp{address: slices.Clone(before)})
+			t.gave[old-1] = append(t.gave[old-1], pi)
+			t.unlink(old-1, pi)
+		}
+		slot.contact = 0
+		if len(p.address) > 0 {
+			ci := t.findContact(p.address)
+			t.link(ci, pi)
+			slot.contact = ci + 1
+		}
+	}
+	t.storePerson(pi)
+	if old != 0 && old != slot.contact {
+		t.leaves(old-1, left, source, now)
+		t.reconsider(old-1, now)
+	}
+	if slot.contact != 0 {
+		t.leaves(slot.contact-1, left, source, now)
+		t.reconsider(slot.contact-1, now)
+	}
+	t.releaseSettled(now)
+}
+
+// forgive forgets that a person gave a contact up.
+func (t *Table) forgive(ci, pi uint32) {
+	l := slices.DeleteFunc(t.gave[ci], func(p uint32) bool { return p == pi })
+	if len(l) == 0 {
+		delete(t.gave, ci)
+		return
+	}
+	t.gave[ci] = l
+}
+
+// leaves makes the lists of explicitly left segments unknown at a contact that we never delivered there: somebody
+// else may have put it in. Once: afterwards the list is in its row.
+func (t *Table) leaves(ci uint32, left []uint32, source int, now time.Time) {
+	if len(left) == 0 {
+		return
+	}
+	changed := false
+	for _, segment := range left {
+		for _, e := range t.sources[source].feeds[segment] {
+			if !changed {
+				t.loadContact(ci, &t.row)
+			}
+			if l := t.exports[e].List; t.row.state(l) == absent {
+				t.row.set(l, unknown, millis(now))
+				t.count(l, absent, unknown)
+				changed = true
+			}
+		}
+	}
+	if changed {
+		t.storeContact(ci, &t.row)
+	}
+}
+
+// erase empties the person: out everywhere, no address, no attributes, and nothing older counts any more.
+func (t *Table) erase(pi uint32, c *Change, now time.Time) Folded {
+	p := &t.p
+	if !c.newer(p.erased) {
+		return Folded{}
+	}
+	for i := range p.gaveUp {
+		t.forgive(t.findContact(p.gaveUp[i].address), pi)
+	}
+	source := p.source
+	p.reset()
+	p.source = source
+	p.erased = c.Stamp
+	slot := t.people.at(pi)
+	old := slot.contact
+	if old != 0 {
+		t.unlink(old-1, pi)
+		slot.contact = 0
+	}
+	t.storePerson(pi)
+	if old != 0 {
+		// The contact keeps what we know of it; with nobody to carry it, it is wanted nowhere.
+		t.loadContact(old-1, &t.row)
+		t.unreject(&t.row)
+		t.storeContact(old-1, &t.row)
+		t.reconsider(old-1, now)
+	}
+	return Folded{Moved: true}
+}
+
+// LeaveAll moves every membership of a known person out (a tombstone with on_tombstone: remove_from_list).
+func (t *Table) LeaveAll(c *Change, now time.Time) Folded {
+	src := &t.sources[c.Source]
+	c.Memberships = c.Memberships[:0]
+	for i := range src.segments {
+		c.Memberships = append(c.Memberships, Membership{Segment: i})
+	}
+	if _, known := t.findPerson(c.Person, false); !known {
+		t.Counts.Ignored++
+		return Folded{}
+	}
+	return t.Fold(c, now)
+}

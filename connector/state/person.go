@@ -1,0 +1,186 @@
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// PersonKey is the 128-bit name of a person in the table: a hash of the source and the person's id there.
+type PersonKey [16]byte
+
+// KeyOf hashes a person's id within a source (SHA-256, cut to 128 bits).
+func KeyOf(source, person string) PersonKey {
+	var stack [256]byte
+	b := append(stack[:0], source...)
+	b = append(b, 0)
+	b = append(b, person...)
+	sum := sha256.Sum256(b)
+	return PersonKey(sum[:16])
+}
+
+// membership is what one segment holds of a person, out included.
+type membership struct {
+	segment uint32 // durable number
+	in      bool
+	stamp   Stamp
+}
+
+// value is one mapped attribute with the stamp of the record that said it.
+type value struct {
+	name  uint32 // durable number
+	json  []byte // JSON literal; empty literal "" where a null clears
+	stamp Stamp
+}
+
+// gaveUp is an address that a person had before the present one, until the contact there is dealt with.
+type gaveUp struct {
+	address []byte
+	blocked bool // found blocked or unsubscribed: no new address of this person is added
+	looked  bool // found neither, before the new address was written
+}
+
+// person is a decoded row. Its byte slices lie in the row.
+type person struct {
+	source      uint32
+	memberships []membership
+	address     []byte
+	addressAt   Stamp
+	profile     Stamp // the newest record that carried a profile
+	values      []value
+	gaveUp      []gaveUp
+	erased      Stamp
+}
+
+func (p *person) reset() {
+	*p = person{memberships: p.memberships[:0], values: p.values[:0], gaveUp: p.gaveUp[:0]}
+}
+
+// stamps collects the distinct stamps of a row: most people have one or two, named by many fields.
+type stamps []Stamp
+
+func (s *stamps) index(st Stamp) uint64 {
+	for i, have := range *s {
+		if have == st {
+			return uint64(i)
+		}
+	}
+	*s = append(*s, st)
+	return uint64(len(*s) - 1)
+}
+
+// encode appends the row of p.
+func (p *person) encode(b []byte) []byte {
+	var room [4]Stamp
+	all := stamps(room[:0])
+	for i := range p.memberships {
+		all.index(p.memberships[i].stamp)
+	}
+	all.index(p.addressAt)
+	all.index(p.profile)
+	all.index(p.erased)
+	for i := range p.values {
+		all.index(p.values[i].stamp)
+	}
+	b = append(b, Version)
+	b = binary.AppendUvarint(b, uint64(p.source))
+	b = binary.AppendUvarint(b, uint64(len(all)))
+	for _, s := range all {
+		b = binary.AppendUvarint(b, uint64(s.Topic))
+		b = binary.AppendUvarint(b, uint64(s.Partition))
+		b = binary.AppendVarint(b, s.Offset)
+		b = binary.AppendVarint(b, s.Time)
+	}
+	b = binary.AppendUvarint(b, uint64(len(p.memberships)))
+	for i := range p.memberships {
+		m := &p.memberships[i]
+		b = binary.AppendUvarint(b, uint64(m.segment)<<1|bit(m.in))
+		b = binary.AppendUvarint(b, all.index(m.stamp))
+	}
+	b = putBytes(b, p.address)
+	b = binary.AppendUvarint(b, all.index(p.addressAt))
+	b = binary.AppendUvarint(b, all.index(p.profile))
+	b = binary.AppendUvarint(b, all.index(p.erased))
+	b = binary.AppendUvarint(b, uint64(len(p.values)))
+	for i := range p.values {
+		v := &p.values[i]
+		b = binary.AppendUvarint(b, uint64(v.name))
+		b = binary.AppendUvarint(b, all.index(v.stamp))
+		b = putBytes(b, v.json)
+	}
+	b = binary.AppendUvarint(b, uint64(len(p.gaveUp)))
+	for _, g := range p.gaveUp {
+		b = append(b, byte(bit(g.blocked)|bit(g.looked)<<1))
+		b = putBytes(b, g.address)
+	}
+	return b
+}
+
+// decode reads a row into p, whose slices it reuses.
+func (p *person) decode(row []byte) error {
+	p.reset()
+	r := reader{b: row}
+	r.version()
+	p.source = uint32(r.uint())
+	var room [8]Stamp
+	all := room[:0]
+	for range r.count() {
+		all = append(all, Stamp{Topic: uint32(r.uint()), Partition: int32(r.uint()), Offset: r.int(), Time: r.int()})
+	}
+	stamp := func() Stamp {
+		i := r.uint()
+		if i >= uint64(len(all)) {
+			r.fail()
+			return Stamp{}
+		}
+		return all[i]
+	}
+	for range r.count() {
+		v := r.uint()
+		p.memberships = append(p.memberships, membership{segment: uint32(v >> 1), in: v&1 == 1, stamp: stamp()})
+	}
+	p.address = r.bytes()
+	p.addressAt, p.profile, p.erased = stamp(), stamp(), stamp()
+	for range r.count() {
+		p.values = append(p.values, value{name: uint32(r.uint()), stamp: stamp(), json: r.bytes()})
+	}
+	for range r.count() {
+		marks := r.uint()
+		p.gaveUp = append(p.gaveUp, gaveUp{blocked: marks&1 != 0, looked: marks&2 != 0, address: r.bytes()})
+	}
+	return r.err
+}
+
+func (p *person) segment(n uint32) *membership {
+	for i := range p.memberships {
+		if p.memberships[i].segment == n {
+			return &p.memberships[i]
+		}
+	}
+	return nil
+}
+
+func (p *person) value(name uint32) *value {
+	for i := range p.values {
+		if p.values[i].name == name {
+			return &p.values[i]
+		}
+	}
+	return nil
+}
+
+// blocked says whether an earlier address of the person was found blocked.
+func (p *person) blocked() bool {
+	for _, g := range p.gaveUp {
+		if g.blocked {
+			return true
+		}
+	}
+	return false
+}
+
+func bit(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}

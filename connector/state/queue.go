@@ -1,0 +1,306 @@
+package state
+
+import (
+	"container/heap"
+	"time"
+)
+
+// queueKind is what a dirty contact needs; none is clean.
+type queueKind uint8
+
+// The kinds of dirty contacts. Each kind has a queue for every list, so that a long backlog of one export does not
+// keep another's waiting.
+const (
+	queueNone   queueKind = iota
+	QueueRemove           // it only leaves lists
+	QueueWrite            // it enters lists or gets attributes
+	queueHeld             // nothing of it may go now: withheld, paused or halted
+)
+
+type queueKey struct {
+	kind queueKind
+	list int64
+}
+
+// queue is a first-in-first-out of contact slots.
+type queue struct {
+	items []uint32
+	head  int
+}
+
+func (q *queue) len() int { return len(q.items) - q.head }
+
+func (q *queue) push(ci uint32) { q.items = append(q.items, ci) }
+
+func (q *queue) pop() uint32 {
+	ci := q.items[q.head]
+	q.head++
+	if q.head > 1024 && q.head*2 > len(q.items) {
+		n := copy(q.items, q.items[q.head:])
+		q.items, q.head = q.items[:n], 0
+	}
+	return ci
+}
+
+func (t *Table) queueAt(k queueKey) *queue {
+	q, ok := t.queues[k]
+	if !ok {
+		q = &queue{}
+		t.queues[k] = q
+		t.order = append(t.order, k)
+	}
+	return q
+}
+
+// wait holds a contact back until a time.
+type wait struct {
+	until   int64
+	failing int64 // since when its requests have failed without an answer that settles it
+	tries   int
+	reason  string
+}
+
+// dueItem is something to look at again at a time.
+type dueItem struct {
+	at      int64
+	contact uint32
+}
+
+type dueHeap []dueItem
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *dueHeap) Push(x any)        { *h = append(*h, x.(dueItem)) } //nolint:forcetypeassert // container/heap's signature
+func (h *dueHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}
+
+func (t *Table) remind(ci uint32, at int64) { heap.Push(&t.due, dueItem{at: at, contact: ci}) }
+
+// Tick looks at what has become due by now, and says when next to call (0: nothing is due).
+func (t *Table) Tick(now time.Time) (next int64) {
+	ms := millis(now)
+	for len(t.due) > 0 && t.due[0].at <= ms {
+		item, ok := heap.Pop(&t.due).(dueItem)
+		if !ok {
+			break
+		}
+		t.wake(item.contact, now)
+	}
+	t.releaseSettled(now)
+	if len(t.due) == 0 {
+		return 0
+	}
+	return t.due[0].at
+}
+
+// wake ends a contact's wait and begins its late re-send where they are due.
+func (t *Table) wake(ci uint32, now time.Time) {
+	c := t.contacts.at(ci)
+	if c.flags&flagLive == 0 {
+		return
+	}
+	if w, ok := t.waits[ci]; ok && c.flags&flagWaiting != 0 && w.until <= millis(now) {
+		c.flags &^= flagWaiting
+	}
+	t.loadContact(ci, &t.row)
+	r := &t.row
+	lateAt := r.unknownSince + t.cfg.LateApply.Milliseconds()
+	if r.unknownSince != 0 && !r.late && lateAt <= millis(now) {
+		if c.flags&flagInFlight != 0 {
+			t.remind(ci, millis(now)+1000)
+			return
+		}
+		t.beginLate(ci, r)
+	}
+	t.reconsider(ci, now)
+}
+
+// beginLate makes all that we ever said of a contact unknown, so that it is said once more: what was sent and not
+// answered may have been applied after what was sent since.
+func (t *Table) beginLate(ci uint32, r *contactRow) {
+	for i := range r.lists {
+		if l := &r.lists[i]; l.state != unknown {
+			t.count(l.list, l.state, unknown)
+			l.state = unknown
+		}
+	}
+	r.hash, r.late = 0, true
+	t.maybeStanding(r)
+	t.storeContact(ci, r)
+}
+
+// maybeStanding notes that any unique attribute of ours may stand at the contact.
+func (t *Table) maybeStanding(r *contactRow) {
+	for _, n := range t.uniques {
+		r.stand(n, true)
+	}
+}
+
+// reconsider compares a contact's wanted and delivered and files it where it belongs.
+func (t *Table) reconsider(ci uint32, now time.Time) {
+	c := t.contacts.at(ci)
+	if c.flags&flagInFlight != 0 {
+		return // its outcome will bring it back here
+	}
+	n := t.evaluate(ci, now)
+	for _, l := range n.guarded {
+		t.withhold(ci, l, now)
+	}
+	t.unwithhold(ci, n.Wanted)
+	was := c.queue
+	kind, list := n.file()
+	t.refile(c, kind, now)
+	switch {
+	case kind == queueNone:
+		if was != queueNone {
+			t.settled = append(t.settled, ci)
+		}
+		t.endUnknown(ci, now)
+		t.sweep(ci)
+	case c.flags&(flagQueued|flagWaiting) == 0:
+		c.flags |= flagQueued
+		t.queueAt(queueKey{kind, list}).push(ci)
+	}
+}
+
+// file says which queue a need belongs into.
+func (n *Need) file() (queueKind, int64) {
+	switch {
+	case n.empty() && (n.Held == "" || n.Rejected):
+		return queueNone, 0
+	case n.empty():
+		return queueHeld, 0
+	case !n.Attributes && len(n.Add) == 0:
+		return QueueRemove, n.Remove[0]
+	case len(n.Add) > 0:
+		return QueueWrite, n.Add[0]
+	case len(n.Wanted) > 0:
+		return QueueWrite, n.Wanted[0]
+	}
+	return QueueWrite, 0 // the emptying of an address given up
+}
+
+// refile keeps the figures of dirty contacts.
+func (t *Table) refile(c *contactSlot, kind queueKind, now time.Time) {
+	if c.queue == kind {
+		return
+	}
+	t.Counts.Pending += int(bit(kind != queueNone)) - int(bit(c.queue != queueNone))
+	if c.queue == queueNone {
+		c.since = millis(now)
+	}
+	if kind == queueNone {
+		c.since = 0
+	}
+	c.queue = kind
+}
+
+// endUnknown ends what is unknown of a contact whose late re-send has left nothing unknown.
+func (t *Table) endUnknown(ci uint32, now time.Time) {
+	r := &t.row
+	t.loadContact(ci, r)
+	if r.unknownSince == 0 || !r.late {
+		return
+	}
+	for _, l := range r.lists {
+		if l.state == unknown && r.rejected == "" {
+			return
+		}
+	}
+	r.unknownSince, r.late = 0, false
+	t.storeContact(ci, r)
+	t.settled = append(t.settled, ci)
+	_ = now
+}
+
+// releaseSettled lets go of who gave up the contacts that have become clean.
+func (t *Table) releaseSettled(now time.Time) {
+	for len(t.settled) > 0 {
+		ci := t.settled[len(t.settled)-1]
+		t.settled = t.settled[:len(t.settled)-1]
+		t.release(ci, now)
+	}
+}
+
+// sweep drops a contact that nobody carries, that is out of every list of ours and of which nothing is unknown.
+func (t *Table) sweep(ci uint32) {
+	c := t.contacts.at(ci)
+	if c.carriers != 0 || c.queue != queueNone || c.flags&(flagQueued|flagInFlight|flagWaiting) != 0 || c.flags&flagLive == 0 {
+		return
+	}
+	if _, given := t.gave[ci]; given {
+		return
+	}
+	t.loadContact(ci, &t.row)
+	if !t.row.idle() {
+		return
+	}
+	if c.flags&flagStored != 0 {
+		t.tombstones = append(t.tombstones, string(t.addressOf(ci)))
+		t.changedBytes += 64
+	}
+	delete(t.contact, keyOfAddress(t.addressOf(ci)))
+	delete(t.waits, ci)
+	t.blobs.drop(c.address)
+	t.blobs.drop(c.row)
+	*c = contactSlot{flags: c.flags & flagChanged} // changed: it still lies in the list of changed ones
+	t.freed = append(t.freed, ci)
+	t.Counts.Contacts--
+}
+
+// Oldest is how long the contact that has waited longest has been dirty, in milliseconds. It looks at the heads of
+// the queues only.
+func (t *Table) Oldest(now time.Time) int64 {
+	var oldest int64
+	for _, q := range t.queues {
+		for i := q.head; i < min(len(q.items), q.head+64); i++ {
+			if s := t.contacts.at(q.items[i]).since; s != 0 {
+				oldest = max(oldest, millis(now)-s)
+			}
+		}
+	}
+	return oldest
+}
+
+// Hold stops everything that would be sent for a list (0: the whole account), saying why; "" lets it go again.
+func (t *Table) Hold(list int64, why string, now time.Time) {
+	if list == 0 {
+		if t.heldAll == why {
+			return
+		}
+		t.heldAll = why
+	} else {
+		if t.held[list] == why {
+			return
+		}
+		t.held[list] = why
+	}
+	t.unheld(now)
+}
+
+// unheld files the contacts that were held anew.
+func (t *Table) unheld(now time.Time) {
+	q := t.queueAt(queueKey{kind: queueHeld})
+	for range q.len() {
+		t.refresh(q.pop(), now)
+	}
+	t.releaseSettled(now)
+}
+
+// refresh files a contact that was just popped off a queue.
+func (t *Table) refresh(ci uint32, now time.Time) {
+	t.contacts.at(ci).flags &^= flagQueued
+	t.reconsider(ci, now)
+}
+
+func (t *Table) holds(list int64) string {
+	if t.heldAll != "" {
+		return t.heldAll
+	}
+	return t.held[list]
+}

@@ -1,0 +1,162 @@
+package state
+
+import (
+	"fmt"
+	"time"
+
+	"segsync/sink"
+)
+
+// Request is a planned write: announced by the checkpoint that planned it, sent, answered, and closed by a later one.
+type Request struct {
+	Number  uint64
+	At      time.Time
+	Send    *sink.Request // nil of a restored one
+	Kind    sink.Kind
+	Lists   []int64
+	unlink  []int64
+	Process int64 // of an import, once known
+	Taken   []Taken
+
+	parts   int
+	process bool // the row with the process id has been written
+}
+
+// Taken is what a request holds of a contact.
+type Taken struct {
+	Contact uint32
+	Hash    uint64 // of the attributes sent; 0 none were
+	Want    uint64 // fingerprint of what was wanted
+	Since   int64  // when it became dirty, Unix milliseconds
+}
+
+// NewRequest begins a request; Take fills it. A request that nothing was taken into is forgotten.
+func (t *Table) NewRequest(kind sink.Kind, lists, unlink []int64, now time.Time) *Request {
+	return &Request{
+		At: now, Kind: kind, Lists: lists, unlink: unlink,
+		Send: &sink.Request{Kind: kind, Lists: lists, Unlink: unlink},
+	}
+}
+
+// Contact is the contact of a need as the destination would be told of it.
+func (t *Table) Contact(n *Need, attributes bool) sink.Contact {
+	c := sink.Contact{Address: n.Address}
+	if attributes {
+		c.Attributes = t.w.attributes(t)
+	}
+	return c
+}
+
+// Take puts the contact of the need that was last popped into a request, as c. Until its outcome is settled no other
+// request takes it.
+func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
+	slot := t.contacts.at(n.contact)
+	taken := Taken{Contact: n.contact, Want: n.want, Since: slot.since}
+	if c.Attributes != nil {
+		taken.Hash = t.w.hash
+	}
+	r.Taken = append(r.Taken, taken)
+	r.Send.Contacts = append(r.Send.Contacts, c)
+	slot.flags |= flagInFlight
+	t.Counts.InFlight++
+	for _, l := range r.unlink {
+		if t.row.state(l) == in {
+			t.removed(l, now)
+		}
+	}
+	if len(r.Taken) == 1 {
+		r.Number = t.next
+		t.next++
+		t.open[r.Number] = r
+	}
+}
+
+// Pop takes the next dirty contact off a queue of the kind, lists in turn, and evaluates it; nil if there is none.
+// The need is valid until the next call. What is not taken must be put back with Return.
+func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
+	key := queueKey{kind, list}
+	q, ok := t.queues[key]
+	if !ok {
+		return nil
+	}
+	for q.len() > 0 {
+		ci := q.pop()
+		c := t.contacts.at(ci)
+		c.flags &^= flagQueued
+		if c.flags&flagLive == 0 || c.flags&(flagInFlight|flagWaiting) != 0 {
+			continue
+		}
+		n := t.evaluate(ci, now)
+		if k, l := n.file(); k != kind || l != list {
+			t.reconsider(ci, now)
+			continue
+		}
+		n.Address = string(t.addressOf(ci))
+		return n
+	}
+	return nil
+}
+
+// Return puts a popped contact that was not taken back at the end of its queue.
+func (t *Table) Return(n *Need) {
+	c := t.contacts.at(n.contact)
+	if c.flags&flagQueued == 0 {
+		c.flags |= flagQueued
+		kind, list := n.file()
+		t.queueAt(queueKey{kind, list}).push(n.contact)
+	}
+}
+
+// Queue is one list's dirty contacts of a kind.
+type Queue struct {
+	Kind queueKind
+	List int64
+	Len  int
+}
+
+// Queues lists the queues that hold something, beginning with another one each time.
+func (t *Table) Queues() []Queue {
+	var all []Queue
+	for i := range t.order {
+		k := t.order[(i+t.turn)%len(t.order)]
+		if n := t.queues[k].len(); n > 0 && k.kind != queueHeld {
+			all = append(all, Queue{Kind: k.kind, List: k.list, Len: n})
+		}
+	}
+	t.turn++
+	return all
+}
+
+// Accepted notes the process id of an import, for the next checkpoint.
+func (t *Table) Accepted(r *Request, process int64) { r.Process = process }
+
+// Drop takes back a request whose announcement was not committed: its contacts are dirty again, it never was.
+func (t *Table) Drop(r *Request, now time.Time) {
+	for i := range r.Taken {
+		t.land(r.Taken[i].Contact)
+	}
+	for i := range r.Taken {
+		t.reconsider(r.Taken[i].Contact, now)
+	}
+	delete(t.open, r.Number)
+}
+
+// land takes a contact out of flight.
+func (t *Table) land(ci uint32) {
+	if c := t.contacts.at(ci); c.flags&flagInFlight != 0 {
+		c.flags &^= flagInFlight
+		t.Counts.InFlight--
+	}
+}
+
+// Open lists the requests that are announced and not closed.
+func (t *Table) Open() []*Request {
+	all := make([]*Request, 0, len(t.open))
+	for _, r := range t.open {
+		all = append(all, r)
+	}
+	return all
+}
+
+func requestKey(number uint64, part int) string { return fmt.Sprintf("r/%016x.%d", number, part) }
+func processKey(number uint64) string           { return fmt.Sprintf("r/%016x.process", number) }

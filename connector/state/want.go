@@ -1,0 +1,317 @@
+package state
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"time"
+
+	"segsync/sink"
+)
+
+// carrier is one person who carries the address that is looked at, and the exports that want them.
+type carrier struct {
+	person  person
+	exports []int
+}
+
+// wanted is what the people who carry an address want of its contact. Its bytes lie in the people's rows.
+type wanted struct {
+	lists  []int64  // sorted
+	values []value  // by attribute name; forced ones among them
+	hash   uint64   // of the values that are not forced
+	forced int      // unique attributes that are emptied because what stands there is nobody's any more
+	looks  []string // addresses given up by who wants the contact
+	unseen bool     // one of them has not been looked at
+}
+
+// Need is the difference between wanted and delivered of a contact: what may go now.
+type Need struct {
+	Address    string
+	Wanted     []int64 // all lists that want it
+	Add        []int64
+	Remove     []int64
+	Attributes bool // they are to be set
+	Known      bool // the attributes there are as wanted, so the contact is known to exist
+	Look       []string
+	Delete     bool // on_exit: delete_contact, and nobody else wants it
+	Unknown    bool // something of it is unknown
+	Halves     uint8
+	Held       string // why something else may not go
+	Rejected   bool   // nothing goes until what is wanted changes
+	guarded    []int64
+	contact    uint32
+	want       uint64
+}
+
+// want derives what is wanted of contact ci, whose row is r. Lists: those wanted by anybody who carries the address.
+// Attributes: per attribute, that of the newest profile among the carriers in a list that asks for it.
+func (t *Table) want(ci uint32, r *contactRow, now time.Time) *wanted {
+	w := &t.w
+	*w = wanted{lists: w.lists[:0], values: w.values[:0], looks: w.looks[:0]}
+	var room [8]uint32
+	people := t.carriersOf(ci, room[:0])
+	for len(t.carry) < len(people) {
+		t.carry = append(t.carry, carrier{})
+	}
+	carriers := t.carry[:len(people)]
+	for i, pi := range people {
+		c := &carriers[i]
+		t.loadPerson(pi, &c.person)
+		c.exports = c.exports[:0]
+		src, ok := t.sourceOf[c.person.source]
+		if !ok || c.person.blocked() {
+			continue
+		}
+		for _, m := range c.person.memberships {
+			if !m.in {
+				continue
+			}
+			for _, e := range t.sources[src].feeds[m.segment] {
+				if !slices.Contains(c.exports, e) {
+					c.exports = append(c.exports, e)
+				}
+				if l := t.exports[e].List; !slices.Contains(w.lists, l) {
+					w.lists = append(w.lists, l)
+				}
+			}
+		}
+	}
+	slices.Sort(w.lists)
+	if len(carriers) > 1 {
+		slices.SortStableFunc(carriers, func(a, b carrier) int {
+			if a.person.profile.newerPerson(b.person.profile) {
+				return -1
+			}
+			return 1
+		})
+	}
+	t.wantValues(ci, r, carriers, now)
+	t.wantLooks(carriers)
+	return w
+}
+
+// wantValues fills in the attributes: asked for, not held back, not refused; then what must be emptied.
+func (t *Table) wantValues(ci uint32, r *contactRow, carriers []carrier, now time.Time) {
+	w := &t.w
+	var decided [16]uint32
+	done := decided[:0]
+	for i := range carriers {
+		c := &carriers[i]
+		for _, e := range c.exports {
+			for _, name := range t.exports[e].attributes {
+				if slices.Contains(done, name) {
+					continue
+				}
+				done = append(done, name)
+				v := c.person.value(name)
+				if v == nil || t.isUnique(name) && t.heldBy(&c.person, name) {
+					continue
+				}
+				send := *v
+				if f := r.refusal(name); f != nil && f.value == hashBytes(v.json) && !t.retryRefused(f, now) {
+					send.json = []byte(sink.Empty)
+				}
+				w.values = append(w.values, send)
+			}
+		}
+	}
+	w.hash = t.hash(w.values)
+	_, given := t.gave[ci]
+	if len(w.lists) == 0 && !given {
+		return
+	}
+	for _, name := range r.standing {
+		if !slices.ContainsFunc(w.values, func(v value) bool { return v.name == name }) && (given || !t.anyHeld(carriers, name)) {
+			w.values = append(w.values, value{name: name, json: []byte(sink.Empty)})
+			w.forced++
+		}
+	}
+	if w.forced > 0 {
+		t.sortValues(w.values)
+	}
+}
+
+// hash sorts values by attribute name and fingerprints them.
+func (t *Table) hash(values []value) uint64 {
+	t.sortValues(values)
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for _, v := range values {
+		h = (h ^ uint64(v.name)) * prime
+		for _, b := range v.json {
+			h = (h ^ uint64(b)) * prime
+		}
+		h = (h ^ 0xff) * prime
+	}
+	return max(h, 1)
+}
+
+func (t *Table) sortValues(values []value) {
+	slices.SortFunc(values, func(a, b value) int { return cmp.Compare(t.attributeName(a.name), t.attributeName(b.name)) })
+}
+
+func hashBytes(b []byte) uint64 {
+	return sink.Hash([]sink.Attribute{{Value: b}})
+}
+
+func (t *Table) isUnique(name uint32) bool { return int(name) < len(t.unique) && t.unique[name] }
+
+// heldBy says whether the person's unique attribute may still stand at an address they gave up: it is set on the new
+// contact once the old one is emptied.
+func (t *Table) heldBy(p *person, name uint32) bool {
+	for _, g := range p.gaveUp {
+		ci, ok := t.contact[keyOfAddress(g.address)]
+		if !ok {
+			continue
+		}
+		var r contactRow
+		t.loadContact(ci, &r)
+		if (slices.Contains(r.standing, name) || r.unknownSince != 0) && !t.emptied(ci, &r) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *Table) anyHeld(carriers []carrier, name uint32) bool {
+	return slices.ContainsFunc(carriers, func(c carrier) bool { return len(c.exports) > 0 && t.heldBy(&c.person, name) })
+}
+
+// emptied says whether a contact holds nothing of a person who gave it up: nothing of it is unknown, due or in
+// flight, and what stands there is its present carriers' own.
+func (t *Table) emptied(ci uint32, r *contactRow) bool {
+	c := t.contacts.at(ci)
+	if r.unknownSince != 0 || c.flags&flagInFlight != 0 || slices.ContainsFunc(r.lists, func(l listed) bool { return l.state == unknown }) {
+		return false
+	}
+	if len(r.standing) == 0 {
+		return true
+	}
+	return c.carriers != 0 && c.queue == queueNone && r.hash != 0
+}
+
+// wantLooks lists the addresses to look at before a new address is added: those given up by the people who want it.
+func (t *Table) wantLooks(carriers []carrier) {
+	for i := range carriers {
+		if len(carriers[i].exports) == 0 {
+			continue
+		}
+		for _, g := range carriers[i].person.gaveUp {
+			t.w.unseen = t.w.unseen || !g.looked
+			if a := string(g.address); !slices.Contains(t.w.looks, a) {
+				t.w.looks = append(t.w.looks, a)
+			}
+		}
+	}
+}
+
+// fingerprint of what is wanted: a reject stands until it changes.
+func (w *wanted) fingerprint() uint64 {
+	h := w.hash
+	for _, l := range w.lists {
+		h = (h ^ uint64(l)) * 1099511628211
+	}
+	return max(h, 1)
+}
+
+// evaluate compares what is wanted of contact ci with what was delivered. The result is valid until the next call.
+func (t *Table) evaluate(ci uint32, now time.Time) *Need {
+	r := &t.row
+	t.loadContact(ci, r)
+	w := t.want(ci, r, now)
+	n := &t.need
+	*n = Need{
+		Wanted: w.lists, Add: n.Add[:0], Remove: n.Remove[:0], guarded: n.guarded[:0],
+		Halves: r.halves, contact: ci, want: w.fingerprint(),
+	}
+	if r.rejected != "" && r.rejectedWant == n.want && !r.late {
+		n.Held, n.Rejected = r.rejected, true
+		return n
+	}
+	for _, list := range t.lists {
+		state, is := r.state(list), slices.Contains(w.lists, list)
+		n.Unknown = n.Unknown || state == unknown
+		switch why := t.holds(list); {
+		case is == (state == in) && state != unknown: // as it should be; absent counts as out
+		case why != "":
+			n.Held = why
+		case is:
+			n.Add = append(n.Add, list)
+		case t.withholds(r, list, now):
+			n.Held = "withheld"
+			n.guarded = append(n.guarded, list)
+		default:
+			n.Remove = append(n.Remove, list)
+			n.Delete = n.Delete || t.deletes[list]
+		}
+	}
+	n.Known = r.hash != 0 && r.hash == w.hash && w.forced == 0
+	n.Attributes = len(w.lists) > 0 && (!n.Known || w.unseen) || w.forced > 0
+	if n.Attributes && len(n.Add) == 0 && !t.mayWrite(w.lists) {
+		n.Attributes, n.Held = false, t.holds(w.lists[0])
+	}
+	if len(n.Add) > 0 || w.unseen {
+		n.Look = w.looks
+	}
+	n.Delete = n.Delete && len(w.lists) == 0 && n.Held == ""
+	return n
+}
+
+// mayWrite says whether attributes may be sent to a contact of these lists: some list of it must be open.
+func (t *Table) mayWrite(lists []int64) bool {
+	if len(lists) == 0 {
+		return t.heldAll == ""
+	}
+	return slices.ContainsFunc(lists, func(l int64) bool { return t.holds(l) == "" })
+}
+
+func (n *Need) empty() bool { return len(n.Add) == 0 && len(n.Remove) == 0 && !n.Attributes }
+
+// attributes copies the wanted attributes out of the table, for a request.
+func (w *wanted) attributes(t *Table) []sink.Attribute {
+	size := 0
+	for i := range w.values {
+		size += len(w.values[i].json)
+	}
+	buf := make([]byte, 0, size)
+	all := make([]sink.Attribute, 0, len(w.values))
+	for i := range w.values {
+		start := len(buf)
+		buf = append(buf, w.values[i].json...)
+		all = append(all, sink.Attribute{Name: t.attributeName(w.values[i].name), Value: buf[start:len(buf):len(buf)]})
+	}
+	return all
+}
+
+// release lets go of the people who gave up contact ci once nothing of theirs is left there, and reconsiders the
+// contacts that waited for it.
+func (t *Table) release(ci uint32, now time.Time) {
+	people, ok := t.gave[ci]
+	if !ok {
+		return
+	}
+	var r contactRow
+	t.loadContact(ci, &r)
+	if !t.emptied(ci, &r) {
+		return
+	}
+	address := slices.Clone(t.addressOf(ci))
+	for _, pi := range slices.Clone(people) {
+		t.loadPerson(pi, &t.p)
+		// An address stays given up until the new one was written behind a look at it.
+		slot := t.people.at(pi)
+		before := len(t.p.gaveUp)
+		t.p.gaveUp = slices.DeleteFunc(t.p.gaveUp, func(g gaveUp) bool {
+			return g.looked && !g.blocked && bytes.Equal(g.address, address)
+		})
+		if len(t.p.gaveUp) != before {
+			t.forgive(ci, pi)
+			t.storePerson(pi)
+		}
+		if slot.contact != 0 {
+			t.reconsider(slot.contact-1, now)
+		}
+	}
+	t.sweep(ci)
+}

@@ -1,0 +1,455 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"segsync/connector/changelog"
+	"segsync/connector/state"
+	"segsync/mapping"
+)
+
+// takeOver makes this process the connection's owner in deed: the sentinel behind everything a predecessor wrote, the
+// table read back to it, open requests told, offsets found. Partitions are not read meanwhile; heartbeats go on.
+func (e *engine) takeOver() error {
+	began := time.Now()
+	table := state.New(e.cfg.tableConfig(nil, e.sender.Unique))
+	e.mu.Lock()
+	e.table = table
+	e.mu.Unlock()
+	// Until ready is set this goroutine alone touches the table: nothing else of the engine runs yet.
+	if err := e.restore(); err != nil {
+		return err
+	}
+	now := time.Now()
+	e.configure(now)
+	imports, err := e.table.Ready(now)
+	if err == nil {
+		e.adopt(imports, now)
+		e.holdDisabled(now)
+	}
+	if err != nil {
+		return fmt.Errorf("restoring the table: %w", err)
+	}
+	if err := e.makeMappers(); err != nil {
+		return err
+	}
+	e.checkAccount()
+	if err := e.locate(); err != nil {
+		return err
+	}
+	e.log.Info("took the connection over", zap.Int("people", e.table.Counts.People), zap.Int("contacts", e.table.Counts.Contacts),
+		zap.Int("pending", e.table.Counts.Pending), zap.Duration("took", time.Since(began)))
+	return nil
+}
+
+func (e *engine) restore() error {
+	target, err := e.changes.Sentinel(context.WithoutCancel(e.ctx))
+	if err != nil {
+		return err
+	}
+	last := time.Now()
+	return changelog.Restore(e.ctx, e.cfg.Kafka, e.changes.Topic(), target, func(key, v []byte) error {
+		return e.table.Apply(key, v)
+	}, func(p changelog.Progress) {
+		e.mu.Lock()
+		e.restoring = p
+		e.mu.Unlock()
+		if time.Since(last) > 5*time.Second {
+			last = time.Now()
+			e.log.Info("restoring the table", zap.Int64("rows", p.Rows), zap.Int64("offset", p.At), zap.Int64("of", p.Target))
+		}
+	})
+}
+
+// adopt takes the unfinished imports of a dead owner over: nobody repeats them, their contacts wait for them. One
+// without a process id may be any of the account's.
+func (e *engine) adopt(imports []*state.Request, now time.Time) {
+	for _, r := range imports {
+		e.imports[r.Number] = &importing{r: r, began: now, since: now, lost: r.Process == 0}
+	}
+	if len(imports) > 0 {
+		e.look <- struct{}{}
+	}
+}
+
+// holdDisabled keeps the lists of disabled exports from being sent to. A list of several exports is one list: it is
+// refused by the configuration.
+func (e *engine) holdDisabled(now time.Time) {
+	for _, x := range e.cfg.Exports {
+		if !x.Enabled {
+			e.table.Hold(x.List, "disabled", now)
+		}
+	}
+}
+
+// makeMappers compiles the mappings with the account's attribute types.
+func (e *engine) makeMappers() error {
+	for i := range e.cfg.Sources {
+		s := &e.cfg.Sources[i]
+		spec := s.Spec
+		spec.Attributes = slices.Clone(spec.Attributes)
+		for j := range spec.Attributes {
+			spec.Attributes[j].Type = mapping.AttributeType(e.c.types[spec.Attributes[j].Name])
+		}
+		m, err := mapping.NewMapper(spec, s.Value, s.Key)
+		if err != nil {
+			return fmt.Errorf("source %s: %w", s.Name, err)
+		}
+		e.mappers = append(e.mappers, m)
+	}
+	for range workers {
+		e.queues = append(e.queues, make(chan batch, 1<<14))
+	}
+	return nil
+}
+
+// workers decode, map and fold; more than processors gain nothing.
+const workers = 4
+
+// sourceOf finds the source that a topic belongs to.
+func (e *engine) sourceOf(topic string) (int, bool) {
+	for i, s := range e.cfg.Sources {
+		if slices.Contains(s.Topics, topic) || s.Regex != "" && matches(s.Regex, topic) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// positions are what Kafka says of the assigned partitions.
+type positions struct {
+	ids       map[string][16]byte
+	committed kadm.OffsetResponses
+	start     kadm.ListedOffsets
+	end       kadm.ListedOffsets
+}
+
+func (e *engine) positions(topics []string) (*positions, error) {
+	ctx, cancel := context.WithTimeout(e.ctx, time.Minute)
+	defer cancel()
+	adm := kadm.NewClient(e.cl)
+	p := &positions{ids: map[string][16]byte{}}
+	details, err := adm.ListTopics(ctx, topics...)
+	if err != nil {
+		return nil, fmt.Errorf("describing the sources' topics: %w", err)
+	}
+	for _, d := range details {
+		p.ids[d.Topic] = d.ID
+	}
+	// Stable: a predecessor's transaction may have been committed and not be visible yet.
+	if p.committed, err = adm.FetchOffsets(kadm.RequireStable(ctx), e.cfg.Group()); err != nil {
+		return nil, fmt.Errorf("fetching the group's offsets: %w", err)
+	}
+	if p.start, err = adm.ListStartOffsets(ctx, topics...); err != nil {
+		return nil, fmt.Errorf("listing the topics' first offsets: %w", err)
+	}
+	if p.end, err = adm.ListCommittedOffsets(ctx, topics...); err != nil {
+		return nil, fmt.Errorf("listing the topics' last offsets: %w", err)
+	}
+	return p, nil
+}
+
+// locate finds where each partition is read from. A source that is read for the first time has its start committed,
+// with a row that says so, before anything is announced; later, a partition without a commit begins at its beginning.
+func (e *engine) locate() error {
+	topics := slices.Sorted(maps.Keys(e.assigned))
+	p, err := e.positions(topics)
+	if err != nil {
+		return err
+	}
+	bySource := map[int][]partition{}
+	for t, ps := range e.assigned {
+		if s, ok := e.sourceOf(t); ok {
+			for _, n := range ps {
+				bySource[s] = append(bySource[s], partition{t, n})
+			}
+		}
+	}
+	for s, parts := range bySource {
+		if err := e.locateSource(s, parts, p); err != nil {
+			return err
+		}
+	}
+	return e.begin()
+}
+
+// cursorAt makes the cursor of a partition.
+func (e *engine) cursorAt(s int, at partition, p *positions, next int64, epoch int32) *cursor {
+	c := &cursor{id: p.ids[at.topic], source: s, next: next, epoch: epoch}
+	c.topic = e.table.Topic(c.id, at.topic)
+	if o, ok := p.end.Lookup(at.topic, at.n); ok {
+		c.end = o.Offset
+	}
+	if o, ok := p.start.Lookup(at.topic, at.n); ok {
+		c.start = o.Offset
+	}
+	e.cursors[at] = c
+	return c
+}
+
+// locateSource finds the positions of one source's partitions.
+func (e *engine) locateSource(s int, parts []partition, p *positions) error {
+	src := &e.cfg.Sources[s]
+	recreated := e.recreated(parts, p)
+	row := e.table.Meta(sourceKey(src.Name))
+	commits := 0
+	for _, at := range parts {
+		next, epoch := int64(-1), int32(-1)
+		if o, ok := p.committed.Lookup(at.topic, at.n); ok && o.Err == nil && o.At >= 0 {
+			next, epoch = o.At, o.LeaderEpoch
+			commits++
+		}
+		e.cursorAt(s, at, p, next, epoch)
+	}
+	again := "run segsync backfill --from earliest (or a time) for one of its exports"
+	switch {
+	case recreated != "":
+		e.haltSource(s, "topic "+recreated+" was deleted and made again: its offsets mean other records now; "+again)
+	case row == nil && commits > 0:
+		e.haltSource(s, "the group has offsets of the source, but the table has never read it: the table's topic is gone, or another program uses the group; "+again)
+	case row != nil && commits == 0:
+		e.haltSource(s, "the table has read the source, but the group's offsets are gone (idle longer than the broker keeps them?); "+again)
+	case row == nil:
+		return e.firstStart(s, parts)
+	default:
+		e.continueSource(parts, p)
+	}
+	return nil
+}
+
+// recreated names a topic of the partitions whose id is not the one that was read before.
+func (e *engine) recreated(parts []partition, p *positions) string {
+	known := e.table.Topics()
+	for _, at := range parts {
+		id, ids := p.ids[at.topic], known[at.topic]
+		if len(ids) > 0 && !slices.Contains(ids, id) && e.table.Meta(acceptKey(id)) == nil {
+			return at.topic
+		}
+	}
+	return ""
+}
+
+// firstStart sets a source's partitions to its configured start.
+func (e *engine) firstStart(s int, parts []partition) error {
+	starts, err := e.startOffsets(e.cfg.Sources[s].Start, parts)
+	if err != nil {
+		return err
+	}
+	for _, at := range parts {
+		c := e.cursors[at]
+		c.next, c.epoch, c.changed = starts[at], -1, true
+	}
+	return nil
+}
+
+// startOffsets finds the offsets of a start.
+func (e *engine) startOffsets(start Start, parts []partition) (map[partition]int64, error) {
+	ctx, cancel := context.WithTimeout(e.ctx, time.Minute)
+	defer cancel()
+	var topics []string
+	for _, at := range parts {
+		topics = append(topics, at.topic)
+	}
+	slices.Sort(topics)
+	topics = slices.Compact(topics)
+	adm := kadm.NewClient(e.cl)
+	var listed kadm.ListedOffsets
+	var err error
+	switch {
+	case start.Latest:
+		listed, err = adm.ListCommittedOffsets(ctx, topics...)
+	case !start.At.IsZero():
+		listed, err = adm.ListOffsetsAfterMilli(ctx, start.At.UnixMilli(), topics...)
+	default:
+		listed, err = adm.ListStartOffsets(ctx, topics...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding where to start reading: %w", err)
+	}
+	all := map[partition]int64{}
+	for _, at := range parts {
+		o, ok := listed.Lookup(at.topic, at.n)
+		if !ok || o.Err != nil || o.Offset < 0 {
+			return nil, fmt.Errorf("finding where to start reading %s/%d: %w", at.topic, at.n, errors.Join(o.Err, errors.New("no offset was given")))
+		}
+		all[at] = o.Offset
+	}
+	return all, nil
+}
+
+// continueSource goes on where the table stands. Under the lock.
+func (e *engine) continueSource(parts []partition, p *positions) {
+	for _, at := range parts {
+		c := e.cursors[at]
+		if c.next < 0 { // a partition that came later
+			c.next, c.changed = c.start, true
+			continue
+		}
+		if c.next < c.start || c.next > max(c.end, endOf(p, at)) {
+			e.outOfRange(at, c)
+		}
+	}
+}
+
+func endOf(p *positions, at partition) int64 {
+	o, _ := p.end.Lookup(at.topic, at.n)
+	return o.Offset
+}
+
+// outOfRange applies a source's policy to a position that the log has lost. Under the lock.
+func (e *engine) outOfRange(at partition, c *cursor) {
+	src := &e.cfg.Sources[c.source]
+	switch src.OutOfRange {
+	case OutOfRangeEarliest:
+		e.log.Warn("records were lost before they were read: going on at the log's beginning", zap.String("topic", at.topic), zap.Int32("partition", at.n), zap.Int64("from", c.next), zap.Int64("to", c.start))
+		c.next, c.epoch, c.changed = c.start, -1, true
+	case OutOfRangeLatest:
+		e.log.Warn("records were lost before they were read: going on at the log's end", zap.String("topic", at.topic), zap.Int32("partition", at.n), zap.Int64("from", c.next), zap.Int64("to", c.end))
+		c.next, c.epoch, c.changed = c.end, -1, true
+	default:
+		e.haltSource(c.source, fmt.Sprintf("the log of %s/%d begins at offset %d, and reading stands at %d: records are lost; restore the truth with segsync backfill --from earliest, or set out_of_range", at.topic, at.n, c.start, c.next))
+	}
+}
+
+// begin commits what the take-over has decided, before anything is announced: first starts, a rewind, the rows of the
+// configuration.
+func (e *engine) begin() error {
+	now := time.Now()
+	if err := e.rewind(now); err != nil {
+		return err
+	}
+	for s := range e.cfg.Sources {
+		if e.sourceHalts[s] == "" {
+			e.table.SetMeta(sourceKey(e.cfg.Sources[s].Name), e.sourceRow(s))
+		}
+	}
+	c := &cut{}
+	for p, cur := range e.cursors {
+		if cur.changed {
+			cur.changed = false
+			c.moved = append(c.moved, cur)
+			c.offsets = append(c.offsets, changelog.Offset{Topic: p.topic, ID: cur.id, Partition: p.n, Next: cur.next, Epoch: -1})
+		}
+	}
+	c.table = e.table.Cut(nil)
+	return e.changes.Commit(context.WithoutCancel(e.ctx), changelog.Checkpoint{Rows: c.table.Rows, Offsets: c.offsets})
+}
+
+// resume begins to read where the table stands, with a client of its own: the group's decides who owns, not where.
+func (e *engine) resume() error {
+	e.mu.Lock()
+	offsets := map[string]map[int32]kgo.Offset{}
+	for p, c := range e.cursors {
+		if !c.stopped {
+			add(offsets, p, c)
+		}
+	}
+	e.ready = true
+	e.mu.Unlock()
+	opts := append(slices.Clone(e.cfg.Kafka),
+		kgo.ConsumePartitions(offsets), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxPartitionBytes(256<<10), kgo.FetchMaxBytes(8<<20),
+		kgo.FetchMaxWait(500*time.Millisecond),
+	)
+	reader, err := kgo.NewClient(opts...)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.reader = reader
+	e.mu.Unlock()
+	return nil
+}
+
+func add(offsets map[string]map[int32]kgo.Offset, p partition, c *cursor) {
+	if offsets[p.topic] == nil {
+		offsets[p.topic] = map[int32]kgo.Offset{}
+	}
+	offsets[p.topic][p.n] = kgo.NewOffset().At(c.next).WithEpoch(-1)
+}
+
+// join takes partitions that came later into the running engine.
+func (e *engine) join(given map[string][]int32) {
+	go func() {
+		for !e.isReady() {
+			sleep(e.ctx, 100*time.Millisecond)
+			if e.ctx.Err() != nil {
+				return
+			}
+		}
+		topics := slices.Sorted(maps.Keys(given))
+		p, err := e.positions(topics)
+		if err != nil {
+			e.kill(err)
+			return
+		}
+		offsets := map[string]map[int32]kgo.Offset{}
+		e.mu.Lock()
+		for t, ps := range given {
+			s, ok := e.sourceOf(t)
+			for _, n := range ps {
+				at := partition{t, n}
+				if _, have := e.cursors[at]; have || !ok {
+					continue
+				}
+				next := int64(-1)
+				if o, ok := p.committed.Lookup(t, n); ok && o.Err == nil {
+					next = o.At
+				}
+				c := e.cursorAt(s, at, p, next, -1)
+				if c.next < 0 {
+					c.next, c.changed = c.start, true
+				}
+				add(offsets, at, c)
+			}
+		}
+		e.changed(time.Now())
+		e.mu.Unlock()
+		e.reader.AddConsumePartitions(offsets)
+		e.nudge()
+	}()
+}
+
+func (e *engine) isReady() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ready && e.reader != nil
+}
+
+// lostPosition looks at a partition whose position the log has lost while it was read.
+func (e *engine) lostPosition(at partition) {
+	p, err := e.positions([]string{at.topic})
+	if err != nil {
+		e.kill(err)
+		return
+	}
+	e.mu.Lock()
+	c, ok := e.cursors[at]
+	if !ok {
+		e.mu.Unlock()
+		return
+	}
+	if o, ok := p.start.Lookup(at.topic, at.n); ok {
+		c.start = o.Offset
+	}
+	c.end = endOf(p, at)
+	e.outOfRange(at, c)
+	stopped := c.stopped
+	offsets := map[string]map[int32]kgo.Offset{}
+	add(offsets, at, c)
+	e.changed(time.Now())
+	e.mu.Unlock()
+	if !stopped {
+		e.reader.RemoveConsumePartitions(map[string][]int32{at.topic: {at.n}})
+		e.reader.AddConsumePartitions(offsets)
+	}
+}

@@ -1,0 +1,255 @@
+package connector
+
+import (
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"segsync/connector/deadletter"
+	"segsync/connector/state"
+	"segsync/mapping"
+)
+
+// mappedMost is how many records are mapped before they are folded under one lock.
+const mappedMost = 512
+
+// mapped is one record with what it says.
+type mapped struct {
+	record    *kgo.Record
+	changes   []state.Change
+	tombstone bool
+	failed    int
+	reject    *mapping.RejectError
+	halt      bool
+}
+
+// worker decodes and maps batches, and folds them.
+func (e *engine) worker(i int) {
+	mappers := make([]*mapping.Worker, len(e.mappers))
+	for s, m := range e.mappers {
+		mappers[s] = m.NewWorker()
+	}
+	w := &foldWorker{e: e, mappers: mappers}
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case b := <-e.queues[i]:
+			w.batch(b)
+			e.held.Add(-b.bytes)
+			e.throttle()
+		}
+	}
+}
+
+// foldWorker is one goroutine's scratch.
+type foldWorker struct {
+	e       *engine
+	mappers []*mapping.Worker
+	all     []mapped
+}
+
+// batch maps a batch and folds it, some hundred records at a time.
+func (w *foldWorker) batch(b batch) {
+	e := w.e
+	e.mu.Lock()
+	c := e.cursors[b.p]
+	source, next, topic, halted := c.source, c.next, c.topic, c.stopped
+	e.mu.Unlock()
+	if halted {
+		return
+	}
+	for _, r := range b.records {
+		if e.ctx.Err() != nil {
+			return
+		}
+		if r.Offset < next {
+			continue // read already
+		}
+		m := mapped{record: r}
+		if !r.Attrs.IsControl() {
+			if !w.mapOne(&m, source, topic, b.p) {
+				return
+			}
+		}
+		w.all = append(w.all, m)
+		if len(w.all) >= mappedMost || m.halt {
+			w.fold(b.p, source)
+			if m.halt {
+				return
+			}
+		}
+	}
+	w.fold(b.p, source)
+}
+
+// mapOne maps a record. While the registry cannot be asked it waits, with what came before folded; an id that the
+// registry does not know is a dead letter after a while. It returns false if the epoch ends meanwhile.
+func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, p partition) bool {
+	e, r := w.e, m.record
+	began := time.Now()
+	for {
+		err := w.translate(m, source, topic)
+		var reject *mapping.RejectError
+		switch {
+		case err == nil:
+			return true
+		case errors.As(err, &reject):
+			m.reject = reject
+			return true
+		case errors.Is(err, mapping.ErrHalt):
+			m.halt = true
+			return true
+		case errors.Is(err, mapping.ErrNoSchema) && time.Since(began) > e.cfg.Times.UnknownID:
+			m.reject = &mapping.RejectError{Class: "schema_unknown", Err: err}
+			return true
+		}
+		w.fold(p, source)
+		if time.Since(began) < time.Second {
+			e.log.Warn("waiting for the schema registry", zap.String("topic", r.Topic), zap.Int32("partition", r.Partition), zap.Int64("offset", r.Offset), zap.Error(err))
+		}
+		sleep(e.ctx, time.Second)
+		if e.ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
+// translate maps a record into changes of the table.
+func (w *foldWorker) translate(m *mapped, source int, topic uint32) error {
+	r := m.record
+	var headers map[string][]byte
+	if len(r.Headers) > 0 {
+		headers = make(map[string][]byte, len(r.Headers))
+		for _, h := range r.Headers {
+			headers[h.Key] = h.Value
+		}
+	}
+	res, err := w.mappers[source].Map(&mapping.Record{
+		Key: r.Key, Value: r.Value, Headers: headers, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixNano(),
+	})
+	m.tombstone, m.failed = res.Tombstone, res.Failed
+	if err != nil {
+		var reject *mapping.RejectError
+		if !errors.As(err, &reject) {
+			return err
+		}
+	}
+	var profile *state.Profile
+	if len(res.Changes) > 0 && !res.Tombstone {
+		profile = &state.Profile{Address: res.Address, Values: make([]state.Value, len(res.Values))}
+		for i, v := range res.Values {
+			profile.Values[i] = state.Value(v)
+		}
+	}
+	for i := range res.Changes {
+		c := &res.Changes[i]
+		change := state.Change{
+			Source: source, Person: state.KeyOf(w.e.cfg.Sources[source].Name, c.Person), Whole: c.Whole,
+			Stamp: state.Stamp{Topic: topic, Partition: r.Partition, Offset: r.Offset, Time: c.Time},
+		}
+		for _, g := range c.Memberships {
+			change.Memberships = append(change.Memberships, state.Membership(g))
+		}
+		if c.HasProfile {
+			change.Profile = profile
+		}
+		m.changes = append(m.changes, change)
+	}
+	if err == nil && res.BadAddress {
+		err = &mapping.RejectError{Class: "invalid_address", Err: errors.New("the e-mail address is none; the memberships were folded all the same")}
+	}
+	return err
+}
+
+// fold takes what was mapped into the table under one lock, with the cursor and the dead letters: a cut sees all of a
+// record or nothing.
+func (w *foldWorker) fold(p partition, source int) {
+	if len(w.all) == 0 {
+		return
+	}
+	e := w.e
+	now := time.Now()
+	name := e.cfg.Name
+	e.mu.Lock()
+	defer e.nudge()
+	defer e.mu.Unlock()
+	if e.ctx.Err() != nil {
+		return
+	}
+	c := e.cursors[p]
+	before := e.table.Counts
+	failed := 0
+	for i := range w.all {
+		m := &w.all[i]
+		if m.halt {
+			e.haltSource(source, "halt_when holds for the record at "+p.topic+"/"+itoa(int(p.n))+" offset "+itoa(int(m.record.Offset))+": see to the lists, then run segsync backfill --from a time after it")
+			break
+		}
+		w.foldOne(m, source, now)
+		failed += m.failed
+		c.next, c.epoch, c.changed = m.record.Offset+1, m.record.LeaderEpoch, true
+	}
+	after := e.table.Counts
+	moved := after.Folded - before.Folded - (after.Stale - before.Stale) - (after.Ignored - before.Ignored)
+	e.counts.Events += uint64(len(w.all))
+	e.cfg.Metrics.Events.WithLabelValues(name).Add(float64(len(w.all)))
+	e.cfg.Metrics.Changes.WithLabelValues(name, "moved").Add(float64(moved))
+	e.cfg.Metrics.Changes.WithLabelValues(name, "stale").Add(float64(after.Stale - before.Stale))
+	e.cfg.Metrics.Changes.WithLabelValues(name, "ignored").Add(float64(after.Ignored - before.Ignored))
+	e.cfg.Metrics.AttrFailed.WithLabelValues(name).Add(float64(failed))
+	e.changed(now)
+	clear(w.all)
+	w.all = w.all[:0]
+}
+
+func (w *foldWorker) foldOne(m *mapped, source int, now time.Time) {
+	e := w.e
+	noAddress := false
+	for i := range m.changes {
+		ch := &m.changes[i]
+		ch.Remap = e.resends(source)
+		if m.tombstone {
+			switch e.cfg.Sources[source].Tombstone {
+			case TombstoneRemove:
+				e.table.LeaveAll(ch, now)
+			case TombstoneDelete:
+				ch.Erase = true
+				e.table.Fold(ch, now)
+			}
+			continue
+		}
+		noAddress = e.table.Fold(ch, now).NoAddress || noAddress
+	}
+	if m.tombstone && e.cfg.Sources[source].Tombstone == TombstoneIgnore {
+		m.reject = nil
+	}
+	switch {
+	case m.reject != nil:
+		e.deadLetter(m.record, m.reject.Class, m.reject.Err.Error(), now)
+	case noAddress:
+		e.deadLetter(m.record, "no_address", "no address of the person is known; the membership was folded all the same", now)
+	}
+}
+
+// deadLetter keeps a record's dead letter for the next checkpoint. Under the lock.
+func (e *engine) deadLetter(r *kgo.Record, class, message string, now time.Time) {
+	stage := "map"
+	if class == "decode" || class == "schema" || class == "schema_unknown" {
+		stage = "decode"
+	}
+	e.keepDead(deadletter.Of(e.cfg.DeadLetters, r, deadletter.Reason{Connection: e.cfg.Name, Stage: stage, Class: class, Message: message}), class)
+	e.reject(now)
+}
+
+func (e *engine) keepDead(d *kgo.Record, class string) {
+	e.counts.DeadLetters++
+	e.cfg.Metrics.DeadLetters.WithLabelValues(e.cfg.Name, class).Inc()
+	if e.cfg.DeadLetters == "" {
+		return
+	}
+	e.dead = append(e.dead, d)
+	e.deadBytes += deadletter.Size(d)
+}

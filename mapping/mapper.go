@@ -1,0 +1,452 @@
+package mapping
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Event says how a record speaks of memberships, as expressions over the decoded record. Either Segment and Member,
+// or Memberships: the list of segments the person is in, or a map of segment to boolean, as a whole truth.
+type Event struct {
+	When, Person, Segment, Member, Time, Memberships string
+}
+
+// Attribute is one attribute to be mapped.
+type Attribute struct {
+	Name  string
+	Expr  string
+	Type  AttributeType
+	Clear bool // a null empties it; otherwise a null leaves what stands
+}
+
+// Spec is a source's mapping.
+type Spec struct {
+	Events     []Event
+	Email      string
+	HaltWhen   string
+	Tombstone  string // the person of a record without a value; "" its key
+	Segments   []string
+	Attributes []Attribute
+}
+
+// Record is what is mapped. Time is the record's own, in nanoseconds since 1970.
+type Record struct {
+	Key, Value []byte
+	Headers    map[string][]byte
+	Topic      string
+	Partition  int32
+	Offset     int64
+	Time       int64
+}
+
+// Membership is one segment's say, by place in Spec.Segments.
+type Membership struct {
+	Segment int
+	In      bool
+}
+
+// Change is what a record says of one person.
+type Change struct {
+	Person      string
+	Time        int64 // nanoseconds since 1970
+	Memberships []Membership
+	Whole       bool // what is not named is out
+	HasProfile  bool
+}
+
+// Value is a mapped attribute, by place in Spec.Attributes: a JSON literal, nil for a null that keeps.
+type Value struct {
+	Attribute int
+	JSON      []byte
+}
+
+// Result is what a record maps to. Its slices are reused by the next call.
+type Result struct {
+	Changes   []Change
+	Address   string // "" none
+	Values    []Value
+	Tombstone bool
+	Failed    int // attributes that could not be mapped
+	// BadAddress: the record names an address that is none; its memberships move all the same.
+	BadAddress bool
+}
+
+// RejectError says why a record is a dead letter.
+type RejectError struct {
+	Class string // decode, schema, mapping, person, segment, member, time
+	Err   error
+}
+
+func (e *RejectError) Error() string { return e.Class + ": " + e.Err.Error() }
+func (e *RejectError) Unwrap() error { return e.Err }
+
+// ErrHalt says that a record met the source's halt_when.
+var ErrHalt = errors.New("halt_when holds for a record")
+
+// skew is how far an event's time may lie behind the record's own; more is capped there, so that an event dated 2099
+// does not fence everything after it.
+const skew = 5 * time.Minute
+
+type event struct{ when, person, segment, member, time, memberships *expression }
+
+type attribute struct {
+	Attribute
+	expr *expression
+}
+
+// Mapper maps records of one source. Each goroutine needs its own Worker.
+type Mapper struct {
+	value, key *Decoder
+	events     []event
+	email      *expression
+	haltWhen   *expression
+	tombstone  *expression
+	attributes []attribute
+	segments   map[string]int
+}
+
+// NewMapper compiles a mapping; its error joins all problems.
+func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
+	m := &Mapper{value: value, key: key, segments: map[string]int{}}
+	var errs []error
+	get := func(what, source string) *expression {
+		e, err := newExpression(source)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+		return e
+	}
+	for i, e := range s.Events {
+		at := fmt.Sprintf("event %d ", i+1)
+		m.events = append(m.events, event{
+			when: get(at+"when", e.When), person: get(at+"person", e.Person), segment: get(at+"segment", e.Segment),
+			member: get(at+"member", e.Member), time: get(at+"time", e.Time), memberships: get(at+"memberships", e.Memberships),
+		})
+	}
+	m.email, m.haltWhen, m.tombstone = get("email", s.Email), get("halt_when", s.HaltWhen), get("tombstone_person", s.Tombstone)
+	for _, a := range s.Attributes {
+		m.attributes = append(m.attributes, attribute{a, get("attribute "+a.Name, a.Expr)})
+	}
+	for i, g := range s.Segments {
+		m.segments[g] = i
+	}
+	return m, errors.Join(errs...)
+}
+
+// Check compiles every expression against a schema's text, and joins all problems.
+func (m *Mapper) Check(text string, references []string) error {
+	c, err := newCodec(text, references)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	check := func(e *expression) {
+		if e != nil {
+			if _, err := compile(e.source, c.schema); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	for _, e := range m.events {
+		for _, x := range []*expression{e.when, e.person, e.segment, e.member, e.time, e.memberships} {
+			check(x)
+		}
+	}
+	check(m.email)
+	check(m.haltWhen)
+	for _, a := range m.attributes {
+		check(a.expr)
+	}
+	return errors.Join(errs...)
+}
+
+// Worker maps records in one goroutine.
+type Worker struct {
+	m      *Mapper
+	run    runner
+	result Result
+}
+
+// NewWorker makes a worker of m.
+func (m *Mapper) NewWorker() *Worker { return &Worker{m: m} }
+
+// Map maps one record. The error is a *RejectError (a dead letter), ErrHalt, or a passing one of the registry, after
+// which the record is to be mapped again. With a *RejectError the result may still hold changes.
+func (w *Worker) Map(r *Record) (*Result, error) {
+	res := &w.result
+	*res = Result{Changes: res.Changes[:0], Values: res.Values[:0]}
+	m := w.m
+	key, _, _, err := m.key.decode(r.Key)
+	if err != nil {
+		return res, reject(err)
+	}
+	kafka := map[string]any{
+		"key": key, "topic": r.Topic, "partition": int(r.Partition), "offset": int(r.Offset),
+		"timestamp": time.Unix(0, r.Time).UTC(), "headers": headers(r.Headers),
+	}
+	if r.Value == nil {
+		return res, w.tombstone(kafka, r)
+	}
+	v, c, id, err := m.value.decode(r.Value)
+	if err != nil {
+		return res, reject(err)
+	}
+	env, ok := v.(map[string]any)
+	if !ok {
+		return res, &RejectError{"decode", errors.New("the value is no record")}
+	}
+	env["kafka"] = kafka
+	return res, w.fill(env, id, c, r)
+}
+
+func headers(h map[string][]byte) map[string]any {
+	m := make(map[string]any, len(h))
+	for k, v := range h {
+		m[k] = string(v)
+	}
+	return m
+}
+
+// reject tells a dead letter from a passing error of the registry.
+func reject(err error) error {
+	var bad *badSchemaError
+	switch {
+	case errors.As(err, &bad):
+		return &RejectError{"schema", err}
+	case errors.Is(err, ErrNoSchema), errors.Is(err, ErrRegistry):
+		return err
+	}
+	return &RejectError{"decode", err}
+}
+
+func (w *Worker) tombstone(kafka map[string]any, r *Record) error {
+	w.result.Tombstone = true
+	person := kafka["key"]
+	if w.m.tombstone != nil {
+		var err error
+		if person, err = w.m.tombstone.eval(&w.run, 0, nil, map[string]any{"kafka": kafka}); err != nil {
+			return &RejectError{"person", err}
+		}
+	}
+	id, ok := name(person)
+	if !ok {
+		return &RejectError{"person", errors.New("a record without a value has no key that names a person")}
+	}
+	w.result.Changes = append(w.result.Changes, Change{Person: id, Time: r.Time})
+	return nil
+}
+
+func (w *Worker) fill(env map[string]any, id schemaID, c *codec, r *Record) error {
+	m, res := w.m, &w.result
+	eval := func(e *expression) (any, error) { return e.eval(&w.run, id, c, env) }
+	if m.haltWhen != nil {
+		v, err := eval(m.haltWhen)
+		if err != nil {
+			return &RejectError{"mapping", err}
+		}
+		if v == true {
+			return ErrHalt
+		}
+	}
+	entering := false
+	for i := range m.events {
+		in, err := w.event(&m.events[i], eval, r)
+		if err != nil {
+			return err
+		}
+		entering = entering || in
+	}
+	if len(res.Changes) == 0 {
+		return nil
+	}
+	return w.profile(eval, entering)
+}
+
+// event adds what one event of the mapping says; entering tells that it puts somebody in.
+func (w *Worker) event(e *event, eval func(*expression) (any, error), r *Record) (entering bool, err error) {
+	if e.when != nil {
+		v, err := eval(e.when)
+		if err != nil {
+			return false, &RejectError{"mapping", err}
+		}
+		if v != true {
+			return false, nil
+		}
+	}
+	v, err := eval(e.person)
+	if err != nil {
+		return false, &RejectError{"mapping", err}
+	}
+	person, ok := name(v)
+	if !ok {
+		return false, &RejectError{"person", errors.New("the record names no person")}
+	}
+	at, err := w.time(e, eval, r)
+	if err != nil {
+		return false, err
+	}
+	c := w.change(person, at)
+	if e.memberships != nil {
+		return w.whole(c, e, eval)
+	}
+	v, err = eval(e.segment)
+	if err != nil {
+		return false, &RejectError{"mapping", err}
+	}
+	segment, ok := name(v)
+	if !ok {
+		return false, &RejectError{"segment", errors.New("the record names no segment")}
+	}
+	v, err = eval(e.member)
+	if err != nil {
+		return false, &RejectError{"mapping", err}
+	}
+	in, ok := v.(bool)
+	if !ok {
+		return false, &RejectError{"member", errors.New("the member expression gives neither true nor false")}
+	}
+	if place, asked := w.m.segments[segment]; asked {
+		c.set(place, in)
+	}
+	return in, nil
+}
+
+// change returns the record's change of a person: those of one record are reduced to one per person.
+func (w *Worker) change(person string, at int64) *Change {
+	all := w.result.Changes
+	for i := range all {
+		if all[i].Person == person {
+			return &all[i]
+		}
+	}
+	if len(all) < cap(all) {
+		all = all[:len(all)+1]
+		all[len(all)-1] = Change{Person: person, Time: at, Memberships: all[len(all)-1].Memberships[:0]}
+	} else {
+		all = append(all, Change{Person: person, Time: at})
+	}
+	w.result.Changes = all
+	return &all[len(all)-1]
+}
+
+// set reduces to the last say per segment.
+func (c *Change) set(segment int, in bool) {
+	for i := range c.Memberships {
+		if c.Memberships[i].Segment == segment {
+			c.Memberships[i].In = in
+			return
+		}
+	}
+	c.Memberships = append(c.Memberships, Membership{segment, in})
+}
+
+func (w *Worker) whole(c *Change, e *event, eval func(*expression) (any, error)) (bool, error) {
+	v, err := eval(e.memberships)
+	if err != nil {
+		return false, &RejectError{"mapping", err}
+	}
+	c.Whole = true
+	switch v := v.(type) {
+	case nil:
+	case []any:
+		for _, s := range v {
+			if n, ok := name(s); ok {
+				if place, asked := w.m.segments[n]; asked {
+					c.set(place, true)
+				}
+			}
+		}
+	case map[string]any:
+		for s, in := range v {
+			if place, asked := w.m.segments[s]; asked && in == true {
+				c.set(place, true)
+			}
+		}
+	default:
+		return false, &RejectError{"segment", errors.New("the memberships expression gives neither a list nor a map")}
+	}
+	return true, nil
+}
+
+func (w *Worker) time(e *event, eval func(*expression) (any, error), r *Record) (int64, error) {
+	if e.time == nil {
+		return r.Time, nil
+	}
+	v, err := eval(e.time)
+	if err != nil {
+		return 0, &RejectError{"mapping", err}
+	}
+	at, given, err := timeOf(v)
+	if err != nil {
+		return 0, &RejectError{"time", err}
+	}
+	if !given {
+		return r.Time, nil
+	}
+	return min(at, r.Time+skew.Nanoseconds()), nil
+}
+
+// profile maps address and attributes. They are of who is put in; where nobody is, of all whom the record names: an
+// image before a change may name another person than the image after it.
+func (w *Worker) profile(eval func(*expression) (any, error), entering bool) error {
+	m, res := w.m, &w.result
+	carries := false
+	if m.email != nil {
+		v, err := eval(m.email)
+		if err != nil {
+			return &RejectError{"mapping", err}
+		}
+		if s, ok := v.(string); ok && s != "" {
+			carries = true
+			if res.Address, ok = address(s); !ok {
+				res.Address, res.BadAddress = "", true
+			}
+		}
+	}
+	for i := range m.attributes {
+		a := &m.attributes[i]
+		v, err := eval(a.expr)
+		var json []byte
+		if err == nil {
+			json, err = literal(v, a.Type)
+		}
+		if err != nil {
+			res.Failed++
+			continue
+		}
+		carries = carries || json != nil
+		if json == nil && a.Clear {
+			json = []byte(`""`)
+		}
+		res.Values = append(res.Values, Value{i, json})
+	}
+	for i := range res.Changes {
+		c := &res.Changes[i]
+		c.HasProfile = carries && (!entering || c.Whole || c.in())
+	}
+	return nil
+}
+
+// in says whether the change puts the person into a segment that is asked for, or names none that is.
+func (c *Change) in() bool {
+	for _, m := range c.Memberships {
+		if m.In {
+			return true
+		}
+	}
+	return len(c.Memberships) == 0
+}
+
+// name reads an id: text that is not empty, or a whole number.
+func name(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, v != ""
+	case int, Decimal:
+		return textOf(v), true
+	case []byte:
+		return string(v), len(v) > 0
+	}
+	return "", false
+}

@@ -1,0 +1,271 @@
+package mapping
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// kind is an Avro type.
+type kind uint8
+
+const (
+	kindNull kind = iota
+	kindBoolean
+	kindInt
+	kindLong
+	kindFloat
+	kindDouble
+	kindBytes
+	kindString
+	kindRecord
+	kindEnum
+	kindArray
+	kindMap
+	kindUnion
+	kindFixed
+)
+
+var primitives = map[string]kind{
+	"null": kindNull, "boolean": kindBoolean, "int": kindInt, "long": kindLong, "float": kindFloat, "double": kindDouble,
+	"bytes": kindBytes, "string": kindString,
+}
+
+// schema is a parsed Avro schema. goavro decodes with the same text less its logical types, which are applied here:
+// it knows some of them only, and panics on a decimal without a scale.
+type schema struct {
+	kind    kind
+	name    string // full name of a named type; the primitive's name otherwise: a union names its branch so
+	logical string
+	scale   int
+	size    int // of a fixed
+	fields  []schemaField
+	symbols int
+	items   *schema   // of an array or a map
+	of      []*schema // of a union
+}
+
+type schemaField struct {
+	name string
+	typ  *schema
+}
+
+// schemaMost bounds a schema's text, in bytes.
+const schemaMost = 4 << 20
+
+// parseSchema reads a schema and writes it again without logical types. References are the texts of the schemas that
+// it names; they are inlined where they are first used.
+func parseSchema(text string, references []string) (*schema, string, error) {
+	if len(text) > schemaMost {
+		return nil, "", errors.New("the schema is too long")
+	}
+	p := parser{named: map[string]*schema{}, pending: map[string]any{}, written: map[string]bool{}}
+	for _, r := range references {
+		var v any
+		if err := json.Unmarshal([]byte(r), &v); err != nil {
+			return nil, "", fmt.Errorf("a referenced schema is not JSON: %w", err)
+		}
+		p.collect(v, "")
+	}
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		// A primitive's bare name is a schema too.
+		if _, ok := primitives[strings.TrimSpace(text)]; !ok {
+			return nil, "", fmt.Errorf("the schema is not JSON: %w", err)
+		}
+		v = strings.TrimSpace(text)
+	}
+	s, plain, err := p.parse(v, "", 0)
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the schema: %w", err)
+	}
+	out, err := json.Marshal(plain)
+	return s, string(out), err
+}
+
+// parser keeps the named types of one schema.
+type parser struct {
+	named   map[string]*schema
+	pending map[string]any // referenced and not used yet
+	written map[string]bool
+}
+
+const depthMost = 64
+
+func fullName(name, space string) string {
+	if strings.Contains(name, ".") || space == "" {
+		return name
+	}
+	return space + "." + name
+}
+
+// collect remembers the named types that a referenced schema defines.
+func (p *parser) collect(v any, space string) {
+	switch v := v.(type) {
+	case []any:
+		for _, b := range v {
+			p.collect(b, space)
+		}
+	case map[string]any:
+		if name, ok := v["name"].(string); ok {
+			if s, ok := v["namespace"].(string); ok {
+				space = s
+			}
+			full := fullName(name, space)
+			v["name"], v["namespace"] = full[strings.LastIndexByte(full, '.')+1:], namespaceOf(full)
+			p.pending[full] = v
+		}
+	}
+}
+
+func namespaceOf(full string) string {
+	if i := strings.LastIndexByte(full, '.'); i >= 0 {
+		return full[:i]
+	}
+	return ""
+}
+
+// parse returns the schema and its text, as JSON values, without logical types.
+func (p *parser) parse(v any, space string, depth int) (*schema, any, error) {
+	if depth > depthMost {
+		return nil, nil, errors.New("it is nested too deeply")
+	}
+	switch v := v.(type) {
+	case string:
+		return p.named1(v, space, depth)
+	case []any:
+		return p.union(v, space, depth)
+	case map[string]any:
+		return p.complex(v, space, depth)
+	}
+	return nil, nil, fmt.Errorf("%T is no type", v)
+}
+
+// named1 resolves a type's name: a primitive, one seen before, or one referenced, which is inlined here.
+func (p *parser) named1(name, space string, depth int) (*schema, any, error) {
+	if k, ok := primitives[name]; ok {
+		return &schema{kind: k, name: name}, name, nil
+	}
+	for _, full := range []string{fullName(name, space), name} {
+		if s, ok := p.named[full]; ok {
+			return s, full, nil
+		}
+		if v, ok := p.pending[full]; ok {
+			delete(p.pending, full)
+			return p.parse(v, "", depth+1)
+		}
+	}
+	return nil, nil, fmt.Errorf("the type %q is not defined", name)
+}
+
+func (p *parser) union(v []any, space string, depth int) (*schema, any, error) {
+	s := &schema{kind: kindUnion}
+	plain := make([]any, 0, len(v))
+	for _, b := range v {
+		branch, text, err := p.parse(b, space, depth+1)
+		if err != nil {
+			return nil, nil, err
+		}
+		s.of, plain = append(s.of, branch), append(plain, text)
+	}
+	if len(s.of) == 0 {
+		return nil, nil, errors.New("a union has no branches")
+	}
+	return s, plain, nil
+}
+
+func (p *parser) complex(v map[string]any, space string, depth int) (*schema, any, error) {
+	t, isName := v["type"].(string)
+	if !isName {
+		return p.parse(v["type"], space, depth+1)
+	}
+	if k, ok := primitives[t]; ok {
+		s := &schema{kind: k, name: t}
+		s.logical, _ = v["logicalType"].(string)
+		s.scale = intOf(v["scale"])
+		return s, t, nil
+	}
+	switch t {
+	case "array", "map":
+		key := map[string]string{"array": "items", "map": "values"}[t]
+		items, text, err := p.parse(v[key], space, depth+1)
+		if err != nil {
+			return nil, nil, err
+		}
+		k := kindArray
+		if t == "map" {
+			k = kindMap
+		}
+		return &schema{kind: k, name: t, items: items}, map[string]any{"type": t, key: text}, nil
+	case "record", "error", "enum", "fixed":
+		return p.define(t, v, space, depth)
+	}
+	return p.named1(t, space, depth)
+}
+
+func (p *parser) define(t string, v map[string]any, space string, depth int) (*schema, any, error) {
+	name, ok := v["name"].(string)
+	if !ok {
+		return nil, nil, fmt.Errorf("a %s has no name", t)
+	}
+	if s, ok := v["namespace"].(string); ok {
+		space = s
+	}
+	full := fullName(name, space)
+	space = namespaceOf(full)
+	if _, ok := p.named[full]; ok {
+		return nil, nil, fmt.Errorf("the type %q is defined twice", full)
+	}
+	s := &schema{name: full}
+	p.named[full] = s
+	plain := map[string]any{"type": t, "name": full}
+	switch t {
+	case "enum":
+		s.kind = kindEnum
+		symbols, _ := v["symbols"].([]any)
+		s.symbols = len(symbols)
+		plain["symbols"] = symbols
+	case "fixed":
+		s.kind, s.size = kindFixed, intOf(v["size"])
+		s.logical, _ = v["logicalType"].(string)
+		s.scale = intOf(v["scale"])
+		plain["size"] = s.size
+	default:
+		plain["type"] = "record"
+		fields, err := p.fields(s, v, space, depth)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", full, err)
+		}
+		plain["fields"] = fields
+	}
+	return s, plain, nil
+}
+
+func (p *parser) fields(s *schema, v map[string]any, space string, depth int) ([]any, error) {
+	s.kind = kindRecord
+	list, _ := v["fields"].([]any)
+	plain := make([]any, 0, len(list))
+	for _, f := range list {
+		field, ok := f.(map[string]any)
+		name, named := field["name"].(string)
+		if !ok || !named {
+			return nil, errors.New("a field has no name")
+		}
+		typ, text, err := p.parse(field["type"], space, depth+1)
+		if err != nil {
+			return nil, fmt.Errorf("field %s: %w", name, err)
+		}
+		s.fields = append(s.fields, schemaField{name, typ})
+		plain = append(plain, map[string]any{"name": name, "type": text})
+	}
+	return plain, nil
+}
+
+func intOf(v any) int {
+	f, ok := v.(float64)
+	if !ok || f < 0 || f > 1<<20 {
+		return 0
+	}
+	return int(f)
+}

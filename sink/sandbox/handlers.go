@@ -1,0 +1,465 @@
+package sandbox
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func (s *Server) upsert(w *recorder, body []byte) {
+	var b struct {
+		Email      string         `json:"email"`
+		Ext        string         `json:"ext_id"`
+		Attributes map[string]any `json:"attributes"`
+		Lists      []int64        `json:"listIds"`
+		Update     bool           `json:"updateEnabled"`
+		Block      *bool          `json:"emailBlacklisted"`
+	}
+	if json.Unmarshal(body, &b) != nil {
+		fail(w, http.StatusBadRequest, "bad_request", "Input must be a valid JSON object")
+		return
+	}
+	email := strings.ToLower(strings.TrimSpace(b.Email))
+	if f := s.check(email, b.Attributes, b.Ext); f != nil {
+		refuse(w, f)
+		return
+	}
+	if !s.haveLists(w, b.Lists) {
+		return
+	}
+	_, exists := s.contacts[email]
+	if exists && !b.Update {
+		refuse(w, &refusal{code: "duplicate_parameter", message: "Unable to create contact, email is already associated with another Contact", duplicates: []string{"email"}})
+		return
+	}
+	c := s.ensure(email)
+	s.set(c, b.Attributes)
+	s.setExt(c, body, b.Ext)
+	if b.Block != nil {
+		c.EmailBlacklisted = *b.Block
+	}
+	for _, l := range b.Lists {
+		s.join(c, l)
+	}
+	if exists {
+		reply(w, http.StatusNoContent, nil)
+		return
+	}
+	reply(w, http.StatusCreated, map[string]int64{"id": c.ID})
+}
+
+func (s *Server) setExt(c *Contact, body []byte, ext string) {
+	if strings.Contains(string(body), `"ext_id"`) {
+		s.set(c, map[string]any{"EXT_ID": ext})
+	}
+}
+
+func (s *Server) haveLists(w *recorder, lists []int64) bool {
+	for _, l := range lists {
+		if _, ok := s.lists[l]; !ok {
+			fail(w, http.StatusNotFound, "document_not_found", "List ID does not exist")
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Server) contactCall(w *recorder, r *http.Request, id string, body []byte) {
+	identifier, err := url.QueryUnescape(id)
+	if err != nil {
+		identifier = id
+	}
+	c, ok := s.find(identifier, r.URL.Query().Get("identifierType"))
+	if !ok {
+		fail(w, http.StatusNotFound, "document_not_found", "Contact does not exist")
+		return
+	}
+	switch r.Method {
+	case http.MethodGet:
+		reply(w, http.StatusOK, c)
+	case http.MethodDelete:
+		s.drop(c)
+		reply(w, http.StatusNoContent, nil)
+	case http.MethodPut:
+		s.update(w, c, body)
+	}
+}
+
+func (s *Server) find(identifier, kind string) (*Contact, bool) {
+	switch kind {
+	case "contact_id":
+		id, _ := strconv.ParseInt(identifier, 10, 64)
+		c, ok := s.byID[id]
+		return c, ok
+	case "ext_id", "phone_id", "whatsapp_id", "landline_number_id":
+		name := map[string]string{"ext_id": "EXT_ID", "phone_id": "SMS", "whatsapp_id": "WHATSAPP", "landline_number_id": "LANDLINE_NUMBER"}[kind]
+		c, ok := s.byID[s.unique[name+"\x00"+number(name, identifier)]]
+		return c, ok
+	}
+	c, ok := s.contacts[strings.ToLower(identifier)]
+	return c, ok
+}
+
+func (s *Server) update(w *recorder, c *Contact, body []byte) {
+	var b struct {
+		Ext        string         `json:"ext_id"`
+		Attributes map[string]any `json:"attributes"`
+		Lists      []int64        `json:"listIds"`
+		Unlink     []int64        `json:"unlinkListIds"`
+		Block      *bool          `json:"emailBlacklisted"`
+	}
+	if json.Unmarshal(body, &b) != nil {
+		fail(w, http.StatusBadRequest, "bad_request", "Input must be a valid JSON object")
+		return
+	}
+	if f := s.check(c.Email, b.Attributes, b.Ext); f != nil {
+		refuse(w, f)
+		return
+	}
+	if !s.haveLists(w, slices.Concat(b.Lists, b.Unlink)) {
+		return
+	}
+	s.set(c, b.Attributes)
+	s.setExt(c, body, b.Ext)
+	if b.Block != nil {
+		c.EmailBlacklisted = *b.Block
+	}
+	for _, l := range b.Lists {
+		s.join(c, l)
+	}
+	for _, l := range b.Unlink {
+		s.leave(c, l)
+	}
+	reply(w, http.StatusNoContent, nil)
+}
+
+func (s *Server) withList(w *recorder, id string, then func(*List)) {
+	n, _ := strconv.ParseInt(id, 10, 64)
+	l, ok := s.lists[n]
+	if !ok {
+		fail(w, http.StatusNotFound, "document_not_found", "List ID does not exist")
+		return
+	}
+	then(l)
+}
+
+const batchMost = 150
+
+// change adds to a list or removes from it. Addresses are matched as they are stored, in lower case: one in mixed
+// case is not found, and a call in which every one fails answers 400.
+func (s *Server) change(w *recorder, l *List, body []byte, add bool) {
+	var b struct {
+		Emails []string `json:"emails"`
+		IDs    []int64  `json:"ids"`
+		Exts   []string `json:"extIds"`
+	}
+	if json.Unmarshal(body, &b) != nil || len(b.Emails)+len(b.IDs)+len(b.Exts) == 0 {
+		fail(w, http.StatusBadRequest, "missing_parameter", "Pass exactly one of emails, ids or extIds")
+		return
+	}
+	if len(b.Emails) > batchMost {
+		fail(w, http.StatusBadRequest, "invalid_parameter", "Maximum 150 emails are allowed")
+		return
+	}
+	success, failure := []string{}, []string{}
+	act := func(name string, c *Contact, ok bool) {
+		switch {
+		case !ok:
+			failure = append(failure, name)
+		case add:
+			if _, in := l.members[c.ID]; in {
+				failure = append(failure, name)
+				return
+			}
+			s.join(c, l.ID)
+			success = append(success, name)
+		case s.leave(c, l.ID):
+			success = append(success, name)
+		default:
+			failure = append(failure, name)
+		}
+	}
+	for _, e := range b.Emails {
+		c, ok := s.contacts[e]
+		act(e, c, ok)
+	}
+	for _, id := range b.IDs {
+		c, ok := s.byID[id]
+		act(strconv.FormatInt(id, 10), c, ok)
+	}
+	for _, e := range b.Exts {
+		c, ok := s.byID[s.unique["EXT_ID\x00"+e]]
+		act(e, c, ok)
+	}
+	if len(success) == 0 {
+		message := "Contact already removed from list and/or does not exist"
+		if add {
+			message = "Contact already in list and/or does not exist"
+		}
+		fail(w, http.StatusBadRequest, "invalid_parameter", message)
+		return
+	}
+	reply(w, http.StatusCreated, map[string]any{"contacts": map[string]any{"success": success, "failure": failure}})
+}
+
+func (s *Server) importContacts(w *recorder, body []byte, f *Fault) {
+	var b struct {
+		JSON []struct {
+			Email      string         `json:"email"`
+			Attributes map[string]any `json:"attributes"`
+		} `json:"jsonBody"`
+		File   *string `json:"fileBody"`
+		Lists  []int64 `json:"listIds"`
+		Update *bool   `json:"updateExistingContacts"`
+		Erase  bool    `json:"emptyContactsAttributes"`
+	}
+	if len(body) > 10<<20 {
+		fail(w, http.StatusRequestEntityTooLarge, "invalid_parameter", "the body is larger than 10 MB")
+		return
+	}
+	if json.Unmarshal(body, &b) != nil {
+		fail(w, http.StatusBadRequest, "bad_request", "Input must be a valid JSON object")
+		return
+	}
+	if len(b.Lists) == 0 {
+		fail(w, http.StatusBadRequest, "missing_parameter", "listIds or newList is missing")
+		return
+	}
+	if !s.haveLists(w, b.Lists) {
+		return
+	}
+	var rows []importRow
+	for _, r := range b.JSON {
+		rows = append(rows, importRow{r.Email, r.Attributes})
+	}
+	if b.File != nil {
+		var ok bool
+		if rows, ok = parseCSV(*b.File); !ok {
+			fail(w, http.StatusBadRequest, "invalid_parameter", "We could not find any valid email or SMS or Contact ID in the file you uploaded")
+			return
+		}
+	}
+	if len(rows) == 0 {
+		fail(w, http.StatusBadRequest, "missing_parameter", "Pass one of fileBody, jsonBody or fileUrl")
+		return
+	}
+	p := s.queue(rows, b.Lists, b.Erase, b.Update == nil || *b.Update, f)
+	reply(w, http.StatusAccepted, map[string]int64{"processId": p.ID})
+}
+
+// parseCSV reads a file body: cells parted by ";", a header in upper case with EMAIL in it.
+func parseCSV(text string) ([]importRow, bool) {
+	r := csv.NewReader(strings.NewReader(text))
+	r.Comma, r.FieldsPerRecord, r.LazyQuotes = ';', -1, true
+	lines, err := r.ReadAll()
+	if err != nil || len(lines) == 0 {
+		return nil, false
+	}
+	email := slices.Index(lines[0], "EMAIL")
+	if email < 0 {
+		return nil, false
+	}
+	rows := make([]importRow, 0, len(lines)-1)
+	for _, l := range lines[1:] {
+		row := importRow{attributes: map[string]any{}}
+		for i, cell := range l {
+			if i == email {
+				row.email = cell
+			} else if i < len(lines[0]) {
+				row.attributes[lines[0][i]] = cell
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, true
+}
+
+// queue starts an import, which runs on whatever becomes of its sender.
+func (s *Server) queue(rows []importRow, lists []int64, erase, update bool, f *Fault) *Process {
+	s.nextID++
+	p := &Process{ID: s.nextID, Status: "queued", emails: make(map[string]struct{}, len(rows))}
+	for _, r := range rows {
+		p.emails[strings.ToLower(r.email)] = struct{}{}
+	}
+	s.processes = append(s.processes, p)
+	s.stats.Imports++
+	s.stats.Rows += len(rows)
+	s.stats.MostImports = max(s.stats.MostImports, s.unfinished())
+	took := s.importTime + time.Duration(len(rows))*s.perRow
+	if f != nil && f.ImportTime > 0 {
+		took = time.Duration(f.ImportTime) * time.Millisecond
+	}
+	if f != nil && f.Import == "hang" {
+		p.run = func() { s.runImport(p, rows, lists, erase, update, nil) }
+		return p
+	}
+	time.AfterFunc(took, func() {
+		s.Account.mu.Lock()
+		defer s.Account.mu.Unlock()
+		switch {
+		case f != nil && f.Import != "":
+			p.Status = f.Import
+			return
+		case f != nil && f.LoseRows > 0:
+			s.runImport(p, rows, lists, erase, update, func(string) bool { return s.random() < f.LoseRows })
+		default:
+			s.runImport(p, rows, lists, erase, update, nil)
+		}
+		if f != nil && f.NoReports {
+			for _, u := range p.Reports {
+				delete(s.reports, strings.TrimPrefix(u, s.baseURL))
+			}
+		}
+	})
+	return p
+}
+
+// Unhang lets imports that were ordered to hang run now.
+func (s *Server) Unhang() {
+	s.Account.mu.Lock()
+	defer s.Account.mu.Unlock()
+	for _, p := range s.processes {
+		if p.run != nil && !p.ended() {
+			p.run()
+		}
+	}
+}
+
+func processBody(p *Process) map[string]any {
+	b := map[string]any{"id": p.ID, "name": "IMPORTUSER", "status": p.Status}
+	if p.Status == "completed" {
+		reports := map[string]any{}
+		for _, k := range []string{"invalid_emails", "duplicate_contact_id", "duplicate_ext_id", "duplicate_email_id", "duplicate_phone_id", "duplicate_whatsapp_id", "duplicate_landline_number_id"} {
+			reports[k] = nil
+			if u, ok := p.Reports[k]; ok {
+				reports[k] = u
+			}
+		}
+		b["info"] = map[string]any{"import": reports}
+	}
+	return b
+}
+
+func (s *Server) listProcesses(w *recorder, r *http.Request) {
+	limit := intOf(r, "limit", 10, 50)
+	all := []map[string]any{}
+	for i := len(s.processes) - 1; i >= 0 && len(all) < limit; i-- {
+		all = append(all, processBody(s.processes[i]))
+	}
+	reply(w, http.StatusOK, map[string]any{"count": len(s.processes), "processes": all})
+}
+
+func (s *Server) getProcess(w *recorder, id string) {
+	n, _ := strconv.ParseInt(id, 10, 64)
+	for _, p := range s.processes {
+		if p.ID == n {
+			reply(w, http.StatusOK, processBody(p))
+			return
+		}
+	}
+	fail(w, http.StatusNotFound, "document_not_found", "Process not found")
+}
+
+func (s *Server) listAttributes(w *recorder) {
+	all := []map[string]string{}
+	for name, kind := range s.attributes {
+		all = append(all, map[string]string{"name": name, "category": "normal", "type": kind})
+	}
+	slices.SortFunc(all, func(a, b map[string]string) int { return strings.Compare(a["name"], b["name"]) })
+	reply(w, http.StatusOK, map[string]any{"attributes": all})
+}
+
+func (s *Server) createAttribute(w *recorder, name string, body []byte) {
+	var b struct {
+		Type string `json:"type"`
+	}
+	if json.Unmarshal(body, &b) != nil || b.Type == "" {
+		fail(w, http.StatusBadRequest, "missing_parameter", "type is missing")
+		return
+	}
+	s.attributes[strings.ToUpper(name)] = b.Type
+	reply(w, http.StatusCreated, nil)
+}
+
+func (s *Server) listBody(l *List) map[string]any {
+	blocked := 0
+	for id := range l.members {
+		if s.byID[id].EmailBlacklisted {
+			blocked++
+		}
+	}
+	return map[string]any{
+		"id": l.ID, "name": l.Name, "folderId": 1, "createdAt": "2020-01-01T00:00:00Z", "dynamicList": l.Dynamic,
+		"uniqueSubscribers": len(l.members) - blocked, "totalSubscribers": len(l.members), "totalBlacklisted": blocked,
+	}
+}
+
+func (s *Server) listLists(w *recorder, r *http.Request) {
+	limit, offset := intOf(r, "limit", 10, 50), intOf(r, "offset", 0, 1<<30)
+	ids := []int64{}
+	for id := range s.lists {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	all := []map[string]any{}
+	for _, id := range ids[min(offset, len(ids)):min(offset+limit, len(ids))] {
+		b := s.listBody(s.lists[id])
+		b["totalSubscribers"] = 0 // as seen on the live API: only the single-list call counts
+		delete(b, "createdAt")
+		delete(b, "dynamicList")
+		all = append(all, b)
+	}
+	reply(w, http.StatusOK, map[string]any{"count": len(ids), "lists": all})
+}
+
+func (s *Server) members(w *recorder, r *http.Request, l *List) {
+	limit, offset := intOf(r, "limit", 50, 500), intOf(r, "offset", 0, 1<<30)
+	ids := make([]int64, 0, len(l.members))
+	for id := range l.members {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	all := []*Contact{}
+	for _, id := range ids[min(offset, len(ids)):min(offset+limit, len(ids))] {
+		all = append(all, s.byID[id])
+	}
+	reply(w, http.StatusOK, map[string]any{"count": len(ids), "contacts": all})
+}
+
+func intOf(r *http.Request, name string, standard, most int) int {
+	n, err := strconv.Atoi(r.URL.Query().Get(name))
+	if err != nil || n < 0 {
+		return standard
+	}
+	return min(n, most)
+}
+
+// Control is the handler of the sandbox's own address: POST /faults orders one, DELETE /faults mends all,
+// POST /unhang lets hanging imports run, GET /stats, GET /lists/{id}, PUT /contacts/{email}/unsubscribe.
+func (s *Server) Control() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /faults", func(w http.ResponseWriter, r *http.Request) {
+		var f Fault
+		d := json.NewDecoder(r.Body)
+		d.DisallowUnknownFields()
+		if err := d.Decode(&f); err != nil {
+			http.Error(w, "the fault is not understood: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		s.Order(f)
+	})
+	mux.HandleFunc("DELETE /faults", func(http.ResponseWriter, *http.Request) { s.Mend() })
+	mux.HandleFunc("POST /unhang", func(http.ResponseWriter, *http.Request) { s.Unhang() })
+	mux.HandleFunc("PUT /contacts/{email}/unsubscribe", func(_ http.ResponseWriter, r *http.Request) { s.Unsubscribe(r.PathValue("email")) })
+	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(s.Stats()) })
+	mux.HandleFunc("GET /lists/{id}", func(w http.ResponseWriter, r *http.Request) {
+		id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64)
+		_ = json.NewEncoder(w).Encode(s.List(id))
+	})
+	return mux
+}

@@ -1,0 +1,185 @@
+package sendinblue
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"segsync/sink"
+)
+
+// problem is the API's error body. Code is an open set and may be missing; the body may not be JSON at all.
+type problem struct {
+	Code     string `json:"code"`
+	Message  string `json:"message"`
+	Metadata struct {
+		Duplicates []string `json:"duplicate_identifiers"`
+	} `json:"metadata"`
+}
+
+// private matches what must not leave in a message: addresses and numbers.
+var private = regexp.MustCompile(`\S+@\S+|\+?\d[\d .-]{4,}\d`)
+
+func parseProblem(body []byte) problem {
+	var p problem
+	if json.Unmarshal(body, &p) != nil {
+		p.Message = "the answer is not JSON"
+	}
+	p.Message = private.ReplaceAllString(p.Message, "…")
+	if len(p.Message) > 300 {
+		p.Message = p.Message[:300]
+	}
+	return p
+}
+
+// status says what an HTTP status means, whatever was asked; ok is false where that depends on the request.
+func status(code int, p problem, wait time.Duration) (o sink.Outcome, ok bool) {
+	o = sink.Outcome{Code: p.Code, Message: p.Message}
+	if o.Code == "" {
+		o.Code = http.StatusText(code)
+	}
+	switch {
+	case code >= 200 && code < 300:
+		o.Verdict = sink.Applied
+	case code >= 300 && code < 400:
+		o.Verdict, o.Code = sink.Halt, "redirect"
+		o.Message = "the API answered with a redirect, which is never followed: it would carry the key to another host; check base_url"
+	case code == http.StatusUnauthorized && strings.Contains(strings.ToLower(p.Message), "ip address"):
+		o.Verdict, o.Code = sink.Halt, "blocked_ip"
+	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusPaymentRequired, p.Code == "account_under_validation":
+		o.Verdict = sink.Halt
+	case code == http.StatusTooEarly, code == http.StatusTooManyRequests:
+		o.Verdict, o.Certain, o.Wait = sink.Retry, true, wait
+	case code == http.StatusRequestTimeout, code >= 500:
+		o.Verdict, o.Alone = sink.Retry, true
+	default:
+		return o, false
+	}
+	return o, true
+}
+
+// classify turns the answer to a write into outcomes. It is pure; a reason per branch.
+func classify(r *sink.Request, code int, h http.Header, body []byte) sink.Answer {
+	var p problem
+	if code >= 300 {
+		p = parseProblem(body)
+	}
+	o, ok := status(code, p, waitOf(h))
+	switch {
+	case ok && o.Verdict == sink.Applied:
+		return applied(r, o, body)
+	case ok:
+		return sink.All(o)
+	case code == http.StatusNotFound && (r.Kind == sink.Update || r.Kind == sink.Delete):
+		o.Verdict, o.Absent = sink.Applied, true // it is in no list, which is what was asked of the lists to leave
+		return sink.All(o)
+	case code == http.StatusNotFound, p.Code == "document_not_found":
+		o.Verdict, o.Code = sink.Halt, "list_gone"
+		if lists := slices.Concat(r.Lists, r.Unlink); len(lists) > 0 {
+			o.List = lists[0]
+		}
+		return sink.All(o)
+	case r.Kind == sink.Remove && nobody(p):
+		o.Verdict = sink.Applied // all were out already, or do not exist
+		return sink.All(o)
+	case r.Kind == sink.Add && nobody(p):
+		return sink.All(notAdded) // in already, or no such contact: only an upsert can tell
+	case len(r.Contacts) > 1:
+		o.Verdict, o.Split = sink.Reject, true // no culprit is named: find it by halves
+		return sink.All(o)
+	}
+	o.Verdict = sink.Reject
+	o.Attribute = culprit(p)
+	if o.Attribute != "" {
+		o.Code = "attribute_refused"
+	}
+	return sink.All(o)
+}
+
+// notAdded is an add that did not name the contact as added: the contact may not exist, so its attributes are not
+// known to be there, and the next write is an upsert.
+var notAdded = sink.Outcome{Verdict: sink.Retry, Certain: true, Absent: true, Code: "not_added"}
+
+// nobody says whether an add or remove answered that every identifier failed (both arms of the API's message).
+func nobody(p problem) bool {
+	m := strings.ToLower(p.Message)
+	return strings.Contains(m, "does not exist") && (strings.Contains(m, "already in list") || strings.Contains(m, "already removed from list"))
+}
+
+func applied(r *sink.Request, o sink.Outcome, body []byte) sink.Answer {
+	switch r.Kind {
+	case sink.Import:
+		var accepted struct {
+			ProcessID int64 `json:"processId"`
+		}
+		if json.Unmarshal(body, &accepted) != nil || accepted.ProcessID == 0 {
+			return sink.All(sink.Outcome{Code: "no_process_id", Message: "the import was answered without a process id"})
+		}
+		return sink.Answer{Outcomes: []sink.Outcome{{Verdict: sink.Accepted}}, Process: accepted.ProcessID}
+	case sink.Add:
+		return added(r, o, body)
+	}
+	return sink.All(o)
+}
+
+// added counts only those that the answer names as added.
+func added(r *sink.Request, o sink.Outcome, body []byte) sink.Answer {
+	var answer struct {
+		Contacts struct {
+			Success []string `json:"success"`
+		} `json:"contacts"`
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return sink.All(notAdded)
+	}
+	in := make(map[string]bool, len(answer.Contacts.Success))
+	for _, a := range answer.Contacts.Success {
+		in[strings.ToLower(a)] = true
+	}
+	all := make([]sink.Outcome, len(r.Contacts))
+	for i := range r.Contacts {
+		all[i] = notAdded
+		if in[r.Contacts[i].Address] {
+			all[i] = o
+		}
+	}
+	return sink.Answer{Outcomes: all}
+}
+
+// culprit is the attribute that a 400 names: a number that somebody else has, or one that is malformed.
+func culprit(p problem) string {
+	for _, d := range p.Metadata.Duplicates {
+		if d = strings.ToUpper(d); slices.Contains(unique, d) {
+			return d
+		}
+	}
+	m := strings.ToUpper(p.Message)
+	if strings.Contains(m, "ALREADY ASSOCIATED") {
+		for _, u := range unique {
+			if strings.Contains(m, u) {
+				return u
+			}
+		}
+	}
+	switch {
+	case strings.Contains(m, "WHATSAPP"):
+		return "WHATSAPP"
+	case strings.Contains(m, "LANDLINE"):
+		return "LANDLINE_NUMBER"
+	case strings.Contains(m, "PHONE NUMBER"):
+		return "SMS"
+	}
+	return ""
+}
+
+func waitOf(h http.Header) time.Duration {
+	for _, name := range []string{"Retry-After", "x-sib-ratelimit-reset"} {
+		if n, ok := header(h, name); ok {
+			return min(time.Duration(n)*time.Second, maxPause)
+		}
+	}
+	return 0
+}

@@ -1,0 +1,294 @@
+package sendinblue
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"segsync/sink"
+)
+
+// DefaultBaseURL is the API's address.
+const DefaultBaseURL = "https://api.brevo.com/v3"
+
+const (
+	callTimeout   = 60 * time.Second
+	importTimeout = 3 * time.Minute
+	answerMost    = 16 << 20
+)
+
+// Options of a Client.
+type Options struct {
+	BaseURL string
+	Key     func() string // the API key, asked for at each call
+	Rate    Rate
+	Dial    func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network
+	Roots   *x509.CertPool                                                       // nil: the system's
+	// Lease is asked before each byte of a call is written; once it has ended, nothing is written any more.
+	Lease func() bool
+	// Observe is told of each call made: its endpoint without identifiers, its status (0: no answer) and time.
+	Observe func(endpoint string, status int, took time.Duration)
+	Now     func() time.Time
+}
+
+// Client is a sink.Sender for one account.
+type Client struct {
+	o       Options
+	http    *http.Client
+	reports *http.Client
+	limiter *limiter
+}
+
+var _ sink.Sender = (*Client)(nil)
+
+// New makes a client. It speaks HTTP/1.1, one request a connection at a time, so that a write refused by the lease
+// concerns one request; it honours HTTPS_PROXY.
+func New(o Options) *Client {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.BaseURL == "" {
+		o.BaseURL = DefaultBaseURL
+	}
+	o.BaseURL = strings.TrimSuffix(o.BaseURL, "/")
+	if o.Dial == nil {
+		o.Dial = dialer.DialContext
+	}
+	c := &Client{o: o, limiter: newLimiter(o.Rate, o.Now)}
+	c.http = &http.Client{Transport: c.transport(c.dialLeased), CheckRedirect: noRedirect}
+	c.reports = &http.Client{Transport: c.transport(o.Dial), CheckRedirect: noRedirect}
+	return c
+}
+
+func (c *Client) transport(dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: dial, MaxIdleConnsPerHost: 32, IdleConnTimeout: 30 * time.Second,
+		TLSClientConfig:     &tls.Config{RootCAs: c.o.Roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: 10 * time.Second, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
+	}
+}
+
+// A redirect is an answer like another: following it would carry the key to another host.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// userTimeout is how long written bytes may wait unacknowledged in a socket: less than late_apply, so that what a
+// dead network holds back cannot be applied after we have stopped expecting it.
+const userTimeout = 60 * time.Second
+
+var dialer = &net.Dialer{Timeout: 10 * time.Second, Control: func(_, _ string, raw syscall.RawConn) error {
+	return raw.Control(func(fd uintptr) { setUserTimeout(fd, userTimeout) })
+}}
+
+// leased is a connection that writes under the lease only.
+type leased struct {
+	net.Conn
+	lease func() bool
+}
+
+var errLease = errors.New("the lease on the connection has ended: nothing is sent")
+
+func (l *leased) Write(b []byte) (int, error) {
+	if !l.lease() {
+		return 0, errLease
+	}
+	return l.Conn.Write(b)
+}
+
+func (c *Client) dialLeased(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := c.o.Dial(ctx, network, address)
+	if err != nil || c.o.Lease == nil {
+		return conn, err
+	}
+	return &leased{conn, c.o.Lease}, nil
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.reports.CloseIdleConnections()
+}
+
+// Limits implements sink.Sender.
+func (c *Client) Limits() sink.Limits {
+	second, hour := c.limiter.contacts.windows[0], c.limiter.contacts.windows[1]
+	return sink.Limits{
+		Batch: batchMost, ImportBytes: importMost,
+		PerSecond: min(float64(second.ours), float64(hour.ours)/3600),
+		LookEvery: time.Hour / time.Duration(c.limiter.other.windows[0].ours),
+	}
+}
+
+// Row implements sink.Sender.
+func (c *Client) Row(contact *sink.Contact) (string, int, bool, bool) { return row(contact) }
+
+// Unique implements sink.Sender.
+func (c *Client) Unique(attribute string) bool { return isUnique(attribute) }
+
+// Reserve implements sink.Sender.
+func (c *Client) Reserve(calls int) (bool, time.Time) {
+	return c.limiter.reserve(&c.limiter.contacts, calls)
+}
+
+// Unreserve implements sink.Sender.
+func (c *Client) Unreserve(calls int) { c.limiter.unreserve(&c.limiter.contacts, calls) }
+
+// answer is what came back of a call.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// do makes a call whose budget has been reserved.
+func (c *Client) do(ctx context.Context, cl call) (answer, error) {
+	b := &c.limiter.contacts
+	if cl.other {
+		b = &c.limiter.other
+	}
+	c.limiter.use(b)
+	timeout := callTimeout
+	if len(cl.body) > 1<<20 {
+		timeout = importTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var body io.Reader
+	if cl.body != nil {
+		body = bytes.NewReader(cl.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, cl.method, c.o.BaseURL+cl.path, body)
+	if err != nil {
+		return answer{}, err
+	}
+	req.GetBody = nil // net/http must not write it a second time
+	req.Header.Set("api-key", c.o.Key())
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "segsync")
+	if cl.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	start := c.o.Now()
+	a, err := c.roundTrip(req)
+	if c.o.Observe != nil {
+		c.o.Observe(cl.method+" "+cl.endpoint, a.status, c.o.Now().Sub(start))
+	}
+	if err == nil {
+		c.limiter.follow(b, a.header, a.status)
+	}
+	return a, err
+}
+
+func (c *Client) roundTrip(req *http.Request) (answer, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, answerMost))
+	return answer{status: resp.StatusCode, header: resp.Header, body: body}, err
+}
+
+// unanswered is the outcome of a call without an answer. Only where no connection was made is it certain that
+// nothing was applied.
+func unanswered(err error) sink.Outcome {
+	o := sink.Outcome{Verdict: sink.Retry, Code: "no_answer", Message: "the call was not answered", Alone: true}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		o.Certain, o.Alone, o.Code, o.Message = true, false, "no_connection", "the API cannot be reached"
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		o.Code, o.Message = "timeout", "the call timed out"
+	}
+	return o
+}
+
+// Send implements sink.Sender.
+func (c *Client) Send(ctx context.Context, r *sink.Request) sink.Answer {
+	for i, address := range r.Look {
+		blocked, o := c.look(ctx, address)
+		own := r.Kind == sink.Delete
+		if o.Verdict == sink.Applied && blocked && own {
+			// Deleted and created again they would be mailable: leaving the list is all.
+			plain := *r
+			plain.Kind, plain.Look = sink.Update, nil
+			return c.write(ctx, &plain, update(&plain))
+		}
+		if o.Verdict == sink.Applied && !blocked {
+			continue
+		}
+		c.Unreserve(len(r.Look) - i) // the other looks, and the write
+		if blocked {
+			return sink.All(sink.Outcome{Verdict: sink.Blocked, Code: "unsubscribed", Address: address})
+		}
+		return sink.All(o)
+	}
+	return c.write(ctx, r, build(r))
+}
+
+func (c *Client) write(ctx context.Context, r *sink.Request, cl call) sink.Answer {
+	a, err := c.do(ctx, cl)
+	if err != nil {
+		return sink.All(unanswered(err))
+	}
+	return classify(r, a.status, a.header, a.body)
+}
+
+// look asks whether a contact is blocked or unsubscribed. One that does not exist is neither.
+func (c *Client) look(ctx context.Context, address string) (blocked bool, o sink.Outcome) {
+	a, err := c.do(ctx, look(address))
+	if err != nil {
+		o := unanswered(err)
+		o.Certain = true // nothing was written
+		return false, o
+	}
+	if a.status == http.StatusNotFound {
+		return false, sink.Outcome{Verdict: sink.Applied}
+	}
+	o, ok := status(a.status, parseOK(a), waitOf(a.header))
+	if !ok {
+		o.Verdict = sink.Retry
+	}
+	if o.Verdict != sink.Applied {
+		o.Certain = true
+		return false, o
+	}
+	var contact struct {
+		Email        bool    `json:"emailBlacklisted"`
+		SMS          bool    `json:"smsBlacklisted"`
+		Unsubscribed []int64 `json:"listUnsubscribed"`
+	}
+	if err := json.Unmarshal(a.body, &contact); err != nil {
+		return false, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "bad_answer", Message: "the look at a contact was not answered with JSON"}
+	}
+	return contact.Email || contact.SMS || len(contact.Unsubscribed) > 0, o
+}
+
+func parseOK(a answer) problem {
+	if a.status < 300 {
+		return problem{}
+	}
+	return parseProblem(a.body)
+}
+
+func isUnique(name string) bool {
+	for _, u := range unique {
+		if u == name {
+			return true
+		}
+	}
+	return false
+}
+
+func errorf(o sink.Outcome, format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, &sink.OutcomeError{Outcome: o})...)
+}

@@ -1,0 +1,259 @@
+package sendinblue
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"segsync/sink"
+)
+
+// get makes a reading call, waiting for the budget, and decodes its answer.
+func (c *Client) get(ctx context.Context, cl call, into any) error {
+	b := &c.limiter.contacts
+	if cl.other {
+		b = &c.limiter.other
+	}
+	for {
+		ok, again := c.limiter.reserve(b, 1)
+		if ok {
+			break
+		}
+		if cl.other {
+			return fmt.Errorf("%w until %s", sink.ErrNoRoom, again.UTC().Format(time.RFC3339))
+		}
+		select {
+		case <-time.After(again.Sub(c.o.Now())):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	a, err := c.do(ctx, cl)
+	if err != nil {
+		return errorf(unanswered(err), "%s %s", cl.method, cl.endpoint)
+	}
+	o, ok := status(a.status, parseOK(a), waitOf(a.header))
+	if !ok && a.status == http.StatusNotFound {
+		o.Verdict, o.Absent = sink.Halt, true
+	}
+	if o.Verdict != sink.Applied {
+		return errorf(o, "%s %s", cl.method, cl.endpoint)
+	}
+	if err := json.Unmarshal(a.body, into); err != nil {
+		return errorf(sink.Outcome{Code: "bad_answer", Message: "the answer is not as described"}, "%s %s", cl.method, cl.endpoint)
+	}
+	return nil
+}
+
+type process struct {
+	ID     int64  `json:"id"`
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Info   struct {
+		Import map[string]any `json:"import"`
+	} `json:"info"`
+}
+
+// sink reads a process. Statuses are an open set: what is not known to be an end is under way.
+func (p process) sink() sink.Process {
+	s := sink.Process{ID: p.ID}
+	switch p.Status {
+	case "completed":
+		s.Done = true
+		for reason, v := range p.Info.Import {
+			if u, ok := v.(string); ok && u != "" {
+				if s.Reports == nil {
+					s.Reports = map[string]string{}
+				}
+				s.Reports[reason] = u
+			}
+		}
+	case "failed", "cancelled":
+		s.Done, s.Failed = true, true
+	}
+	return s
+}
+
+// processesMost is how many processes one look lists.
+const processesMost = 50
+
+// Processes implements sink.Sender: the newest 50, of any kind.
+func (c *Client) Processes(ctx context.Context) ([]sink.Process, error) {
+	var page struct {
+		Processes []process `json:"processes"`
+	}
+	cl := call{http.MethodGet, "/processes?limit=" + strconv.Itoa(processesMost) + "&sort=desc", "/processes", nil, true}
+	if err := c.get(ctx, cl, &page); err != nil {
+		return nil, err
+	}
+	all := make([]sink.Process, len(page.Processes))
+	for i, p := range page.Processes {
+		all[i] = p.sink()
+	}
+	return all, nil
+}
+
+// Process implements sink.Sender. One that the API does not know any more counts as failed: what it did is unknown.
+func (c *Client) Process(ctx context.Context, id int64) (sink.Process, error) {
+	var p process
+	err := c.get(ctx, call{http.MethodGet, "/processes/" + strconv.FormatInt(id, 10), "/processes/{id}", nil, true}, &p)
+	var outcome *sink.OutcomeError
+	if errors.As(err, &outcome) && (outcome.Outcome.Absent || outcome.Outcome.Code == "invalid_parameter") {
+		return sink.Process{ID: id, Done: true, Failed: true}, nil
+	}
+	return p.sink(), err
+}
+
+const (
+	reportMost    = 64 << 20
+	reportTimeout = time.Minute
+)
+
+// Report implements sink.Sender. The address comes from the API, so it gets no key, must be https unless it is a
+// loopback address, and is read to a bound.
+func (c *Client) Report(ctx context.Context, address string) ([]string, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())) {
+		return nil, errors.New("the report of an import is not at an https address")
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, errors.New("the address of an import's report is malformed")
+	}
+	resp, err := c.reports.Do(req)
+	if err != nil {
+		return nil, errors.New("the report of an import cannot be fetched")
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the report of an import was answered with status %d", resp.StatusCode)
+	}
+	limited := &io.LimitedReader{R: resp.Body, N: reportMost}
+	found, err := addresses(limited)
+	if err == nil && limited.N <= 0 {
+		return nil, errors.New("the report of an import is too long")
+	}
+	return found, err
+}
+
+// addresses finds them in a CSV whose columns are not documented: every cell that looks like one.
+func addresses(r io.Reader) ([]string, error) {
+	var all []string
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		for _, cell := range strings.FieldsFunc(lines.Text(), func(c rune) bool { return c == ';' || c == ',' || c == '\t' }) {
+			if cell = strings.ToLower(strings.Trim(strings.TrimSpace(cell), `"'`)); strings.Contains(cell, "@") {
+				all = append(all, cell)
+			}
+		}
+	}
+	return all, lines.Err()
+}
+
+// Loopback says whether a host is this machine itself.
+func Loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// List implements sink.Sender.
+func (c *Client) List(ctx context.Context, id int64) (sink.ListInfo, error) {
+	var l struct {
+		ID      int64 `json:"id"`
+		Unique  int64 `json:"uniqueSubscribers"` // totalSubscribers is 0 in some answers
+		Blocked int64 `json:"totalBlacklisted"`
+		Dynamic bool  `json:"dynamicList"`
+	}
+	err := c.get(ctx, call{http.MethodGet, listPath(id), "/contacts/lists/{id}", nil, false}, &l)
+	return sink.ListInfo{ID: l.ID, Contacts: l.Unique + l.Blocked, Dynamic: l.Dynamic}, err
+}
+
+const pageMost = 500
+
+// Members implements sink.Sender. Under change, pages can skip or repeat contacts.
+func (c *Client) Members(ctx context.Context, id int64, page func([]sink.Listed) error) error {
+	for offset := 0; ; offset += pageMost {
+		var p struct {
+			Contacts []struct {
+				Email      string         `json:"email"`
+				Attributes map[string]any `json:"attributes"`
+			} `json:"contacts"`
+		}
+		path := fmt.Sprintf("%s/contacts?limit=%d&offset=%d&sort=asc", listPath(id), pageMost, offset)
+		if err := c.get(ctx, call{http.MethodGet, path, "/contacts/lists/{id}/contacts", nil, false}, &p); err != nil {
+			return err
+		}
+		all := make([]sink.Listed, 0, len(p.Contacts))
+		for _, l := range p.Contacts {
+			all = append(all, sink.Listed{Address: strings.ToLower(l.Email), Attributes: l.Attributes})
+		}
+		if err := page(all); err != nil {
+			return err
+		}
+		if len(p.Contacts) < pageMost {
+			return nil
+		}
+	}
+}
+
+// Attributes implements sink.Sender: those that a contact can be given, by name, with EXT_ID among them.
+func (c *Client) Attributes(ctx context.Context) (map[string]sink.AttributeType, error) {
+	var a struct {
+		Attributes []struct{ Name, Category, Type string } `json:"attributes"`
+	}
+	if err := c.get(ctx, call{http.MethodGet, "/contacts/attributes", "/contacts/attributes", nil, false}, &a); err != nil {
+		return nil, err
+	}
+	all := map[string]sink.AttributeType{ExtID: sink.Text}
+	for _, at := range a.Attributes {
+		switch at.Category {
+		case "calculated", "global":
+			continue // the account computes them
+		case "category":
+			at.Type = string(sink.Category)
+		}
+		if at.Type == "" {
+			at.Type = string(sink.Text)
+		}
+		all[strings.ToUpper(at.Name)] = sink.AttributeType(at.Type)
+	}
+	return all, nil
+}
+
+// CreateAttribute makes a normal attribute of the account.
+func (c *Client) CreateAttribute(ctx context.Context, name string, t sink.AttributeType) error {
+	var none struct{}
+	body, _ := json.Marshal(map[string]string{"type": string(t)})
+	err := c.get(ctx, call{http.MethodPost, "/contacts/attributes/normal/" + url.PathEscape(name), "/contacts/attributes", body, false}, &none)
+	var o *sink.OutcomeError
+	if errors.As(err, &o) && o.Outcome.Code == "bad_answer" {
+		return nil // 201 without a body
+	}
+	return err
+}
+
+// Account asks who the key belongs to; it costs a call of the scarce budget. The answer is a name for the account
+// that tells two apart.
+func (c *Client) Account(ctx context.Context) (string, error) {
+	var a struct {
+		Email        string `json:"email"`
+		Organization string `json:"organization_id"`
+	}
+	err := c.get(ctx, call{http.MethodGet, "/account", "/account", nil, true}, &a)
+	if a.Organization != "" {
+		return a.Organization, err
+	}
+	return a.Email, err
+}

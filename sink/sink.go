@@ -1,0 +1,213 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Attribute is one attribute of a contact: its name in the account and its value as a JSON literal
+// ("Ann" with its quotes, 12.5, true, ["a","b"]); the literal "" empties the attribute.
+type Attribute struct {
+	Name  string
+	Value []byte
+}
+
+// Empty is the value that empties an attribute.
+const Empty = `""`
+
+// Empties says whether sending the attribute empties it.
+func (a Attribute) Empties() bool { return string(a.Value) == Empty }
+
+// Hash is a stable fingerprint of attributes sorted by name (64-bit FNV-1a); never 0, which means "not known".
+func Hash(attributes []Attribute) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for _, a := range attributes {
+		for i := range len(a.Name) {
+			h = (h ^ uint64(a.Name[i])) * prime
+		}
+		h = (h ^ 0xff) * prime
+		for _, b := range a.Value {
+			h = (h ^ uint64(b)) * prime
+		}
+		h = (h ^ 0xfe) * prime
+	}
+	return max(h, 1)
+}
+
+// Contact is one address of a request and what is set on it.
+type Contact struct {
+	Address    string
+	Attributes []Attribute // sorted by name; none in calls that carry addresses only
+}
+
+// Kind is a way to write contacts.
+type Kind uint8
+
+// The ways to write. Add and Remove carry addresses of contacts that exist, for one list; Upsert, Update and Delete
+// one contact; Import many with their attributes, for a set of lists.
+const (
+	Upsert Kind = iota + 1
+	Update
+	Add
+	Remove
+	Import
+	Delete
+)
+
+func (k Kind) String() string {
+	return [...]string{"none", "upsert", "update", "add", "remove", "import", "delete"}[k]
+}
+
+// Request is one write. Its contacts want the same lists.
+type Request struct {
+	Kind     Kind
+	Lists    []int64 // to be in, sorted
+	Unlink   []int64 // to be out of (Update), or the one list of a Remove
+	Contacts []Contact
+	Look     []string // addresses to look at immediately before the write: if one is blocked, nothing is written
+	Erase    bool     // an import whose empty values empty attributes
+}
+
+// Calls is how many calls of the budget the request takes.
+func (r *Request) Calls() int { return 1 + len(r.Look) }
+
+// Verdict is what an answer means for a contact. The zero verdict is Retry: an outcome that nobody set never
+// counts as delivered.
+type Verdict uint8
+
+// The verdicts; see Outcome for what goes with each.
+const (
+	Retry Verdict = iota
+	Applied
+	Accepted // of an import: taken, not done; Answer.Process names its process
+	Reject
+	Halt
+	Blocked // not written: a contact looked at before is blocked or unsubscribed; Outcome.Address names it
+)
+
+func (v Verdict) String() string {
+	return [...]string{"retry", "applied", "accepted", "reject", "halt", "blocked"}[v]
+}
+
+// Outcome is a verdict with its reason. Messages carry no address, value or key.
+type Outcome struct {
+	Verdict   Verdict
+	Certain   bool          // of a Retry: it certainly was not applied; else it may yet be
+	Alone     bool          // of a Retry: the destination as a whole is well (it is this request that fails)
+	Split     bool          // of a Reject: a bulk call failed as a whole with no culprit named
+	Absent    bool          // of an Applied: the contact does not exist, so it is in no list; of a Retry: it may not
+	List      int64         // of a Halt: it concerns this list only; 0 the whole account
+	Wait      time.Duration // of a Retry: not before this
+	Code      string        // the API's code, or segsync's own word for it
+	Message   string
+	Attribute string // of a Reject: the attribute that was refused
+	Address   string // of a Blocked
+}
+
+// Answer is what became of a request: one outcome per contact, or one for all.
+type Answer struct {
+	Outcomes []Outcome
+	Process  int64 // of an accepted import
+}
+
+// Of is the outcome of the i-th contact.
+func (a Answer) Of(i int) Outcome {
+	switch {
+	case len(a.Outcomes) == 1:
+		return a.Outcomes[0]
+	case i < len(a.Outcomes):
+		return a.Outcomes[i]
+	}
+	return Outcome{}
+}
+
+// All is an answer with one outcome for every contact.
+func All(o Outcome) Answer { return Answer{Outcomes: []Outcome{o}} }
+
+// Process is the destination's work on an import.
+type Process struct {
+	ID      int64
+	Done    bool              // it has ended
+	Failed  bool              // it ended without having been carried out
+	Reports map[string]string // of a completed import: reason to the address of its report
+}
+
+// Limits are what a planner must know of the destination.
+type Limits struct {
+	Batch       int // contacts in an add or a remove
+	ImportBytes int // bytes of rows in an import
+	// PerSecond is how many calls our share of the budget allows in the long run.
+	PerSecond float64
+	// LookEvery is how often the scarce budget allows a look at the imports under way.
+	LookEvery time.Duration
+}
+
+// AttributeType is how the account types an attribute. Unknown types are open strings.
+type AttributeType string
+
+// Those that need a form of their own.
+const (
+	Text           AttributeType = "text"
+	Date           AttributeType = "date"
+	Float          AttributeType = "float"
+	Boolean        AttributeType = "boolean"
+	Category       AttributeType = "category"
+	MultipleChoice AttributeType = "multiple-choice"
+)
+
+// ListInfo is what the account says of a list.
+type ListInfo struct {
+	ID       int64
+	Contacts int64
+	Dynamic  bool // its members follow from a condition: nobody can be added or removed
+}
+
+// Person of a listing: a contact as the destination has it.
+type Listed struct {
+	Address    string
+	Attributes map[string]any
+}
+
+// ErrNoRoom says that the call budget has no room now.
+var ErrNoRoom = errors.New("no room in the call budget")
+
+// Sender does the writing and the looking for one account. It never repeats a call. Methods may be called at once.
+type Sender interface {
+	Limits() Limits
+	// Row says how an import would carry the contact: contacts of one group may share an import, whose body the
+	// contact lengthens by size bytes; ok is false if an import cannot carry it faithfully. erase tells that the
+	// group's empty values are meant to empty.
+	Row(c *Contact) (group string, size int, erase, ok bool)
+	// Unique says whether no two contacts of the account may have the same value of the attribute.
+	Unique(attribute string) bool
+	// Reserve takes calls from the budget, or says when to ask again.
+	Reserve(calls int) (ok bool, again time.Time)
+	// Unreserve gives reserved calls back that were not made.
+	Unreserve(calls int)
+	// Send makes the call, with reserved calls of the budget.
+	Send(ctx context.Context, r *Request) Answer
+	// Processes looks at all recent imports; ErrNoRoom if the scarce budget has no room.
+	Processes(ctx context.Context) ([]Process, error)
+	// Process looks at one.
+	Process(ctx context.Context, id int64) (Process, error)
+	// Report lists the addresses that a report of an import names.
+	Report(ctx context.Context, address string) ([]string, error)
+	// List asks for a list; its error is an *OutcomeError where the destination gave a verdict.
+	List(ctx context.Context, id int64) (ListInfo, error)
+	// Members pages through a list, each page handed to page.
+	Members(ctx context.Context, id int64, page func([]Listed) error) error
+	// Attributes are the account's, with their types.
+	Attributes(ctx context.Context) (map[string]AttributeType, error)
+}
+
+// OutcomeError is a read that failed, with the verdict on it.
+type OutcomeError struct{ Outcome Outcome }
+
+func (e *OutcomeError) Error() string {
+	if e.Outcome.Code == "" {
+		return e.Outcome.Message
+	}
+	return e.Outcome.Code + ": " + e.Outcome.Message
+}
