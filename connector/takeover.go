@@ -52,7 +52,7 @@ func (e *engine) takeOver() error {
 }
 
 func (e *engine) restore() error {
-	target, err := e.changes.Sentinel(context.WithoutCancel(e.ctx))
+	target, err := e.changes.Sentinel(e.ctx)
 	if err != nil {
 		return err
 	}
@@ -341,7 +341,7 @@ func (e *engine) begin() error {
 		}
 	}
 	c.table = e.table.Cut(nil)
-	return e.changes.Commit(context.WithoutCancel(e.ctx), changelog.Checkpoint{Rows: c.table.Rows, Offsets: c.offsets})
+	return e.write(changelog.Checkpoint{Rows: c.table.Rows, Offsets: c.offsets})
 }
 
 // resume begins to read where the table stands, with a client of its own: the group's decides who owns, not where.

@@ -133,7 +133,7 @@ func phone(p ...any) (any, error) {
 			region, _ = p[1].(string)
 		}
 		n, err := phonenumbers.Parse(raw, strings.ToUpper(region))
-		if err != nil || !phonenumbers.IsValidNumber(n) {
+		if err != nil || !phonenumbers.IsPossibleNumber(n) { // not "valid": the ranges that are known lag behind those in use
 			return nil, errors.New("not a telephone number")
 		}
 		return phonenumbers.Format(n, phonenumbers.E164), nil

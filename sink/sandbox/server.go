@@ -106,19 +106,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	done := s.enter(r.Method, path, body)
 	switch {
 	case fault == nil:
-		s.serve(rec, r, path, body, nil)
+		s.serve(rec, r, path, body, nil, true)
 	case fault.Hang:
 		<-r.Context().Done()
 		done()
 		return
 	case fault.LateMillis > 0:
 		done()
-		time.AfterFunc(time.Duration(fault.LateMillis)*time.Millisecond, func() { s.serve(&recorder{header: http.Header{}}, r, path, body, nil) })
+		time.AfterFunc(time.Duration(fault.LateMillis)*time.Millisecond, func() { s.serve(&recorder{header: http.Header{}}, r, path, body, nil, false) })
 		panic(http.ErrAbortHandler)
 	case fault.Status != 0:
 		answer(rec, fault)
 	default:
-		s.serve(rec, r, path, body, fault)
+		s.serve(rec, r, path, body, fault, true)
 	}
 	done()
 	if fault != nil && fault.DropAfter {
@@ -225,8 +225,8 @@ func endpoint(path string) string {
 	return "/" + strings.Join(parts, "/")
 }
 
-// serve carries a call out.
-func (s *Server) serve(w *recorder, r *http.Request, path string, body []byte, f *Fault) {
+// serve carries a call out. One that is carried out late was counted by no limit when it came.
+func (s *Server) serve(w *recorder, r *http.Request, path string, body []byte, f *Fault, counted bool) {
 	s.Account.mu.Lock()
 	defer s.Account.mu.Unlock()
 	w.header.Set("Content-Type", "application/json")
@@ -234,7 +234,7 @@ func (s *Server) serve(w *recorder, r *http.Request, path string, body []byte, f
 		fail(w, http.StatusUnauthorized, "unauthorized", "Key not found")
 		return
 	}
-	if !s.limit(w, path) {
+	if counted && !s.limit(w, path) {
 		s.stats.Refused++
 		fail(w, http.StatusTooManyRequests, "too_many_requests", "Too many requests")
 		return

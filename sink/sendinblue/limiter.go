@@ -169,7 +169,8 @@ func newLimiter(r Rate, now func() time.Time) *limiter {
 	}
 	return &limiter{
 		now: now,
-		contacts: budget{windows: []*window{
+		// A predecessor that died a moment ago may have used up this second; the hour's count comes with the first answer.
+		contacts: budget{paused: now().Add(time.Second + slack), windows: []*window{
 			newWindow(r.ContactsPerSecond, r.Share, time.Second+slack), newWindow(r.ContactsPerHour, r.Share, time.Hour),
 		}},
 		other: budget{windows: []*window{newWindow(r.OtherPerHour, r.Share, time.Hour)}},
