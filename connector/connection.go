@@ -28,6 +28,7 @@ type Connection struct {
 	engine   *engine // the running epoch; nil while standing by
 	assigned map[string][]int32
 	waiting  string // what it waits for
+	member   bool   // of the group: working or standing by
 	last     Counters
 	types    map[string]sink.AttributeType
 }
@@ -68,6 +69,12 @@ func (c *Connection) setWaiting(what string) {
 	c.waiting = what
 }
 
+func (c *Connection) setMember(member bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.member = member
+}
+
 // life is one membership in the group.
 func (c *Connection) life(ctx context.Context) error {
 	if err := c.environment(ctx); err != nil {
@@ -78,6 +85,8 @@ func (c *Connection) life(ctx context.Context) error {
 	if err := m.join(); err != nil {
 		return err
 	}
+	c.setMember(true)
+	defer c.setMember(false)
 	c.setWaiting("standing by: another process owns the connection, or the group is being balanced")
 	return m.poll(ctx)
 }

@@ -35,6 +35,7 @@ type cursor struct {
 	epoch   int32
 	end     int64 // the last stable offset, as last seen
 	start   int64
+	seen    time.Time // when it last brought something
 	changed bool
 	stopped bool // nothing is read from it: its source is halted
 }

@@ -21,7 +21,7 @@ type Halted struct {
 // Status is what a connection is doing.
 type Status struct {
 	Name     string        `json:"name"`
-	State    string        `json:"state"` // standby, restoring, running, draining
+	State    string        `json:"state"` // waiting, standby, restoring, running, draining
 	Waiting  string        `json:"waiting,omitempty"`
 	Owner    string        `json:"owner,omitempty"` // the member that owned it when last balanced
 	Lag      int64         `json:"lag_records"`
@@ -44,10 +44,13 @@ type Status struct {
 // Status tells what the connection is doing.
 func (c *Connection) Status() Status {
 	c.mu.Lock()
-	e := c.engine
+	e, standby := c.engine, c.member
 	s := Status{Name: c.cfg.Name, State: "standby", Waiting: c.waiting, Owner: c.balancer.Owner(), Counters: c.last}
 	c.mu.Unlock()
 	if e == nil {
+		if !standby {
+			s.State = "waiting"
+		}
 		return s
 	}
 	e.mu.Lock()

@@ -349,6 +349,7 @@ func (e *engine) resume() error {
 	e.mu.Lock()
 	offsets := map[string]map[int32]kgo.Offset{}
 	for p, c := range e.cursors {
+		c.seen = time.Now()
 		if !c.stopped {
 			add(offsets, p, c)
 		}

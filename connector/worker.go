@@ -190,7 +190,7 @@ func (w *foldWorker) fold(p partition, source int) {
 		}
 		w.foldOne(m, source, now)
 		failed += m.failed
-		c.next, c.epoch, c.changed = m.record.Offset+1, m.record.LeaderEpoch, true
+		c.next, c.epoch, c.changed, c.seen = m.record.Offset+1, m.record.LeaderEpoch, true, now
 	}
 	after := e.table.Counts
 	moved := after.Folded - before.Folded - (after.Stale - before.Stale) - (after.Ignored - before.Ignored)
@@ -241,7 +241,9 @@ func (e *engine) deadLetter(r *kgo.Record, class, message string, now time.Time)
 		stage = "decode"
 	}
 	e.keepDead(deadletter.Of(e.cfg.DeadLetters, r, deadletter.Reason{Connection: e.cfg.Name, Stage: stage, Class: class, Message: message}), class)
-	e.reject(now)
+	if class != "no_address" { // a person without an address is no fault of the source's
+		e.reject(now)
+	}
 }
 
 func (e *engine) keepDead(d *kgo.Record, class string) {

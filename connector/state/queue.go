@@ -304,3 +304,17 @@ func (t *Table) holds(list int64) string {
 	}
 	return t.held[list]
 }
+
+// Held is how many pending contacts cannot go: withheld, paused or halted.
+func (t *Table) Held() (n int) {
+	q, ok := t.queues[queueKey{kind: queueHeld}]
+	if !ok {
+		return 0
+	}
+	for _, ci := range q.items[q.head:] {
+		if t.contacts.at(ci).queue == queueHeld {
+			n++
+		}
+	}
+	return n
+}

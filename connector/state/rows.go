@@ -310,6 +310,15 @@ func (t *Table) Ready(now time.Time) (imports []*Request, err error) {
 	return imports, nil
 }
 
+// Peek joins the table without telling open requests: for a look, or for a change made while nobody owns it. Requests
+// stay open for the next owner to find.
+func (t *Table) Peek(now time.Time) (open int, err error) {
+	open = len(t.parts)
+	t.parts = nil
+	_, err = t.Ready(now)
+	return open, err
+}
+
 // join links a restored person to their contact.
 func (t *Table) join(pi uint32) error {
 	s := t.people.at(pi)

@@ -1,0 +1,434 @@
+package main
+
+import (
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"segsync/connector"
+	"segsync/mapping"
+	"segsync/sink/sendinblue"
+)
+
+// config is a whole configuration, composed of one or more files.
+type config struct {
+	Kafka       kafkaConfig
+	Registry    registryConfig
+	Sources     []sourceConfig
+	Connections []connectionConfig
+	Owners      map[string]string
+	Exports     []exportConfig
+	Breaker     connector.Breaker
+	DeadLetters string
+	AdminAddr   string
+	Instance    string
+}
+
+// at remembers where something was said, for problems found later.
+type at struct {
+	d    *document
+	node ast.Node
+}
+
+func (a at) fail(format string, args ...any) { a.d.fail(a.node, format, args...) }
+
+type kafkaConfig struct {
+	Brokers    []string
+	Prefix     string
+	TLS        bool
+	CA         string
+	Cert, Key  string
+	ServerName string
+	Mechanism  string
+	Username   secret
+	Password   secret
+	Session    time.Duration
+}
+
+type registryConfig struct {
+	URLs               []string
+	Username, Password secret
+	Token              secret
+	CA                 string
+}
+
+type formatConfig struct {
+	Format  mapping.Format
+	Schemas []string // files
+}
+
+type sourceConfig struct {
+	at
+	Name          string
+	Topics        []string
+	Regex         string
+	Start         connector.Start
+	OutOfRange    string
+	Value, Key    formatConfig
+	Events        []mapping.Event
+	Email         string
+	HaltWhen      string
+	OnTombstone   string
+	TombstoneName string
+}
+
+type connectionConfig struct {
+	at
+	Name, Display string
+	Key           secret
+	BaseURL       string
+	ConsentBy     string
+	ConsentOn     string
+	UsableBy      []string
+	Rate          sendinblue.Rate
+	CA            string
+}
+
+type exportConfig struct {
+	at
+	Name       string
+	Owner      string // "" the admins
+	Enabled    bool
+	Connection string
+	Source     string
+	Segments   []string
+	List       int64
+	Attributes map[string]string
+	attrNodes  map[string]ast.Node
+	Clear      bool
+	Delete     bool
+	GuardShare float64
+	GuardLeast int
+}
+
+// loadConfig reads files, owners' folders among them, and checks what can be checked without asking anybody. Its error
+// is problems.
+func loadConfig(files []string) (*config, error) {
+	c := &config{Owners: map[string]string{}, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000}, DeadLetters: "segsync-dlq", AdminAddr: "localhost:9400"}
+	var docs []*document
+	for _, f := range files {
+		d, n := readDocument(f)
+		docs = append(docs, d)
+		if n != nil {
+			c.read(d, n)
+		}
+	}
+	for owner, dir := range c.Owners {
+		docs = append(docs, c.readOwner(owner, dir)...)
+	}
+	if len(docs) == 0 {
+		return nil, problems{{File: "segsync", Message: "no configuration is given: use -c FILE"}}
+	}
+	c.validate(docs[0])
+	var all problems
+	for _, d := range docs {
+		all = append(all, d.problems...)
+	}
+	if len(all) > 0 {
+		return nil, all
+	}
+	return c, nil
+}
+
+// readOwner reads an owner's exports from its own folder, where only exports may stand.
+func (c *config) readOwner(owner, dir string) []*document {
+	files, err := filepath.Glob(filepath.Join(dir, "*.y*ml"))
+	if _, statErr := os.Stat(dir); err != nil || statErr != nil {
+		return []*document{{problems: problems{{File: dir, Message: "the folder of owner " + owner + " cannot be read: make it, or take the owner away"}}}}
+	}
+	var docs []*document
+	for _, f := range files {
+		d, n := readDocument(f)
+		docs = append(docs, d)
+		if n == nil {
+			continue
+		}
+		top := d.mapping(n, "exports")
+		for _, x := range d.list(top.keys["exports"]) {
+			e := readExport(d, x)
+			if e.Owner != "" && e.Owner != owner {
+				d.fail(x, "export %q says owner %q but lies in the folder of %q: move it, or let it say its own owner", e.Name, e.Owner, owner)
+			}
+			e.Owner = owner
+			c.Exports = append(c.Exports, e)
+		}
+	}
+	return docs
+}
+
+func (c *config) read(d *document, n ast.Node) {
+	top := d.mapping(n, "kafka", "schema_registry", "sources", "connections", "owners", "exports", "breaker", "dead_letters", "admin", "instance_id")
+	if k, ok := top.keys["kafka"]; ok {
+		c.Kafka = readKafka(d, k)
+	}
+	if r, ok := top.keys["schema_registry"]; ok {
+		c.Registry = readRegistry(d, r)
+	}
+	for _, s := range d.list(top.keys["sources"]) {
+		c.Sources = append(c.Sources, readSource(d, s))
+	}
+	for _, s := range d.list(top.keys["connections"]) {
+		c.Connections = append(c.Connections, readConnection(d, s))
+	}
+	if o, ok := top.keys["owners"]; ok {
+		for _, v := range d.entries(o) {
+			c.Owners[v.Key.GetToken().Value] = d.scalar(v.Value)
+		}
+	}
+	for _, s := range d.list(top.keys["exports"]) {
+		e := readExport(d, s)
+		if e.Owner != "" {
+			d.fail(s, "export %q says owner %q: an owner's exports come from its own folder (owners: {%s: FOLDER})", e.Name, e.Owner, e.Owner)
+		}
+		c.Exports = append(c.Exports, e)
+	}
+	if b, ok := top.keys["breaker"]; ok {
+		f := d.mapping(b, "rejects", "of_last")
+		c.Breaker = connector.Breaker{Rejects: f.whole("rejects", 100), OfLast: f.whole("of_last", 1000)}
+		if c.Breaker.Rejects < 1 || c.Breaker.OfLast < c.Breaker.Rejects {
+			d.fail(b, "breaker needs 1 <= rejects <= of_last")
+		}
+	}
+	if b, ok := top.keys["dead_letters"]; ok {
+		c.DeadLetters = d.mapping(b, "topic").text("topic")
+	}
+	if b, ok := top.keys["admin"]; ok {
+		c.AdminAddr = d.mapping(b, "addr").text("addr")
+	}
+	if top.has("instance_id") {
+		c.Instance = top.text("instance_id")
+	}
+}
+
+func readKafka(d *document, n ast.Node) kafkaConfig {
+	f := d.mapping(n, "brokers", "prefix", "tls", "sasl", "session_timeout")
+	f.need("brokers")
+	k := kafkaConfig{Brokers: f.texts("brokers"), Prefix: "segsync", Session: f.duration("session_timeout", connector.DefaultSession)}
+	if f.has("prefix") {
+		k.Prefix = f.text("prefix")
+	}
+	if !topicName.MatchString(k.Prefix) {
+		d.fail(f.keys["prefix"], "prefix may hold letters, digits, '.', '_' and '-' only: topics are named by it")
+	}
+	if t, ok := f.keys["tls"]; ok {
+		k.TLS = true
+		tf := d.mapping(t, "ca_file", "cert_file", "key_file", "server_name")
+		k.CA, k.Cert, k.Key, k.ServerName = tf.text("ca_file"), tf.text("cert_file"), tf.text("key_file"), tf.text("server_name")
+		if (k.Cert == "") != (k.Key == "") {
+			d.fail(t, "cert_file and key_file go together")
+		}
+	}
+	if s, ok := f.keys["sasl"]; ok {
+		sf := d.mapping(s, "mechanism", "username", "password")
+		sf.need("mechanism", "username", "password")
+		k.Mechanism = sf.oneOf("mechanism", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+		k.Username, k.Password = sf.raw("username"), sf.raw("password")
+		sf.text("username")
+		sf.text("password")
+	}
+	return k
+}
+
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,200}$`)
+
+func readRegistry(d *document, n ast.Node) registryConfig {
+	f := d.mapping(n, "url", "username", "password", "token", "ca_file")
+	f.need("url")
+	r := registryConfig{URLs: f.texts("url"), Username: f.raw("username"), Password: f.raw("password"), Token: f.raw("token"), CA: f.text("ca_file")}
+	for _, k := range []string{"username", "password", "token"} {
+		f.text(k)
+	}
+	for _, u := range r.URLs {
+		p, err := url.Parse(u)
+		if err != nil || p.Host == "" {
+			d.fail(f.keys["url"], "url must be an address such as https://registry:8081")
+		} else if p.Scheme != "https" && !sendinblue.Loopback(p.Hostname()) && (f.has("password") || f.has("token")) {
+			d.fail(f.keys["url"], "credentials would travel in clear text: use https")
+		}
+	}
+	return r
+}
+
+func readFormat(d *document, f *fields, key string, standard mapping.Format) formatConfig {
+	n, ok := f.keys[key]
+	if !ok {
+		return formatConfig{Format: standard}
+	}
+	v := d.mapping(n, "format", "schema")
+	words := []string{string(standard), "confluent", "single-object", "avro"}
+	if key == "key" {
+		words = append(words, "raw")
+	}
+	fc := formatConfig{Format: mapping.Format(v.oneOf("format", words...)), Schemas: v.texts("schema")}
+	if (fc.Format == mapping.Bare || fc.Format == mapping.SingleObject) && len(fc.Schemas) == 0 {
+		d.fail(n, "format %s needs schema: a file with the Avro schema", fc.Format)
+	}
+	return fc
+}
+
+func readSource(d *document, n ast.Node) sourceConfig {
+	f := d.mapping(n, "name", "topics", "topics_regex", "start", "out_of_range", "value", "key", "event", "email", "on_tombstone", "tombstone_person", "halt_when")
+	f.need("name", "event")
+	s := sourceConfig{
+		at: at{d, n}, Name: f.text("name"), Topics: f.texts("topics"), Regex: f.text("topics_regex"), OutOfRange: f.oneOf("out_of_range", "halt", "earliest", "latest"),
+		Value: readFormat(d, f, "value", mapping.Confluent), Key: readFormat(d, f, "key", mapping.Raw), Email: f.expression("email"),
+		HaltWhen: f.expression("halt_when"), OnTombstone: f.oneOf("on_tombstone", "ignore", "remove_from_list", "delete_contact"), TombstoneName: f.expression("tombstone_person"),
+	}
+	if (len(s.Topics) == 0) == (s.Regex == "") {
+		d.fail(n, "source %q needs topics or topics_regex, one of them", s.Name)
+	}
+	if _, err := regexp.Compile(s.Regex); err != nil {
+		d.fail(f.keys["topics_regex"], "topics_regex: %s", err)
+	}
+	if f.has("start") {
+		start, err := parseFrom(f.text("start"), time.Time{})
+		if err != nil {
+			d.fail(f.keys["start"], "start must be earliest, latest or a time such as 2026-01-31T00:00:00Z")
+		}
+		s.Start = start
+	}
+	for _, e := range d.list(f.keys["event"]) {
+		s.Events = append(s.Events, readEvent(d, e))
+	}
+	return s
+}
+
+func readEvent(d *document, n ast.Node) mapping.Event {
+	f := d.mapping(n, "when", "person", "segment", "member", "time", "memberships")
+	e := mapping.Event{
+		When: f.expression("when"), Person: f.expression("person"), Segment: f.expression("segment"), Member: f.expression("member"),
+		Time: f.expression("time"), Memberships: f.expression("memberships"),
+	}
+	f.need("person")
+	switch {
+	case e.Memberships != "" && (e.Segment != "" || e.Member != ""):
+		d.fail(n, "memberships is the whole truth of a person: it excludes segment and member")
+	case e.Memberships == "" && (e.Segment == "" || e.Member == ""):
+		d.fail(n, "an event needs segment and member, or memberships")
+	}
+	return e
+}
+
+// parseFrom reads earliest, latest, a time, or (with a now) a span back such as -7d.
+func parseFrom(s string, now time.Time) (connector.Start, error) {
+	switch s {
+	case "earliest", "":
+		return connector.Start{}, nil
+	case "latest":
+		return connector.Start{Latest: true}, nil
+	}
+	if rest, ok := strings.CutPrefix(s, "-"); ok && !now.IsZero() {
+		if days, ok := strings.CutSuffix(rest, "d"); ok {
+			d, err := time.ParseDuration(days + "h")
+			return connector.Start{At: now.Add(-24 * d)}, err
+		}
+		d, err := time.ParseDuration(rest)
+		return connector.Start{At: now.Add(-d)}, err
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		t, err = time.Parse(time.DateOnly, s)
+	}
+	return connector.Start{At: t}, err
+}
+
+func readConnection(d *document, n ast.Node) connectionConfig {
+	f := d.mapping(n, "name", "display_name", "api_key", "base_url", "consent", "usable_by", "rate", "ca_file")
+	f.need("name", "api_key")
+	c := connectionConfig{
+		at: at{d, n}, Name: f.text("name"), Display: f.text("display_name"), Key: f.raw("api_key"), BaseURL: f.text("base_url"), UsableBy: f.texts("usable_by"), CA: f.text("ca_file"),
+	}
+	f.text("api_key")
+	if !topicName.MatchString(c.Name) {
+		d.fail(f.all["name"], "a connection's name may hold letters, digits, '.', '_' and '-' only: its topic is named by it")
+	}
+	if c.BaseURL == "" {
+		c.BaseURL = sendinblue.DefaultBaseURL
+	}
+	u, err := url.Parse(c.BaseURL)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		d.fail(f.keys["base_url"], "base_url must be an address such as %s", sendinblue.DefaultBaseURL)
+	case u.Scheme == "http" && !sendinblue.Loopback(u.Hostname()):
+		d.fail(f.keys["base_url"], "base_url is plain http to a host that is not this machine: the key and people's data would travel in clear text; use https")
+	}
+	if consent, ok := f.keys["consent"]; ok {
+		cf := d.mapping(consent, "by", "on")
+		cf.need("by", "on")
+		c.ConsentBy, c.ConsentOn = cf.text("by"), cf.text("on")
+		if _, err := time.Parse(time.DateOnly, c.ConsentOn); err != nil && c.ConsentOn != "" {
+			d.fail(cf.keys["on"], "on must be a day such as 2026-11-01")
+		}
+	} else {
+		d.fail(n, "connection %q has no consent: people's data leaves for a third party; say who agreed to it and when: consent: { by: dpo@example.com, on: 2026-11-01 }", c.Name)
+	}
+	c.Rate = readRate(d, f.keys["rate"])
+	return c
+}
+
+func readRate(d *document, n ast.Node) sendinblue.Rate {
+	if n == nil {
+		r := sendinblue.Plans["general"]
+		r.Share = 0.8
+		return r
+	}
+	f := d.mapping(n, "plan", "share", "contacts_per_second", "contacts_per_hour", "other_per_hour")
+	plan := f.oneOf("plan", "general", "professional", "extended", "custom")
+	r := sendinblue.Plans[plan]
+	r.Share = f.number("share", 0.8)
+	if r.Share <= 0 || r.Share > 1 {
+		d.fail(f.keys["share"], "share must be above 0 and at most 1")
+	}
+	custom := f.has("contacts_per_second") || f.has("contacts_per_hour") || f.has("other_per_hour")
+	if plan == "custom" {
+		f.need("contacts_per_second", "contacts_per_hour", "other_per_hour")
+		r.ContactsPerSecond, r.ContactsPerHour, r.OtherPerHour = f.whole("contacts_per_second", 10), f.whole("contacts_per_hour", 36000), f.whole("other_per_hour", 100)
+	} else if custom {
+		d.fail(n, "contacts_per_second, contacts_per_hour and other_per_hour go with plan: custom")
+	}
+	if float64(r.ContactsPerSecond)*r.Share < 2 {
+		d.fail(n, "the share of contacts_per_second must allow two calls a second: a look and a write go together")
+	}
+	return r
+}
+
+func readExport(d *document, n ast.Node) exportConfig {
+	f := d.mapping(n, "name", "owner", "enabled", "connection", "source", "segments", "list", "attributes", "nulls", "on_exit", "guard")
+	f.need("name", "connection", "source", "segments", "list")
+	e := exportConfig{
+		at: at{d, n}, Name: f.text("name"), Owner: f.text("owner"), Enabled: f.flag("enabled", true), Connection: f.text("connection"), Source: f.text("source"),
+		Segments: f.texts("segments"), List: int64(f.whole("list", 0)), Attributes: map[string]string{}, attrNodes: map[string]ast.Node{},
+		Clear: f.oneOf("nulls", "keep", "clear") == "clear", Delete: f.oneOf("on_exit", "remove_from_list", "delete_contact") == "delete_contact",
+		GuardShare: 0.3, GuardLeast: 100,
+	}
+	if e.List <= 0 && f.has("list") {
+		d.fail(f.keys["list"], "list must be the number of a list")
+	}
+	if len(e.Segments) == 0 && f.has("segments") {
+		d.fail(f.keys["segments"], "an export needs at least one segment")
+	}
+	for _, v := range d.entries(f.keys["attributes"]) {
+		name := v.Key.GetToken().Value
+		if name != strings.ToUpper(name) {
+			d.fail(v.Key, "attribute names are upper case: %s", strings.ToUpper(name))
+		}
+		if slices.Contains([]string{"EMAIL"}, name) {
+			d.fail(v.Key, "EMAIL comes from the source's email expression")
+		}
+		e.Attributes[name], e.attrNodes[name] = d.expr(v.Value), v.Key
+	}
+	if g, ok := f.keys["guard"]; ok {
+		gf := d.mapping(g, "share", "at_least")
+		e.GuardShare, e.GuardLeast = gf.number("share", 0.3), gf.whole("at_least", 100)
+		if e.GuardShare < 0 || e.GuardShare > 1 {
+			d.fail(g, "guard share must be between 0 (off) and 1")
+		}
+	}
+	return e
+}

@@ -1,0 +1,146 @@
+// Command segsync keeps Sendinblue (Brevo) contact lists in step with customer segments.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"segsync/connector"
+)
+
+// version is set by the linker, or comes from the build's own information.
+var version = ""
+
+// Exit codes: a contract with scripts.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitEnvironment = 3
+)
+
+// exitError is an error with its exit code.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run is the program as a function.
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "segsync: "+err.Error())
+	var exit *exitError
+	var wrong problems
+	switch {
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.As(err, &wrong):
+		return exitUsage
+	case errors.Is(err, connector.ErrHalted), errors.Is(err, connector.ErrRunning):
+		return exitEnvironment
+	case errors.Is(err, errRunning):
+		return exitFailed
+	}
+	return exitUsage // cobra's own: unknown commands and flags
+}
+
+// errRunning marks errors of a command that was understood and failed.
+var errRunning = errors.New("failed")
+
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	var exit *exitError
+	var wrong problems
+	if errors.As(err, &exit) || errors.As(err, &wrong) || errors.Is(err, connector.ErrHalted) || errors.Is(err, connector.ErrRunning) {
+		return err
+	}
+	return &exitError{exitFailed, err}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "segsync",
+		Short:         "Keeps Sendinblue (Brevo) contact lists in step with customer segments",
+		Long:          "segsync reads segment-membership events from Kafka and keeps Sendinblue (Brevo) contact lists as the events say.\n\nExit codes: 0 done, 1 failed while running, 2 configuration or usage, 3 the environment is not as the configuration says.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newRun(), newBackfill(), newApprove(), newRetry(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
+	return root
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(cmd *cobra.Command, _ []string) {
+		v := version
+		if v == "" {
+			v = "devel"
+			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+				v = info.Main.Version
+			}
+		}
+		cmd.Println("segsync " + v)
+	}}
+}
+
+// configFlags are the flags of every command that reads a configuration.
+type configFlags struct {
+	files []string
+	level string
+}
+
+func (f *configFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&f.files, "config", "c", nil, "configuration file; may be given several times")
+	cmd.Flags().StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
+}
+
+// load reads the configuration and makes the wiring.
+func (f *configFlags) load() (*wiring, error) {
+	c, err := loadConfig(f.files)
+	if err != nil {
+		return nil, err
+	}
+	log, err := newLogger(f.level)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	w, err := newWiring(c, log)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	return w, nil
+}
+
+// newLogger writes JSON lines to standard error; success is silent, metrics speak.
+func newLogger(level string) (*zap.Logger, error) {
+	l, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("--log-level: %w", err)
+	}
+	cfg := zap.NewProductionConfig()
+	cfg.Level = zap.NewAtomicLevelAt(l)
+	cfg.EncoderConfig.EncodeTime = zapcore.RFC3339TimeEncoder
+	cfg.DisableCaller, cfg.DisableStacktrace = true, true
+	return cfg.Build()
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"segsync/connector"
+	"segsync/connector/state"
+)
+
+// offline makes a command that changes the table of an export's connection while no replica runs.
+func offline(use, short string, change func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time)) *cobra.Command {
+	var f configFlags
+	var name string
+	cmd := &cobra.Command{
+		Use: use + " -c segsync.yaml --export NAME", Short: short, Long: short + ".\nIt needs that no replica of the connection runs.", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			w, err := f.load()
+			if err != nil {
+				return err
+			}
+			defer w.release()
+			e, cfg, err := w.exportOf(name)
+			if err != nil {
+				return err
+			}
+			c := connector.New(cfg)
+			if err := waitIdle(cmd.Context(), c, cfg.Session+5*time.Second); err != nil {
+				return failed(err)
+			}
+			return failed(c.Offline(cmd.Context(), func(t *state.Table, now time.Time) error {
+				change(cmd, t, e, now)
+				return nil
+			}))
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&name, "export", "", "the export")
+	_ = cmd.MarkFlagRequired("export")
+	return cmd
+}
+
+func newApprove() *cobra.Command {
+	return offline("approve", "Let the removals go that the guard has withheld until now", func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time) {
+		n := t.Counts.Withheld
+		t.Approve(e.List, now)
+		cmd.Printf("approved: removals of list %d that were withheld until now (%d in the connection) go when segsync runs\n", e.List, n)
+	})
+}
+
+func newRetry() *cobra.Command {
+	return offline("retry", "Try the contacts again that were rejected", func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time) {
+		cmd.Printf("%d rejected contacts are tried again when segsync runs\n", t.RetryRejected(e.List, now))
+	})
+}
+
+func newForget() *cobra.Command {
+	var f configFlags
+	var name string
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "forget -c segsync.yaml --export NAME --yes",
+		Short: "Remove what segsync holds of an export's connection",
+		Long:  "Deletes the table (people's hashes, addresses, attributes) and the group of the export's connection from Kafka. The list keeps its people.\nThe export must be the connection's only one, and no replica may run.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			w, err := f.load()
+			if err != nil {
+				return err
+			}
+			defer w.release()
+			e, cfg, err := w.exportOf(name)
+			if err != nil {
+				return err
+			}
+			if len(cfg.Exports) > 1 {
+				return &exitError{exitUsage, fmt.Errorf("connection %s has other exports, which share its table: take them out of the configuration first", e.Connection)}
+			}
+			if !yes {
+				return &exitError{exitUsage, errors.New("this deletes the table for good: say --yes")}
+			}
+			c := connector.New(cfg)
+			if err := waitIdle(cmd.Context(), c, cfg.Session+5*time.Second); err != nil {
+				return failed(err)
+			}
+			if err := c.Forget(cmd.Context()); err != nil {
+				return failed(err)
+			}
+			cmd.Println("forgotten: the table and the group of connection " + e.Connection + " are deleted; dead letters in topic " + w.c.DeadLetters + " are not")
+			return nil
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&name, "export", "", "the export")
+	cmd.Flags().BoolVar(&yes, "yes", false, "really")
+	_ = cmd.MarkFlagRequired("export")
+	return cmd
+}
+
+func newStatus() *cobra.Command {
+	var addr string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show what a running segsync is doing", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := fetchStatus(cmd.Context(), addr)
+			if err != nil {
+				return &exitError{exitEnvironment, err}
+			}
+			if asJSON {
+				_, err = cmd.OutOrStdout().Write(b)
+				return err
+			}
+			return showStatus(cmd.OutOrStdout(), b)
+		},
+	}
+	cmd.Flags().StringVar(&addr, "addr", "localhost:9400", "the admin address of the process")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+func fetchStatus(ctx context.Context, addr string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("no segsync answers at %s: %w", addr, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return io.ReadAll(io.LimitReader(resp.Body, 8<<20))
+}
+
+func showStatus(out io.Writer, b []byte) error {
+	var all struct {
+		Connections []connector.Status `json:"connections"`
+	}
+	if err := json.Unmarshal(b, &all); err != nil {
+		return fmt.Errorf("the answer is no status: %w", err)
+	}
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "CONNECTION\tSTATE\tLAG\tPENDING\tOLDEST\tPEOPLE\tWITHHELD\tREJECTED\tIMPORTS")
+	for _, s := range all.Connections {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\n", s.Name, s.State, s.Lag, s.Pending, s.Oldest.Round(time.Millisecond), s.People, s.Withheld, s.Rejected, s.Imports)
+	}
+	_ = w.Flush()
+	for _, s := range all.Connections {
+		if s.Waiting != "" {
+			_, _ = fmt.Fprintf(out, "%s: %s\n", s.Name, s.Waiting)
+		}
+		for _, h := range s.Halted {
+			_, _ = fmt.Fprintf(out, "%s: halted (list %d): %s: %s\n", s.Name, h.List, h.Code, h.Mend)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"segsync/connector"
+	"segsync/connector/admin"
+)
+
+func newRun() *cobra.Command {
+	var f configFlags
+	var once bool
+	cmd := &cobra.Command{
+		Use:   "run -c segsync.yaml",
+		Short: "Keep the lists as the events say, until stopped",
+		Long:  "Keeps the lists as the events say. It waits for its environment, saying what it waits for, and ends in order on SIGTERM or Ctrl-C.\nWith --once it works everything off up to the present end of the topics and exits.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			w, err := f.load()
+			if err != nil {
+				return err
+			}
+			defer w.release()
+			return failed(w.run(cmd.Context(), once))
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&once, "once", false, "exit when everything up to the present end of the topics is delivered")
+	return cmd
+}
+
+// run works all connections.
+func (w *wiring) run(ctx context.Context, once bool) error {
+	configs, err := w.connections()
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if len(configs) == 0 {
+		return &exitError{exitUsage, errors.New("no export is configured: nothing would be done")}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var sources []admin.Source
+	var all []*connector.Connection
+	for _, cfg := range configs {
+		c := connector.New(cfg)
+		all = append(all, c)
+		sources = append(sources, c)
+	}
+	var served sync.WaitGroup
+	defer served.Wait()
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if w.c.AdminAddr != "" {
+		failedAdmin := make(chan error, 1)
+		served.Go(func() {
+			err := admin.Serve(serving, w.c.AdminAddr, admin.Handler(sources, w.metrics), func(a net.Addr) {
+				w.log.Info("admin address", zap.String("addr", a.String()))
+			})
+			if err != nil {
+				failedAdmin <- fmt.Errorf("admin.addr %s: %w", w.c.AdminAddr, err)
+				cancel()
+			}
+		})
+		defer func() {
+			select {
+			case e := <-failedAdmin:
+				w.log.Error("the admin address cannot be served", zap.Error(e))
+			default:
+			}
+		}()
+	}
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, c := range all {
+		wg.Go(func() {
+			if once {
+				errs[i] = c.Once(ctx, nil)
+				return
+			}
+			errs[i] = c.Run(ctx)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// waitIdle gives a killed replica's session time to end.
+func waitIdle(ctx context.Context, c *connector.Connection, most time.Duration) error {
+	end := time.Now().Add(most)
+	for {
+		err := c.Idle(ctx)
+		if err == nil || !errors.Is(err, connector.ErrRunning) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"segsync/mapping"
+)
+
+// validate checks what the parts say of each other.
+func (c *config) validate(first *document) {
+	if len(c.Kafka.Brokers) == 0 && len(first.problems) == 0 {
+		first.fail(nil, "kafka.brokers is missing")
+	}
+	c.uniqueNames()
+	c.accounts()
+	sources := map[string]*sourceConfig{}
+	for i := range c.Sources {
+		s := &c.Sources[i]
+		sources[s.Name] = s
+		if (s.Value.Format == mapping.Confluent || s.Key.Format == mapping.Confluent) && len(c.Registry.URLs) == 0 {
+			s.fail("source %q reads Confluent's format: schema_registry is missing", s.Name)
+		}
+		c.compiles(s)
+	}
+	lists := map[string]*exportConfig{}
+	mapped := map[string]*exportConfig{}
+	for i := range c.Exports {
+		e := &c.Exports[i]
+		con := c.connection(e.Connection)
+		switch {
+		case con == nil:
+			e.fail("export %q uses connection %q, which is not configured", e.Name, e.Connection)
+		case e.Owner != "" && !slices.Contains(con.UsableBy, e.Owner):
+			e.fail("export %q of owner %q may not use connection %q: an admin lets it by usable_by: [%s]", e.Name, e.Owner, con.Name, e.Owner)
+		}
+		if sources[e.Source] == nil {
+			e.fail("export %q reads source %q, which is not configured", e.Name, e.Source)
+		}
+		key := fmt.Sprintf("%s\x00%d", e.Connection, e.List)
+		if other := lists[key]; other != nil {
+			e.fail("exports %q and %q write the same list %d: put all their segments into one export", other.Name, e.Name, e.List)
+		}
+		lists[key] = e
+		for name, expr := range e.Attributes {
+			key := e.Connection + "\x00" + e.Source + "\x00" + name
+			other := mapped[key]
+			if other != nil && (other.Attributes[name] != expr || other.Clear != e.Clear) {
+				e.d.fail(e.attrNodes[name], "exports %q and %q map %s of source %q differently: a contact has one value of it; use the same expression and nulls", other.Name, e.Name, name, e.Source)
+			}
+			mapped[key] = e
+		}
+	}
+}
+
+// compiles compiles the expressions of a source, those of its exports among them.
+func (c *config) compiles(s *sourceConfig) {
+	spec := mapping.Spec{Events: s.Events, Email: s.Email, HaltWhen: s.HaltWhen, Tombstone: s.TombstoneName}
+	raw, _ := mapping.NewDecoder(mapping.Raw, nil)
+	if _, err := mapping.NewMapper(spec, raw, raw); err != nil {
+		s.fail("source %q: %s", s.Name, err)
+	}
+	for i := range c.Exports {
+		e := &c.Exports[i]
+		if e.Source != s.Name {
+			continue
+		}
+		for name, expr := range e.Attributes {
+			one := mapping.Spec{Attributes: []mapping.Attribute{{Name: name, Expr: expr}}}
+			if _, err := mapping.NewMapper(one, raw, raw); err != nil {
+				e.d.fail(e.attrNodes[name], "export %q: %s", e.Name, err)
+			}
+		}
+	}
+}
+
+func (c *config) uniqueNames() {
+	seen := map[string]bool{}
+	once := func(kind, name string, a at) {
+		if seen[kind+name] {
+			a.fail("two %ss are named %q", kind, name)
+		}
+		seen[kind+name] = true
+	}
+	for _, s := range c.Sources {
+		once("source", s.Name, s.at)
+	}
+	for _, s := range c.Connections {
+		once("connection", s.Name, s.at)
+	}
+	for _, s := range c.Exports {
+		once("export", s.Name, s.at)
+	}
+	topics := map[string]string{}
+	for _, s := range c.Sources {
+		for _, t := range s.Topics {
+			if other := topics[t]; other != "" {
+				s.fail("sources %q and %q read the same topic %s: one source with several events reads it once", other, s.Name, t)
+			}
+			topics[t] = s.Name
+		}
+	}
+}
+
+// accounts refuses two connections with one key. Two keys of one account are found by segsync check, which asks.
+func (c *config) accounts() {
+	keys := map[string]string{}
+	for _, con := range c.Connections {
+		k, err := con.Key.value()
+		if err != nil || k == "" {
+			continue
+		}
+		if other := keys[k]; other != "" {
+			con.fail("connections %q and %q are one account: calls are counted and ordered per account; use one connection", other, con.Name)
+		}
+		keys[k] = con.Name
+	}
+}
+
+func (c *config) connection(name string) *connectionConfig {
+	for i := range c.Connections {
+		if c.Connections[i].Name == name {
+			return &c.Connections[i]
+		}
+	}
+	return nil
+}

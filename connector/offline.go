@@ -1,0 +1,95 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"segsync/connector/changelog"
+	"segsync/connector/state"
+)
+
+// ErrRunning says that replicas of the connection run: what was asked for needs that none does.
+var ErrRunning = errors.New("replicas of the connection are running: stop them first")
+
+// Idle says whether no process is a member of the connection's group; the error is ErrRunning if one is.
+func (c *Connection) Idle(ctx context.Context) error {
+	cl, err := kgo.NewClient(c.cfg.Kafka...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	groups, err := kadm.NewClient(cl).DescribeGroups(ctx, c.cfg.Group())
+	if err != nil {
+		return fmt.Errorf("asking whether replicas run: %w", err)
+	}
+	if g := groups[c.cfg.Group()]; len(g.Members) > 0 {
+		return fmt.Errorf("%w (%d in group %s; one that was killed counts until its session ends)", ErrRunning, len(g.Members), c.cfg.Group())
+	}
+	return nil
+}
+
+// Offline changes the table while no replica runs: the table is read, f changes it, and one transaction writes what
+// changed.
+func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now time.Time) error) error {
+	if err := c.Idle(ctx); err != nil {
+		return err
+	}
+	cl, err := kgo.NewClient(c.cfg.Kafka...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	topic := changelog.Name(c.cfg.Prefix, c.cfg.Name)
+	if err := changelog.Check(ctx, kadm.NewClient(cl), topic); err != nil {
+		return err
+	}
+	log, err := changelog.Open(ctx, changelog.Options{Topic: topic, ID: c.cfg.Group(), Client: c.cfg.Kafka})
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	end, err := log.Sentinel(ctx)
+	if err != nil {
+		return err
+	}
+	sender := c.cfg.Sender(func() bool { return false })
+	t := state.New(c.cfg.tableConfig(nil, sender.Unique))
+	if err := changelog.Restore(ctx, c.cfg.Kafka, topic, end, t.Apply, nil); err != nil {
+		return err
+	}
+	now := time.Now()
+	if _, err := t.Peek(now); err != nil {
+		return err
+	}
+	if err := f(t, now); err != nil {
+		return err
+	}
+	return log.Commit(ctx, changelog.Checkpoint{Rows: t.Cut(nil).Rows})
+}
+
+// Forget removes everything that segsync holds of an export: its row, and with the connection's last export the whole
+// table.
+func (c *Connection) Forget(ctx context.Context) error {
+	if err := c.Idle(ctx); err != nil {
+		return err
+	}
+	cl, err := kgo.NewClient(c.cfg.Kafka...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	topic := changelog.Name(c.cfg.Prefix, c.cfg.Name)
+	if _, err := adm.DeleteTopic(ctx, topic); err != nil {
+		return fmt.Errorf("deleting topic %s: %w", topic, err)
+	}
+	if _, err := adm.DeleteGroup(ctx, c.cfg.Group()); err != nil {
+		return fmt.Errorf("deleting group %s: %w", c.cfg.Group(), err)
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"segsync/connector/changelog"
+	"segsync/connector/state"
+)
+
+// ErrHalted says that a bounded run cannot end: what is left is halted.
+var ErrHalted = errors.New("nothing more can be sent")
+
+// tailQuiet is how long a partition must bring nothing for its end to count as reached: its last records may be
+// compacted away.
+const tailQuiet = 5 * time.Second
+
+// Progress of a bounded run.
+type Progress struct {
+	Left    int64 // records
+	Pending int
+	Status  Status
+}
+
+// Once works everything off up to the present end of the topics and ends. It ends, too, when another process has done
+// it meanwhile.
+func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
+	if err := c.environment(ctx); err != nil {
+		return err
+	}
+	cl, err := kgo.NewClient(c.cfg.Kafka...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	ends, err := c.ends(ctx, cl)
+	if err != nil {
+		return err
+	}
+	run, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ran := make(chan error, 1)
+	go func() { ran <- c.Run(run) }()
+	var result error
+	for ctx.Err() == nil {
+		sleep(ctx, 250*time.Millisecond)
+		done, err := c.doneTo(ctx, cl, ends, tell)
+		if done || errors.Is(err, ErrHalted) {
+			result = err
+			break
+		}
+		if err != nil {
+			c.cfg.Log.Warn("asking whether everything is settled", zap.Error(err))
+		}
+	}
+	cancel()
+	return errors.Join(result, <-ran, ctx.Err())
+}
+
+// ends are the last stable offsets of the sources' partitions.
+func (c *Connection) ends(ctx context.Context, cl *kgo.Client) (map[partition]int64, error) {
+	adm := kadm.NewClient(cl)
+	all, err := adm.ListTopics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var topics []string
+	e := engine{cfg: &c.cfg}
+	for t := range all {
+		if _, ok := e.sourceOf(t); ok {
+			topics = append(topics, t)
+		}
+	}
+	listed, err := adm.ListCommittedOffsets(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	ends := map[partition]int64{}
+	listed.Each(func(o kadm.ListedOffset) { ends[partition{o.Topic, o.Partition}] = o.Offset })
+	return ends, nil
+}
+
+// doneTo says whether everything before the ends is settled, by whoever.
+func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partition]int64, tell func(Progress)) (bool, error) {
+	c.mu.Lock()
+	e := c.engine
+	c.mu.Unlock()
+	if e == nil {
+		return c.doneElsewhere(ctx, cl, ends)
+	}
+	if !e.isReady() {
+		return false, nil
+	}
+	p := Progress{Status: c.Status()}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	for at, end := range ends {
+		if cur, ok := e.cursors[at]; ok && cur.next < end && now.Sub(cur.seen) < tailQuiet {
+			p.Left += end - cur.next
+		}
+	}
+	p.Pending = e.table.Counts.Pending - e.table.Held()
+	if tell != nil {
+		tell(p)
+	}
+	if len(e.sourceHalts) > 0 || e.halts[0] != nil && p.Left == 0 || p.Left == 0 && p.Pending == 0 && len(e.halts) > 0 {
+		return false, fmt.Errorf("%w: %s", ErrHalted, e.halted())
+	}
+	return p.Left == 0 && p.Pending == 0 && len(e.imports) == 0 && !e.table.Changed() && e.held.Load() == 0 && e.free == e.cfg.Senders, nil
+}
+
+// halted joins the reasons. Under the lock.
+func (e *engine) halted() string {
+	var all []string
+	for _, h := range e.halts {
+		all = append(all, h.code+": "+h.mend)
+	}
+	for _, m := range e.sourceHalts {
+		all = append(all, m)
+	}
+	return strings.Join(all, "; ")
+}
+
+// doneElsewhere asks the same of the group's offsets and the changelog, while another process owns the connection.
+func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map[partition]int64) (bool, error) {
+	adm := kadm.NewClient(cl)
+	committed, err := adm.FetchOffsets(kadm.RequireStable(ctx), c.cfg.Group())
+	if err != nil {
+		return false, err
+	}
+	for at, end := range ends {
+		if o, ok := committed.Lookup(at.topic, at.n); !ok || o.At < end {
+			return false, nil
+		}
+	}
+	t, err := c.peek(ctx, adm)
+	if err != nil {
+		return false, err
+	}
+	return t.Counts.Pending-t.Held() == 0 && t.Counts.InFlight == 0, nil
+}
+
+// peek reads the table as it stands in the changelog, without owning it.
+func (c *Connection) peek(ctx context.Context, adm *kadm.Client) (*state.Table, error) {
+	topic := changelog.Name(c.cfg.Prefix, c.cfg.Name)
+	end, err := changelog.End(ctx, adm, topic)
+	if err != nil {
+		return nil, err
+	}
+	sender := c.cfg.Sender(func() bool { return false })
+	t := state.New(c.cfg.tableConfig(nil, sender.Unique))
+	if end >= 0 {
+		if err := changelog.Restore(ctx, c.cfg.Kafka, topic, end, t.Apply, nil); err != nil {
+			return nil, err
+		}
+	}
+	open, err := t.Peek(time.Now())
+	t.Counts.InFlight += open
+	return t, err
+}
