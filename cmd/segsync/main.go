@@ -87,7 +87,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newBackfill(), newApprove(), newRetry(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newBackfill(), newApprove(), newRetry(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
 	return root
 }
 

@@ -1,0 +1,36 @@
+# Targets: demo test lint integration bench soak build. All need Go alone; integration needs Docker or KAFKA_BROKERS.
+GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# The race detector needs a C compiler.
+CC_FOUND := $(shell command -v gcc || command -v clang || command -v cc)
+RACE := $(if $(CC_FOUND),-race,)
+
+.PHONY: build demo test lint integration bench soak fuzz
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/segsync ./cmd/segsync
+
+demo:
+	go run ./cmd/segsync demo
+
+test:
+	@$(if $(RACE),,echo "no C compiler is found: testing without the race detector")
+	go test $(RACE) ./...
+
+lint:
+	$(GOLANGCI) run ./...
+
+integration:
+	go test -tags integration -count=1 -timeout 30m -v -run Integration ./cmd/segsync
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./mapping ./connector/state ./connector/oracle
+	go test -tags bench -count=1 -timeout 30m -v -run Bench ./cmd/segsync
+
+FUZZ ?= 30s
+fuzz:
+	go test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZ) ./mapping
+	go test -run '^$$' -fuzz FuzzSchema -fuzztime $(FUZZ) ./mapping
+
+# New seeds of the kill-and-fault test; SEED=n repeats one.
+FOR ?= 2m
+soak:
+	SEGSYNC_SOAK=$(FOR) go test -count=1 -timeout 0 -v -run Soak ./connector/oracle

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"segsync/connector"
+	"segsync/connector/changelog"
+	"segsync/connector/deadletter"
+	"segsync/mapping"
+	"segsync/sink"
+	"segsync/sink/sendinblue"
+)
+
+func newCheck() *cobra.Command {
+	var f configFlags
+	var offline, createAttributes, createTopics bool
+	cmd := &cobra.Command{
+		Use:   "check -c segsync.yaml",
+		Short: "Check the configuration, then Kafka, the registry and the accounts",
+		Long:  "Checks the configuration, with line and column of every problem; then asks Kafka, the schema registry and the accounts whether they are as it says, a line for each.\nWith --offline it asks nobody (for CI).",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfig(f.files)
+			if err != nil {
+				return err
+			}
+			r := &report{out: cmd.OutOrStdout()}
+			r.ok("configuration: %d sources, %d connections, %d exports", len(c.Sources), len(c.Connections), len(c.Exports))
+			if !offline {
+				w, err := newWiring(c, zap.NewNop())
+				if err != nil {
+					return &exitError{exitUsage, err}
+				}
+				defer w.release()
+				ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
+				defer cancel()
+				p := &preflight{report: r, w: w, createAttributes: createAttributes, createTopics: createTopics, accounts: map[string]string{}}
+				p.run(ctx)
+			}
+			c.disclose(r.out)
+			if r.bad > 0 {
+				return &exitError{exitEnvironment, fmt.Errorf("%d checks failed", r.bad)}
+			}
+			return nil
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&offline, "offline", false, "check the configuration only")
+	cmd.Flags().BoolVar(&createAttributes, "create-attributes", false, "make attributes that the account lacks, as text")
+	cmd.Flags().BoolVar(&createTopics, "create-topics", false, "make the topics that segsync needs")
+	return cmd
+}
+
+// report prints a line for each check.
+type report struct {
+	out io.Writer
+	bad int
+}
+
+func (r *report) ok(format string, args ...any) {
+	_, _ = fmt.Fprintf(r.out, "ok    "+format+"\n", args...)
+}
+
+func (r *report) fail(format string, args ...any) {
+	r.bad++
+	_, _ = fmt.Fprintf(r.out, "FAIL  "+format+"\n", args...)
+}
+
+func (r *report) warn(format string, args ...any) {
+	_, _ = fmt.Fprintf(r.out, "note  "+format+"\n", args...)
+}
+
+// disclose says which fields go to which account, under whose consent.
+func (c *config) disclose(out io.Writer) {
+	for i := range c.Exports {
+		e := &c.Exports[i]
+		con := c.connection(e.Connection)
+		name := con.Name
+		if con.Display != "" {
+			name = con.Display + " (" + con.Name + ")"
+		}
+		attributes := slices.Sorted(maps.Keys(e.Attributes))
+		fields := strings.Join(append([]string{"e-mail address"}, attributes...), ", ")
+		_, _ = fmt.Fprintf(out, "      export %s: %s of people in %s → list %d of account %s; consent: %s, %s\n", e.Name, fields, strings.Join(e.Segments, ", "), e.List, name, con.ConsentBy, con.ConsentOn)
+	}
+}
+
+// preflight asks the environment whether it is as the configuration says.
+type preflight struct {
+	*report
+	w                              *wiring
+	createAttributes, createTopics bool
+	accounts                       map[string]string // account to connection
+	cl                             *kgo.Client
+}
+
+func (p *preflight) run(ctx context.Context) {
+	configs, err := p.w.connections()
+	if err != nil {
+		p.fail("%s", err)
+		return
+	}
+	cl, err := kgo.NewClient(p.w.kafka...)
+	if err != nil {
+		p.fail("kafka: %s", err)
+		return
+	}
+	defer cl.Close()
+	p.cl = cl
+	if p.broker(ctx) {
+		for i := range configs {
+			p.topics(ctx, &configs[i])
+		}
+		p.dead(ctx)
+	}
+	for i := range configs {
+		p.expressions(ctx, &configs[i])
+		p.account(ctx, &configs[i])
+	}
+}
+
+func (p *preflight) broker(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	meta, err := kadm.NewClient(p.cl).BrokerMetadata(ctx)
+	if err != nil {
+		p.fail("kafka %s: %s: check kafka.brokers, tls and sasl", strings.Join(p.w.c.Kafka.Brokers, ","), err)
+		return false
+	}
+	p.ok("kafka: %d brokers answer", len(meta.Brokers))
+	return true
+}
+
+func (p *preflight) topics(ctx context.Context, cfg *connector.Config) {
+	adm := kadm.NewClient(p.cl)
+	for _, s := range cfg.Sources {
+		if s.Regex != "" {
+			p.ok("source %s: topics by pattern %s", s.Name, s.Regex)
+			continue
+		}
+		details, err := adm.ListTopics(ctx, s.Topics...)
+		if err != nil {
+			p.fail("source %s: %s", s.Name, err)
+			continue
+		}
+		for _, t := range s.Topics {
+			if d := details[t]; d.Err != nil {
+				p.fail("source %s: topic %s: %s: make it, or grant Read and Describe on it", s.Name, t, d.Err)
+			} else {
+				p.ok("source %s: topic %s has %d partitions", s.Name, t, len(d.Partitions))
+			}
+		}
+	}
+	topic := changelog.Name(cfg.Prefix, cfg.Name)
+	check := changelog.Check
+	err := check(ctx, adm, topic)
+	if err != nil && p.createTopics {
+		err = changelog.Ensure(ctx, p.cl, topic)
+	}
+	var missing *changelog.TopicError
+	switch {
+	case err == nil:
+		p.ok("connection %s: table topic %s", cfg.Name, topic)
+	case errors.As(err, &missing):
+		p.warn("connection %s: %s", cfg.Name, err)
+	default:
+		p.fail("connection %s: %s", cfg.Name, err)
+	}
+	if _, err := adm.FetchOffsets(ctx, cfg.Group()); err != nil {
+		p.fail("connection %s: group %s: %s: grant Read on it", cfg.Name, cfg.Group(), err)
+	} else {
+		p.ok("connection %s: group %s may be read", cfg.Name, cfg.Group())
+	}
+}
+
+func (p *preflight) dead(ctx context.Context) {
+	if p.w.c.DeadLetters == "" {
+		p.warn("dead_letters.topic is empty: rejected records are counted and dropped")
+		return
+	}
+	details, err := kadm.NewClient(p.cl).ListTopics(ctx, p.w.c.DeadLetters)
+	if err == nil {
+		err = details[p.w.c.DeadLetters].Err
+	}
+	if err != nil && p.createTopics {
+		err = deadletter.Ensure(ctx, p.cl, p.w.c.DeadLetters)
+	}
+	if err != nil {
+		p.warn("topic %s for dead letters is not there yet: segsync makes it when it starts, or check --create-topics", p.w.c.DeadLetters)
+		return
+	}
+	p.ok("topic %s for dead letters", p.w.c.DeadLetters)
+}
+
+// expressions checks every expression against the newest registered schema of each topic.
+func (p *preflight) expressions(ctx context.Context, cfg *connector.Config) {
+	for _, s := range cfg.Sources {
+		m, err := mapping.NewMapper(s.Spec, s.Value, s.Key)
+		if err != nil {
+			p.fail("source %s: %s", s.Name, err)
+			continue
+		}
+		if p.w.registry == nil {
+			p.ok("source %s: expressions compile", s.Name)
+			continue
+		}
+		for _, t := range s.Topics {
+			text, refs, err := p.w.registry.Newest(ctx, t, false)
+			switch {
+			case errors.Is(err, mapping.ErrNoSchema):
+				p.warn("source %s: no schema is registered for %s-value: expressions are checked when the first record comes", s.Name, t)
+				continue
+			case err != nil:
+				p.fail("schema registry: %s", err)
+				continue
+			}
+			if err := m.Check(text, refs); err != nil {
+				p.fail("source %s, topic %s: %s", s.Name, t, strings.ReplaceAll(err.Error(), "\n", "\n      "))
+				continue
+			}
+			p.ok("source %s: expressions fit the newest schema of %s", s.Name, t)
+		}
+	}
+}
+
+// account checks a connection's key, lists and attributes.
+func (p *preflight) account(ctx context.Context, cfg *connector.Config) {
+	con := p.w.c.connection(cfg.Name)
+	api, err := p.w.client(con, func() bool { return true })
+	if err != nil {
+		p.fail("%s", err)
+		return
+	}
+	defer api.Close()
+	account, err := api.Account(ctx)
+	if err != nil {
+		p.fail("connection %s: %s: check api_key, and that this IP address is authorised", cfg.Name, err)
+		return
+	}
+	if other := p.accounts[account]; other != "" {
+		p.fail("connections %s and %s are one account: calls are counted and ordered per account; use one connection", other, cfg.Name)
+	}
+	p.accounts[account] = cfg.Name
+	p.ok("connection %s: the key is accepted", cfg.Name)
+	types, err := api.Attributes(ctx)
+	if err != nil {
+		p.fail("connection %s: reading the account's attributes: %s", cfg.Name, err)
+		return
+	}
+	for _, x := range cfg.Exports {
+		p.list(ctx, api, &x)
+		p.attributes(ctx, api, &x, types)
+	}
+}
+
+func (p *preflight) list(ctx context.Context, api *sendinblue.Client, x *connector.Export) {
+	l, err := api.List(ctx, x.List)
+	switch {
+	case err != nil:
+		p.fail("export %s: list %d: %s: make it, or correct its number", x.Name, x.List, err)
+	case l.Dynamic:
+		p.fail("export %s: list %d is dynamic: its members follow from a condition; choose a static list", x.Name, x.List)
+	default:
+		p.ok("export %s: list %d holds %d contacts", x.Name, x.List, l.Contacts)
+	}
+}
+
+func (p *preflight) attributes(ctx context.Context, api *sendinblue.Client, x *connector.Export, types map[string]sink.AttributeType) {
+	for _, a := range x.Attributes {
+		t, ok := types[a]
+		if !ok && p.createAttributes {
+			if err := api.CreateAttribute(ctx, a, sink.Text); err != nil {
+				p.fail("export %s: making attribute %s: %s", x.Name, a, err)
+				continue
+			}
+			t, ok = sink.Text, true
+			types[a] = t
+		}
+		if !ok {
+			p.fail("export %s: the account has no attribute %s: make it there, or run check --create-attributes", x.Name, a)
+			continue
+		}
+		p.ok("export %s: attribute %s is %s", x.Name, a, t)
+	}
+}
