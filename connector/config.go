@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"context"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -66,7 +67,7 @@ type Config struct {
 	// Sender makes the account's sender; it writes under the lease only.
 	Sender func(lease func() bool) sink.Sender
 	// Account names the account behind the key; nil: it is not checked. KeyMark tells whether the key is another one.
-	Account func() (string, error)
+	Account func(ctx context.Context) (string, error)
 	KeyMark string
 	// Rewind is done by the first epoch.
 	Rewind *Rewind

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"regexp"
@@ -119,7 +120,9 @@ func (e *engine) checkAccount() {
 	if row != nil && json.Unmarshal(row, &was) == nil && was.Mark == e.cfg.KeyMark {
 		return // the same key: the same account
 	}
-	name, err := e.cfg.Account()
+	ctx, cancel := context.WithTimeout(e.ctx, 30*time.Second)
+	defer cancel()
+	name, err := e.cfg.Account(ctx)
 	if err != nil {
 		e.log.Warn("the account behind the key could not be checked", zap.Error(err))
 		return

@@ -58,7 +58,7 @@ func (c *Connection) Run(ctx context.Context) error {
 		c.setWaiting(err.Error())
 		c.cfg.Log.Warn("starting over", zap.Error(err))
 		pause := min(time.Second<<min(try, 5), 15*time.Second)
-		sleep(ctx, time.Duration(rand.Int64N(int64(pause)))+10*time.Millisecond)
+		sleep(ctx, time.Duration(rand.Int64N(int64(pause)))+10*time.Millisecond) //nolint:gosec // jitter
 	}
 	return nil
 }
@@ -198,7 +198,7 @@ func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[str
 	c.mu.Unlock()
 	switch {
 	case running != nil:
-		running.join(given)
+		running.join(given) //nolint:contextcheck // an epoch has a context of its own
 	case all:
 		e := newEngine(c, cl, m.lease, assigned)
 		if err := e.claim(ctx); err != nil {
@@ -211,7 +211,7 @@ func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[str
 		c.mu.Unlock()
 		c.cfg.Metrics.Owner.WithLabelValues(c.cfg.Name).Set(1)
 		go func() {
-			if err := e.run(); err != nil {
+			if err := e.run(); err != nil { //nolint:contextcheck // an epoch has a context of its own
 				m.end(err)
 			}
 		}()

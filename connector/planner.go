@@ -2,8 +2,6 @@ package connector
 
 import (
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"segsync/connector/state"
@@ -150,6 +148,7 @@ func (e *engine) planRemovals(q state.Queue, now time.Time) *state.Request {
 		return e.planDelete(n, now)
 	case wayUpdate:
 		return e.planSingle(n, wayUpdate, now)
+	default:
 	}
 	r := e.table.NewRequest(sink.Remove, nil, []int64{q.List}, now)
 	most := e.limits.Batch >> n.Halves
@@ -304,12 +303,4 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 func (e *engine) unplan(r *state.Request) {
 	e.sender.Unreserve(r.Send.Calls())
 	delete(e.imports, r.Number)
-}
-
-func listsText(lists []int64) string {
-	all := make([]string, len(lists))
-	for i, l := range lists {
-		all[i] = strconv.FormatInt(l, 10)
-	}
-	return strings.Join(all, ",")
 }

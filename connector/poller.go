@@ -64,7 +64,7 @@ func (p partition) worker(n int) int {
 	for i := range len(p.topic) {
 		h = (h ^ uint32(p.topic[i])) * 16777619
 	}
-	return int((h + uint32(p.n)) % uint32(n)) //nolint:gosec // small
+	return int((h + uint32(p.n)) % uint32(n))
 }
 
 // throttle pauses fetching at the bound and lets it go again below.

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -73,6 +74,7 @@ func (e *engine) outcomes(r *state.Request, of func(i int) sink.Outcome, now tim
 			e.lastApplied = now
 		case sink.Halt:
 			e.halt(o, now)
+		default:
 		}
 		s := e.table.Settle(r, i, o, now.Sub(e.lastApplied) < time.Minute, now)
 		switch {
@@ -115,10 +117,8 @@ func (e *engine) rejected(r *state.Request, s state.Settlement, now time.Time) {
 // exportsOf names the exports whose lists a request was for.
 func (e *engine) exportsOf(r *state.Request) string {
 	for _, x := range e.cfg.Exports {
-		for _, l := range r.Lists {
-			if x.List == l {
-				return x.Name
-			}
+		if slices.Contains(r.Lists, x.List) {
+			return x.Name
 		}
 	}
 	return ""

@@ -132,8 +132,7 @@ func (w *foldWorker) translate(m *mapped, source int, topic uint32) error {
 	})
 	m.tombstone, m.failed = res.Tombstone, res.Failed
 	if err != nil {
-		var reject *mapping.RejectError
-		if !errors.As(err, &reject) {
+		if _, ok := errors.AsType[*mapping.RejectError](err); !ok {
 			return err
 		}
 	}
@@ -218,6 +217,7 @@ func (w *foldWorker) foldOne(m *mapped, source int, now time.Time) {
 			case TombstoneDelete:
 				ch.Erase = true
 				e.table.Fold(ch, now)
+			default:
 			}
 			continue
 		}

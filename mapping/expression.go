@@ -78,6 +78,7 @@ func (s *schema) typ(depth int) types.Type {
 		if only != nil {
 			return only.typ(depth + 1)
 		}
+	default:
 	}
 	return types.Any
 }

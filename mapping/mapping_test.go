@@ -131,7 +131,9 @@ func TestSnapshotsMapByConfigurationAlone(t *testing.T) {
 		Attributes: []Attribute{{Name: "FIRSTNAME", Expr: "person.name.firstName"}, {Name: "SMS", Expr: `phone(mobilePhone.number)`}},
 	}
 	w := s.worker(spec)
-	state := func(status string) map[string]any { return map[string]any{"status": status, "lastQualificationTime": nil} }
+	state := func(status string) map[string]any {
+		return map[string]any{"status": status, "lastQualificationTime": nil}
+	}
 	value := s.encode(map[string]any{
 		"identity": "p1", "timestamp": noon, "personalEmail": union("cdp.profiles.Email", map[string]any{"address": "bob@example.com"}),
 		"person": nil, "mobilePhone": nil,

@@ -47,8 +47,9 @@ func literal(v any, t AttributeType) ([]byte, error) {
 		return boolLiteral(v)
 	case TypeMultiple:
 		return listLiteral(v)
+	default:
+		return textLiteral(v)
 	}
-	return textLiteral(v)
 }
 
 func textLiteral(v any) ([]byte, error) {

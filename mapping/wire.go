@@ -109,7 +109,7 @@ func (d *Decoder) codec(id schemaID) (*codec, error) {
 	if d.format != Confluent {
 		return nil, fmt.Errorf("decoding: no configured schema has the fingerprint %016x", uint64(id))
 	}
-	text, references, err := d.schemas.Schema(int(id)) //nolint:gosec // four bytes
+	text, references, err := d.schemas.Schema(int(id))
 	if err != nil {
 		return nil, fmt.Errorf("schema id %d: %w", id, err)
 	}

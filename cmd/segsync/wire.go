@@ -220,11 +220,7 @@ func (w *wiring) connection(c *connectionConfig) (cfg connector.Config, ok bool,
 	}
 	key, err := c.Key.value()
 	cfg.KeyMark = mark(key)
-	cfg.Account = func() (string, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		return api.Account(ctx)
-	}
+	cfg.Account = api.Account
 	return cfg, len(cfg.Exports) > 0, err
 }
 

@@ -75,7 +75,7 @@ func readDocument(file string) (*document, ast.Node) {
 
 // syntax reports a parse error without the parser's excerpt, whose neighbouring lines may hold secrets.
 func (d *document) syntax(err error) {
-	message := strings.SplitN(err.Error(), "\n", 2)[0]
+	message, _, _ := strings.Cut(err.Error(), "\n")
 	line, col := 0, 0
 	if rest, ok := strings.CutPrefix(message, "["); ok {
 		if at, text, ok := strings.Cut(rest, "] "); ok {

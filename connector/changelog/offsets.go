@@ -76,7 +76,7 @@ func (l *Log) commitOffsetsOnce(ctx context.Context, offsets []Offset, pid int64
 	req.ProducerID, req.ProducerEpoch = pid, epoch
 	req.MemberID, req.Generation = l.groupID()
 	if l.static != "" {
-		req.InstanceID = kmsg.StringPtr(l.static)
+		req.InstanceID = new(l.static)
 	}
 	if req.MemberID == "" {
 		return fmt.Errorf("committing offsets: %w", kerr.UnknownMemberID) // the broker would take it from anybody

@@ -52,9 +52,9 @@ func History(seed uint64, s Shape) []Event {
 			Person: fmt.Sprintf("person-%d", p), Segment: s.Segments[r.IntN(len(s.Segments))], In: r.Float64() < 0.6, At: at, Partition: -1,
 		}
 		if s.Scatter {
-			e.Partition = int32(r.IntN(2)) * int32(p%2) //nolint:gosec // small; half of the people lie in two partitions
+			e.Partition = int32(r.IntN(2)) * int32(p%2)
 			if p%2 == 0 {
-				e.Partition = int32(p) % s.Partitions //nolint:gosec // small
+				e.Partition = int32(p) % s.Partitions
 			}
 		}
 		// A profile that comes by before its person is known, on another partition, is lost: that is a documented limit.

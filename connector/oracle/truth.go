@@ -36,7 +36,6 @@ type person struct {
 	email     string
 	values    map[string]string
 	profileAt time.Time
-	known     bool // somebody the exports ask about
 }
 
 // Truth folds events in the order of their times, which the histories keep unique for each person.

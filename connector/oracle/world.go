@@ -42,7 +42,8 @@ type Loopback struct{}
 
 // Listen implements Network.
 func (Loopback) Listen(network, address string) (net.Listener, error) {
-	return net.Listen(network, address)
+	var lc net.ListenConfig
+	return lc.Listen(context.Background(), network, address)
 }
 
 // DialContext implements Network.
@@ -192,7 +193,7 @@ func (w *World) Encode(e Event) ([]byte, error) {
 
 // Produce writes events to the topic, in order, and tells the truth.
 func (w *World) Produce(ctx context.Context, events ...Event) error {
-	partitions := int32(len(w.Cluster.PartitionInfos(Topic))) //nolint:gosec // few
+	partitions := int32(len(w.Cluster.PartitionInfos(Topic)))
 	records := make([]*kgo.Record, 0, len(events))
 	for _, e := range events {
 		v, err := w.Encode(e)
@@ -201,7 +202,7 @@ func (w *World) Produce(ctx context.Context, events ...Event) error {
 		}
 		p := e.Partition
 		if p < 0 {
-			p = int32(hash(e.Person) % uint32(partitions)) //nolint:gosec // few
+			p = int32(hash(e.Person) % uint32(partitions))
 		}
 		at := e.At
 		if at.IsZero() {

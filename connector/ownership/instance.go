@@ -1,6 +1,7 @@
 package ownership
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -15,8 +16,9 @@ func Instance(prefix string) (id string, release func()) {
 	if err != nil || host == "" {
 		return "", func() {}
 	}
+	var lc net.ListenConfig
 	for n := range 64 {
-		l, err := net.Listen("unix", fmt.Sprintf("@segsync/%s/%d", prefix, n))
+		l, err := lc.Listen(context.Background(), "unix", fmt.Sprintf("@segsync/%s/%d", prefix, n))
 		if err == nil {
 			return clean(fmt.Sprintf("%s-%d", host, n)), func() { _ = l.Close() }
 		}

@@ -57,7 +57,7 @@ func (l *Lease) Prove(ctx context.Context, cl *kgo.Client, group, instance strin
 	req.Group = group
 	req.MemberID, req.Generation = cl.GroupMetadata()
 	if instance != "" {
-		req.InstanceID = kmsg.StringPtr(instance)
+		req.InstanceID = new(instance)
 	}
 	written := time.Now()
 	resp, err := req.RequestWith(ctx, cl)
@@ -87,7 +87,7 @@ func Leave(ctx context.Context, cl *kgo.Client, group, instance string) error {
 	m := kmsg.NewLeaveGroupRequestMember()
 	m.MemberID = member
 	if instance != "" {
-		m.InstanceID = kmsg.StringPtr(instance)
+		m.InstanceID = new(instance)
 	}
 	req.Members = append(req.Members, m)
 	resp, err := req.RequestWith(ctx, cl)

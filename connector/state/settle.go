@@ -190,7 +190,7 @@ func (t *Table) again(ci uint32, o sink.Outcome, certain bool, now time.Time) *w
 	w.reason = o.Code
 	most := min(backoffBase<<min(w.tries, 6), backoffMost)
 	w.tries++
-	pause := max(time.Duration(rand.Int64N(int64(most)+1)), o.Wait)
+	pause := max(time.Duration(rand.Int64N(int64(most)+1)), o.Wait) //nolint:gosec // jitter
 	if !certain {
 		pause = max(pause, t.cfg.Rest)
 	}

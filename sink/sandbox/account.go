@@ -80,9 +80,7 @@ func newAccount(o Options) *Account {
 		lists: map[int64]*List{}, attributes: map[string]string{}, reports: map[string]string{}, inFlight: map[string]int{},
 		stats: Stats{Calls: map[string]int{}}, importTime: o.ImportTime, perRow: o.ImportRowTime,
 	}
-	for name, kind := range o.Attributes {
-		a.attributes[name] = kind
-	}
+	maps.Copy(a.attributes, o.Attributes)
 	for _, id := range o.Lists {
 		a.lists[id] = &List{ID: id, Name: "list", members: map[int64]struct{}{}}
 	}

@@ -121,8 +121,9 @@ func applied(r *sink.Request, o sink.Outcome, body []byte) sink.Answer {
 		return sink.Answer{Outcomes: []sink.Outcome{{Verdict: sink.Accepted}}, Process: accepted.ProcessID}
 	case sink.Add:
 		return added(r, o, body)
+	default:
+		return sink.All(o)
 	}
-	return sink.All(o)
 }
 
 // added counts only those that the answer names as added.

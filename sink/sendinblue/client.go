@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -281,12 +282,7 @@ func parseOK(a answer) problem {
 }
 
 func isUnique(name string) bool {
-	for _, u := range unique {
-		if u == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(unique, name)
 }
 
 func errorf(o sink.Outcome, format string, args ...any) error {

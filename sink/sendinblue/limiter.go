@@ -200,15 +200,3 @@ func (l *limiter) follow(b *budget, h http.Header, status int) {
 	defer l.mu.Unlock()
 	b.follow(h, status, l.now())
 }
-
-// left is how many calls of ours fit into the shortest window now.
-func (l *limiter) left(b *budget) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	n := 1 << 30
-	for _, w := range b.windows {
-		n = min(n, w.ours-w.used(now)-b.reserved)
-	}
-	return n
-}
