@@ -34,3 +34,14 @@ fuzz:
 FOR ?= 2m
 soak:
 	SEGSYNC_SOAK=$(FOR) go test -count=1 -timeout 0 -v -run Soak ./connector/oracle
+
+# The image needs the system's certificates: Debian's ca-certificates, or CERTS=file.
+CERTS ?= /etc/ssl/certs/ca-certificates.crt
+IMAGE ?= segsync:dev
+.PHONY: image
+image:
+	rm -rf bin/image && mkdir -p bin/image
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/image/segsync ./cmd/segsync
+	cp $(CERTS) bin/image/ca-certificates.crt
+	cp "$$(go env GOROOT)/lib/time/zoneinfo.zip" bin/image/zoneinfo.zip
+	docker build -q -t $(IMAGE) -f deployments/Dockerfile bin/image

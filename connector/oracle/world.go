@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/linkedin/goavro/v2"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
@@ -71,6 +72,9 @@ type World struct {
 	Log      *zap.Logger
 	Tune     func(*connector.Config)
 
+	brokers  []string
+	topic    string
+	parts    int32
 	schemaID int
 	codec    *goavro.Codec
 	producer *kgo.Client
@@ -81,7 +85,8 @@ type World struct {
 // WorldOptions shape a world.
 type WorldOptions struct {
 	Network    Network
-	Ports      []int // of Kafka, one a broker; none: chosen
+	Brokers    []string // of a Kafka that is there; none: an embedded one is started
+	Topic      string   // of the events; "" the usual one
 	APIAddr    string
 	RegAddr    string
 	Partitions int32
@@ -106,14 +111,19 @@ func NewWorld(o WorldOptions) (*World, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	w := &World{Network: o.Network, Exports: o.Exports, Truth: NewTruth(o.Exports), Log: o.Log}
-	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.ListenFn(o.Network.Listen), kfake.SeedTopics(o.Partitions, Topic)}
-	if len(o.Ports) > 0 {
-		opts = append(opts, kfake.Ports(o.Ports...))
+	if o.Topic == "" {
+		o.Topic = Topic
+	}
+	w := &World{
+		Network: o.Network, Exports: o.Exports, Truth: NewTruth(o.Exports), Log: o.Log, brokers: o.Brokers, topic: o.Topic, parts: o.Partitions,
 	}
 	var err error
-	if w.Cluster, err = kfake.NewCluster(opts...); err != nil {
-		return nil, fmt.Errorf("starting the embedded Kafka: %w", err)
+	if len(o.Brokers) == 0 {
+		w.Cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(o.Network.Listen), kfake.SeedTopics(o.Partitions, o.Topic))
+		if err != nil {
+			return nil, fmt.Errorf("starting the embedded Kafka: %w", err)
+		}
+		w.brokers = w.Cluster.ListenAddrs()
 	}
 	o.Sandbox.Key = Key
 	for _, x := range o.Exports {
@@ -126,7 +136,7 @@ func NewWorld(o WorldOptions) (*World, error) {
 	w.Sandbox.SetBaseURL(w.API)
 	w.API += "/v3"
 	reg := srfake.NewRegistry()
-	if w.schemaID, _, err = reg.RegisterSchema(Topic+"-value", sr.Schema{Schema: EventSchema}); err != nil {
+	if w.schemaID, _, err = reg.RegisterSchema(o.Topic+"-value", sr.Schema{Schema: EventSchema}); err != nil {
 		return nil, fmt.Errorf("registering the event's schema: %w", err)
 	}
 	if w.Registry, err = w.serve(o.RegAddr, reg.Handler()); err != nil {
@@ -135,7 +145,10 @@ func NewWorld(o WorldOptions) (*World, error) {
 	if w.codec, err = goavro.NewCodec(EventSchema); err != nil {
 		return nil, err
 	}
-	w.producer, err = kgo.NewClient(kgo.SeedBrokers(w.Cluster.ListenAddrs()...), kgo.Dialer(o.Network.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	w.producer, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(o.Network.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err == nil && w.Cluster == nil {
+		_, err = kadm.NewClient(w.producer).CreateTopic(context.Background(), o.Partitions, 1, nil, o.Topic)
+	}
 	return w, err
 }
 
@@ -159,8 +172,13 @@ func (w *World) Close() {
 	for _, s := range w.servers {
 		_ = s.Close()
 	}
-	w.Cluster.Close()
+	if w.Cluster != nil {
+		w.Cluster.Close()
+	}
 }
+
+// Brokers are Kafka's addresses.
+func (w *World) Brokers() []string { return w.brokers }
 
 // Encode is an event's value in Confluent's wire format.
 func (w *World) Encode(e Event) ([]byte, error) {
@@ -193,7 +211,6 @@ func (w *World) Encode(e Event) ([]byte, error) {
 
 // Produce writes events to the topic, in order, and tells the truth.
 func (w *World) Produce(ctx context.Context, events ...Event) error {
-	partitions := int32(len(w.Cluster.PartitionInfos(Topic)))
 	records := make([]*kgo.Record, 0, len(events))
 	for _, e := range events {
 		v, err := w.Encode(e)
@@ -202,13 +219,13 @@ func (w *World) Produce(ctx context.Context, events ...Event) error {
 		}
 		p := e.Partition
 		if p < 0 {
-			p = int32(hash(e.Person) % uint32(partitions))
+			p = int32(hash(e.Person) % uint32(w.parts))
 		}
 		at := e.At
 		if at.IsZero() {
 			at = time.Now()
 		}
-		records = append(records, &kgo.Record{Topic: Topic, Partition: p, Key: []byte(e.Person), Value: v, Timestamp: at})
+		records = append(records, &kgo.Record{Topic: w.topic, Partition: p, Key: []byte(e.Person), Value: v, Timestamp: at})
 	}
 	if err := w.producer.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		return err
@@ -261,7 +278,7 @@ func (w *World) Source(schemas mapping.Schemas) (connector.Source, error) {
 		return connector.Source{}, err
 	}
 	s := connector.Source{
-		Name: "cdp", Topics: []string{Topic}, OutOfRange: connector.OutOfRangeHalt, Tombstone: connector.TombstoneIgnore, Value: value, Key: key,
+		Name: "cdp", Topics: []string{w.topic}, OutOfRange: connector.OutOfRangeHalt, Tombstone: connector.TombstoneIgnore, Value: value, Key: key,
 		Spec: mapping.Spec{
 			Events: []mapping.Event{{Person: "profile_id", Segment: "segment_id", Member: `change == "ENTERED"`, Time: "occurred_at"}},
 			Email:  "profile.email",
@@ -311,7 +328,7 @@ func (w *World) Start(instance string) (*Process, error) {
 	}
 	cfg := connector.Config{
 		Name: "demo", Prefix: "segsync", Instance: instance, Session: 10 * time.Second, Sources: []connector.Source{src},
-		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.Cluster.ListenAddrs()...), kgo.Dialer(d.DialContext)},
+		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(d.DialContext)},
 		DeadLetters: DeadLetters, Log: w.Log, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000},
 	}
 	metrics := connector.NewMetrics()

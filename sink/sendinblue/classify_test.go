@@ -1,0 +1,211 @@
+package sendinblue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"segsync/sink"
+)
+
+func one(kind sink.Kind) *sink.Request {
+	return &sink.Request{Kind: kind, Lists: []int64{42}, Unlink: []int64{42}, Contacts: []sink.Contact{{Address: "a@example.com", Attributes: []sink.Attribute{{Name: "SMS", Value: []byte(`"+33639980001"`)}}}}}
+}
+
+func two(kind sink.Kind) *sink.Request {
+	r := one(kind)
+	r.Contacts = append(r.Contacts, sink.Contact{Address: "b@example.com"})
+	return r
+}
+
+func TestEveryStatusHasItsVerdict(t *testing.T) {
+	for name, c := range map[string]struct {
+		r      *sink.Request
+		status int
+		body   string
+		want   sink.Outcome // of the first contact; messages are not compared
+	}{
+		"created":                    {one(sink.Upsert), 201, `{"id":1}`, sink.Outcome{Verdict: sink.Applied}},
+		"updated":                    {one(sink.Upsert), 204, ``, sink.Outcome{Verdict: sink.Applied}},
+		"a redirect":                 {one(sink.Upsert), 302, ``, sink.Outcome{Verdict: sink.Halt, Code: "redirect"}},
+		"wrong key":                  {one(sink.Upsert), 401, `{"code":"unauthorized","message":"Key not found"}`, sink.Outcome{Verdict: sink.Halt, Code: "unauthorized"}},
+		"blocked address":            {one(sink.Upsert), 401, `{"code":"unauthorized","message":"We have detected you are using an unrecognised IP address"}`, sink.Outcome{Verdict: sink.Halt, Code: "blocked_ip"}},
+		"contract used up":           {one(sink.Upsert), 402, `{"code":"not_enough_credits","message":""}`, sink.Outcome{Verdict: sink.Halt, Code: "not_enough_credits"}},
+		"forbidden":                  {one(sink.Upsert), 403, `{"code":"permission_denied","message":""}`, sink.Outcome{Verdict: sink.Halt, Code: "permission_denied"}},
+		"list gone":                  {two(sink.Add), 404, `{"code":"document_not_found","message":"List ID does not exist"}`, sink.Outcome{Verdict: sink.Halt, Code: "list_gone", List: 42}},
+		"contact gone on update":     {one(sink.Update), 404, `{"code":"document_not_found","message":""}`, sink.Outcome{Verdict: sink.Applied, Absent: true, Code: "document_not_found"}},
+		"contact gone on delete":     {one(sink.Delete), 404, `{"code":"document_not_found","message":""}`, sink.Outcome{Verdict: sink.Applied, Absent: true, Code: "document_not_found"}},
+		"too early":                  {one(sink.Upsert), 425, `{"code":"account_in_process","message":""}`, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "account_in_process"}},
+		"too many":                   {one(sink.Upsert), 429, ``, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "Too Many Requests"}},
+		"a timeout there":            {one(sink.Upsert), 408, ``, sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "Request Timeout"}},
+		"server error":               {one(sink.Upsert), 500, `{"code":"x","message":""}`, sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "x"}},
+		"HTML of a proxy":            {one(sink.Upsert), 524, `<html>`, sink.Outcome{Verdict: sink.Retry, Alone: true}},
+		"somebody else's number":     {one(sink.Upsert), 400, `{"code":"duplicate_parameter","message":"Unable to create contact","metadata":{"duplicate_identifiers":["SMS"]}}`, sink.Outcome{Verdict: sink.Reject, Attribute: "SMS", Code: "attribute_refused"}},
+		"somebody else's, by text":   {one(sink.Upsert), 400, `{"code":"invalid_parameter","message":"Unable to update contact, SMS is already associated with another Contact"}`, sink.Outcome{Verdict: sink.Reject, Attribute: "SMS", Code: "attribute_refused"}},
+		"malformed number":           {one(sink.Upsert), 400, `{"code":"invalid_parameter","message":"Invalid phone number"}`, sink.Outcome{Verdict: sink.Reject, Attribute: "SMS", Code: "attribute_refused"}},
+		"bad address":                {one(sink.Upsert), 400, `{"code":"invalid_parameter","message":"email is not valid"}`, sink.Outcome{Verdict: sink.Reject, Code: "invalid_parameter"}},
+		"removed already":            {two(sink.Remove), 400, `{"code":"invalid_parameter","message":"Contact already removed from list and/or does not exist"}`, sink.Outcome{Verdict: sink.Applied, Code: "invalid_parameter"}},
+		"in already or not there":    {two(sink.Add), 400, `{"code":"invalid_parameter","message":"Contact already in list and/or does not exist"}`, notAdded},
+		"a bulk call as a whole":     {two(sink.Import), 400, `{"code":"bad_request","message":""}`, sink.Outcome{Verdict: sink.Reject, Split: true, Code: "bad_request"}},
+		"a body too large":           {two(sink.Import), 413, ``, sink.Outcome{Verdict: sink.Reject, Split: true, Code: "Request Entity Too Large"}},
+		"an import is only accepted": {two(sink.Import), 202, `{"processId":7}`, sink.Outcome{Verdict: sink.Accepted}},
+		"202 without a process":      {two(sink.Import), 202, `{}`, sink.Outcome{Code: "no_process_id"}},
+		"added":                      {two(sink.Add), 201, `{"contacts":{"success":["a@example.com"],"failure":["b@example.com"]}}`, sink.Outcome{Verdict: sink.Applied}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := classify(c.r, c.status, http.Header{}, []byte(c.body)).Of(0)
+			if c.want.Code == "" {
+				got.Code = ""
+			}
+			got.Message = ""
+			if got != c.want {
+				t.Errorf("got %+v, want %+v", got, c.want)
+			}
+		})
+	}
+	a := classify(two(sink.Add), 201, http.Header{}, []byte(`{"contacts":{"success":["a@example.com"]}}`))
+	if a.Of(1) != notAdded {
+		t.Errorf("an add that was not named as a success is %+v", a.Of(1))
+	}
+}
+
+// An outcome that nobody set never counts as delivered, and may have been applied.
+func TestTheZeroOutcomeIsAnUncertainRetry(t *testing.T) {
+	o := sink.Answer{}.Of(0)
+	if o.Verdict != sink.Retry || o.Certain {
+		t.Errorf("%+v", o)
+	}
+}
+
+// Quiet: whatever the API writes into its messages, no address and no number leaves with ours.
+func TestMessagesCarryNoPersonsData(t *testing.T) {
+	body := `{"code":"invalid_parameter","message":"jane.doe@example.com with +33 6 39 98 00 01 is bad"}`
+	o := classify(one(sink.Upsert), 400, http.Header{}, []byte(body)).Of(0)
+	if strings.Contains(o.Message, "jane") || strings.Contains(o.Message, "39") {
+		t.Errorf("the message is %q", o.Message)
+	}
+}
+
+func client(t *testing.T, h http.HandlerFunc, lease func() bool) (*Client, string) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return New(Options{BaseURL: s.URL, Key: func() string { return "secret" }, Rate: Rate{ContactsPerSecond: 100, ContactsPerHour: 1000, OtherPerHour: 100, Share: 1}, Lease: lease}), s.URL
+}
+
+func TestARedirectIsNeverFollowed(t *testing.T) {
+	leaked := make(chan string, 1)
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { leaked <- r.Header.Get("api-key") }))
+	defer other.Close()
+	c, _ := client(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect) }, nil)
+	if o := c.Send(t.Context(), one(sink.Upsert)).Of(0); o.Verdict != sink.Halt {
+		t.Errorf("%+v", o)
+	}
+	select {
+	case k := <-leaked:
+		t.Errorf("the key %q went to another host", k)
+	default:
+	}
+}
+
+func TestWithoutALeaseNoByteIsSent(t *testing.T) {
+	calls := 0
+	c, _ := client(t, func(http.ResponseWriter, *http.Request) { calls++ }, func() bool { return false })
+	if o := c.Send(t.Context(), one(sink.Upsert)).Of(0); o.Verdict != sink.Retry || calls > 0 {
+		t.Errorf("%+v, %d calls", o, calls)
+	}
+}
+
+// S14: a contact found blocked is not written elsewhere, and not deleted.
+func TestTheLookComesFirst(t *testing.T) {
+	var seen []string
+	c, _ := client(t, func(w http.ResponseWriter, r *http.Request) {
+		seen = append(seen, r.Method)
+		if r.Method == http.MethodGet {
+			_, _ = fmt.Fprint(w, `{"emailBlacklisted":true}`)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}, nil)
+	r := one(sink.Upsert)
+	r.Look = []string{"old@example.com"}
+	c.Reserve(r.Calls())
+	if o := c.Send(t.Context(), r).Of(0); o.Verdict != sink.Blocked || o.Address != "old@example.com" || len(seen) != 1 {
+		t.Errorf("%+v after %v", o, seen)
+	}
+	d := one(sink.Delete)
+	d.Look = []string{"a@example.com"}
+	c.Reserve(d.Calls())
+	if o := c.Send(t.Context(), d).Of(0); o.Verdict != sink.Applied || len(seen) != 3 || seen[2] != http.MethodPut {
+		t.Errorf("%+v after %v: a blocked contact only leaves the list", o, seen)
+	}
+}
+
+func TestReportsAreFetchedWithoutTheKey(t *testing.T) {
+	key := "none"
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key = r.Header.Get("api-key")
+		_, _ = fmt.Fprint(w, "EMAIL;X\nA@example.com;1\n")
+	}))
+	defer s.Close()
+	c, _ := client(t, nil, nil)
+	got, err := c.Report(t.Context(), s.URL)
+	if err != nil || len(got) != 1 || got[0] != "a@example.com" || key != "" {
+		t.Errorf("%v, %v, key %q", got, err, key)
+	}
+	if _, err := c.Report(t.Context(), "http://reports.example.com/x"); err == nil {
+		t.Error("a report over plain http from elsewhere is fetched")
+	}
+}
+
+func TestAReadTellsItsVerdict(t *testing.T) {
+	c, _ := client(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err := c.List(ctx, 42)
+	var o *sink.OutcomeError
+	if !errors.As(err, &o) || o.Outcome.Verdict != sink.Halt {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestImportsCarryWhatTheyCanFaithfully(t *testing.T) {
+	attr := func(pairs ...string) *sink.Contact {
+		c := &sink.Contact{Address: "a@example.com"}
+		for i := 0; i < len(pairs); i += 2 {
+			c.Attributes = append(c.Attributes, sink.Attribute{Name: pairs[i], Value: []byte(pairs[i+1])})
+		}
+		return c
+	}
+	for name, c := range map[string]struct {
+		c     *sink.Contact
+		group string
+		ok    bool
+	}{
+		"plain values as CSV":              {attr("A", `"x"`, "B", "1.5", "C", "false"), formCSV, true},
+		"a separator as JSON":              {attr("A", `"x;y"`), formJSON, true},
+		"false beside a separator not":     {attr("A", `"x;y"`, "C", "false"), "", false},
+		"a list not":                       {attr("A", `["x"]`), "", false},
+		"what empties with its like":       {attr("A", `""`, "B", `"x"`), formCSV + ":A,B,", true},
+		"what empties beside a quote not":  {attr("A", `""`, "B", `"x\"y"`), "", false},
+		"spaces at the ends as JSON":       {attr("A", `" x"`), formJSON, true},
+		"an external id beside a quote no": {attr("A", `"x;"`, ExtID, `"7"`), "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			group, _, _, ok := row(c.c)
+			if group != c.group || ok != c.ok {
+				t.Errorf("%q, %v", group, ok)
+			}
+		})
+	}
+	r := &sink.Request{Kind: sink.Import, Lists: []int64{42}, Contacts: []sink.Contact{*attr("B", "true"), *attr("A", `"x"`)}}
+	body := string(importBody(r))
+	if !strings.Contains(body, `"fileBody":"EMAIL;A;B\na@example.com;;Yes\na@example.com;x;"`) || !strings.Contains(body, `"disableNotification":true`) || strings.Contains(body, "lacklist") {
+		t.Error(body)
+	}
+}

@@ -1,0 +1,99 @@
+package sendinblue
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// No window of either length, wherever it begins, ever holds more calls than the share of the limit.
+func TestNoWindowHoldsMoreThanTheLimit(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rate := Rate{
+			ContactsPerSecond: rapid.IntRange(1, 20).Draw(t, "per second"), ContactsPerHour: rapid.IntRange(20, 400).Draw(t, "per hour"),
+			OtherPerHour: 100, Share: rapid.SampledFrom([]float64{0.5, 0.8, 1}).Draw(t, "share"),
+		}
+		now := time.Unix(1e9, 0)
+		l := newLimiter(rate, func() time.Time { return now })
+		var made []time.Time
+		reserved := 0
+		for range rapid.IntRange(50, 400).Draw(t, "steps") {
+			switch rapid.IntRange(0, 5).Draw(t, "step") {
+			case 0, 1:
+				n := rapid.IntRange(1, 3).Draw(t, "calls")
+				if ok, again := l.reserve(&l.contacts, n); ok {
+					reserved += n
+				} else if !again.After(now) {
+					t.Fatal("refused, and to be asked again at once")
+				}
+			case 2, 3:
+				for ; reserved > 0; reserved-- {
+					l.use(&l.contacts)
+					made = append(made, now)
+				}
+			case 4:
+				if reserved > 0 {
+					l.unreserve(&l.contacts, 1)
+					reserved--
+				}
+			case 5:
+				now = now.Add(time.Duration(rapid.IntRange(1, 3_000_000).Draw(t, "passes")) * time.Microsecond * rapid.SampledFrom([]time.Duration{1, 100}).Draw(t, "scale"))
+			}
+		}
+		within := func(span time.Duration, limit int) {
+			for i := range made {
+				j, _ := slices.BinarySearchFunc(made, made[i].Add(span), func(a, b time.Time) int { return a.Compare(b) })
+				if j-i > limit {
+					t.Fatalf("%d calls within %s, %d are allowed", j-i, span, limit)
+				}
+			}
+		}
+		within(time.Second, max(1, int(float64(rate.ContactsPerSecond)*rate.Share)))
+		within(time.Hour, max(1, int(float64(rate.ContactsPerHour)*rate.Share)))
+	})
+}
+
+func headers(limit, remaining, reset string) http.Header {
+	h := http.Header{}
+	h.Set("x-sib-ratelimit-limit", limit)
+	h.Set("x-sib-ratelimit-remaining", remaining)
+	h.Set("x-sib-ratelimit-reset", reset)
+	return h
+}
+
+func TestTheAccountsOwnCountIsFollowed(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	l := newLimiter(Plans["general"], func() time.Time { return now })
+	now = now.Add(2 * time.Second)
+	// Others have used the hour up but for one call: the first answer after a restart says so.
+	l.reserve(&l.contacts, 1)
+	l.use(&l.contacts)
+	l.follow(&l.contacts, headers("36000", "1", "1800"), http.StatusOK)
+	if ok, _ := l.reserve(&l.contacts, 1); !ok {
+		t.Error("the last call is refused")
+	}
+	if ok, again := l.reserve(&l.contacts, 1); ok || again.Sub(now) < time.Minute {
+		t.Errorf("a call over the account's count is allowed, or asked for again after %s", again.Sub(now))
+	}
+	now = now.Add(31 * time.Minute)
+	if ok, _ := l.reserve(&l.contacts, 1); !ok {
+		t.Error("nothing is allowed after the reset")
+	}
+}
+
+func TestA429StopsCallsForAsLongAsItSays(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	l := newLimiter(Plans["general"], func() time.Time { return now })
+	now = now.Add(2 * time.Second)
+	l.follow(&l.contacts, headers("10", "0", "7"), http.StatusTooManyRequests)
+	if ok, again := l.reserve(&l.contacts, 1); ok || again.Sub(now) != 7*time.Second {
+		t.Errorf("allowed %v, again after %s", ok, again.Sub(now))
+	}
+	l.follow(&l.contacts, headers("10", "0", "999999"), http.StatusTooManyRequests)
+	if _, again := l.reserve(&l.contacts, 1); again.Sub(now) > maxPause {
+		t.Errorf("a wait of %s is not clamped", again.Sub(now))
+	}
+}
