@@ -270,7 +270,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 	most := importRows >> n.Halves
 	r := e.table.NewRequest(sink.Import, lists, nil, now)
 	size := 0
-	for range min(q.Len, scanMost) {
+	for scanned := 1; ; scanned++ {
 		g, bytes, erase, ok := e.sender.Row(&c)
 		fits := ok && g == group && n.Held == "" && len(n.Look) == 0 && slices.Equal(n.Wanted, lists) && importRows>>n.Halves >= most
 		if fits && size+bytes > e.limits.ImportBytes {
@@ -284,10 +284,10 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 		} else {
 			e.table.Return(n)
 		}
-		if len(r.Taken) >= most {
+		if len(r.Taken) >= most || scanned >= min(q.Len, scanMost) {
 			break
 		}
-		if n = e.table.Pop(q.Kind, q.List, now); n == nil {
+		if n = e.table.Pop(q.Kind, q.List, now); n == nil { // whoever is popped is taken or returned, or lost
 			break
 		}
 		c = e.table.Contact(n, true)

@@ -208,16 +208,20 @@ func (e *engine) completed(ctx context.Context, i *importing, p sink.Process) {
 				return // the next look tries again
 			}
 			e.log.Warn("an import's report cannot be had: the list is read back", zap.Int64("process", p.ID), zap.Error(err))
-			e.readBack(ctx, i)
+			e.readBack(ctx, i, rejected)
 			return
 		}
 		for _, n := range names {
 			rejected[n] = reportOutcome(reason)
 		}
 	}
-	if e.short(ctx, i, len(rejected)) {
-		e.log.Warn("a list is shorter than an import should have made it: it is read back", zap.Int64("process", p.ID))
-		e.readBack(ctx, i)
+	short, err := e.short(ctx, i, rejected)
+	if err != nil {
+		return // the next look tries again
+	}
+	if short {
+		e.log.Warn("a list may be shorter than an import should have made it: it is read back", zap.Int64("process", p.ID))
+		e.readBack(ctx, i, rejected)
 		return
 	}
 	addresses := e.addresses(i.r)
@@ -255,26 +259,35 @@ func (e *engine) addresses(r *state.Request) []string {
 	return all
 }
 
-// short says whether a list of the import has fewer contacts than we have delivered into it and the import has.
-func (e *engine) short(ctx context.Context, i *importing, rejected int) bool {
+// short says whether a list of the import has, or may have, fewer contacts than we have delivered into it and the
+// import has. One that is gone is another's concern.
+func (e *engine) short(ctx context.Context, i *importing, rejected map[string]sink.Outcome) (bool, error) {
 	for _, list := range i.r.Lists {
+		before := e.expected(list, rejected)
 		info, err := e.sender.List(ctx, list)
-		if err != nil {
+		var o *sink.OutcomeError
+		if errors.As(err, &o) && o.Outcome.Absent {
 			continue
 		}
-		e.mu.Lock()
-		want := e.table.In(list) + e.table.NotIn(i.r, list) - rejected
-		e.mu.Unlock()
-		if info.Contacts < int64(want) {
-			return true
+		if err != nil {
+			return false, err
+		}
+		if want := max(before, e.expected(list, rejected)); info.Contacts < int64(want) {
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
+}
+
+func (e *engine) expected(list int64, rejected map[string]sink.Outcome) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.table.Expected(list, func(address string) bool { _, is := rejected[address]; return is })
 }
 
 // readBack settles an import by what its lists hold: who is in all of them with the attributes that were sent counts
-// as delivered, everybody else goes again.
-func (e *engine) readBack(ctx context.Context, i *importing) {
+// as delivered, whom a report named is rejected, everybody else goes again.
+func (e *engine) readBack(ctx context.Context, i *importing, rejected map[string]sink.Outcome) {
 	addresses := e.addresses(i.r)
 	sent := make(map[string]*sink.Contact, len(addresses))
 	if i.r.Send != nil {
@@ -297,6 +310,9 @@ func (e *engine) readBack(ctx context.Context, i *importing) {
 		}
 	}
 	e.endImport(i, time.Now(), func(n int) sink.Outcome {
+		if o, ok := rejected[addresses[n]]; ok {
+			return o
+		}
 		if seen[addresses[n]] >= len(i.r.Lists) {
 			return sink.Outcome{Verdict: sink.Applied}
 		}

@@ -34,13 +34,20 @@ type refusal struct {
 	at    int64
 }
 
+// standing is a unique attribute of ours that stands (or may stand) at a contact, by the hash of its value; 0: it is
+// not known which.
+type standing struct {
+	name  uint32
+	value uint64
+}
+
 // contactRow is the decoded row of a contact.
 type contactRow struct {
 	lists        []listed
 	hash         uint64 // of the attributes delivered; 0 not known
 	unknownSince int64  // the last unanswered request; 0 none
 	late         bool   // the re-send after late_apply has begun
-	standing     []uint32
+	standing     []standing
 	refused      []refusal
 	rejected     string // the API's code; "" not rejected
 	rejectedAt   int64
@@ -87,14 +94,22 @@ func (c *contactRow) refusal(name uint32) *refusal {
 	return nil
 }
 
-func (c *contactRow) stand(name uint32, stands bool) {
-	i := slices.Index(c.standing, name)
-	switch {
-	case stands && i < 0:
-		c.standing = append(c.standing, name)
-	case !stands && i >= 0:
-		c.standing = slices.Delete(c.standing, i, i+1)
+func (c *contactRow) stood(name uint32) (value uint64, stands bool) {
+	for _, s := range c.standing {
+		if s.name == name {
+			return s.value, true
+		}
 	}
+	return 0, false
+}
+
+func (c *contactRow) stand(name uint32, value uint64) {
+	c.emptied(name)
+	c.standing = append(c.standing, standing{name, value})
+}
+
+func (c *contactRow) emptied(name uint32) {
+	c.standing = slices.DeleteFunc(c.standing, func(s standing) bool { return s.name == name })
 }
 
 // idle says whether the row says nothing that must be remembered: it may go.
@@ -128,7 +143,8 @@ func (c *contactRow) encode(b []byte) []byte {
 	if len(c.standing) > 0 {
 		b = binary.AppendUvarint(b, uint64(len(c.standing)))
 		for _, s := range c.standing {
-			b = binary.AppendUvarint(b, uint64(s))
+			b = binary.AppendUvarint(b, uint64(s.name))
+			b = binary.LittleEndian.AppendUint64(b, s.value)
 		}
 	}
 	if len(c.refused) > 0 {
@@ -173,7 +189,7 @@ func (c *contactRow) decode(row []byte) error {
 	c.late = extra&2 != 0
 	if extra&4 != 0 {
 		for range r.count() {
-			c.standing = append(c.standing, uint32(r.uint()))
+			c.standing = append(c.standing, standing{name: uint32(r.uint()), value: r.fixed64()})
 		}
 	}
 	if extra&8 != 0 {

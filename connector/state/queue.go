@@ -134,10 +134,10 @@ func (t *Table) beginLate(ci uint32, r *contactRow) {
 	t.storeContact(ci, r)
 }
 
-// maybeStanding notes that any unique attribute of ours may stand at the contact.
+// maybeStanding notes that any unique attribute of ours may stand at the contact, with any value.
 func (t *Table) maybeStanding(r *contactRow) {
 	for _, n := range t.uniques {
-		r.stand(n, true)
+		r.stand(n, 0)
 	}
 }
 

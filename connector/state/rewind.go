@@ -11,17 +11,6 @@ func (t *Table) Retire(lists []int64) { t.cfg.Retired = lists }
 // Address is the address of a contact's slot.
 func (t *Table) Address(ci uint32) string { return string(t.addressOf(ci)) }
 
-// NotIn counts the contacts of a request that were not delivered into a list before it.
-func (t *Table) NotIn(r *Request, list int64) (n int) {
-	for i := range r.Taken {
-		t.loadContact(r.Taken[i].Contact, &t.row)
-		if t.row.state(list) != in {
-			n++
-		}
-	}
-	return n
-}
-
 // MakeUnknown makes everything that was delivered to a list unknown, so that it is sent again (backfill --resend).
 func (t *Table) MakeUnknown(list int64, now time.Time) {
 	for ci := range t.contacts.n {

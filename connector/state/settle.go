@@ -38,7 +38,7 @@ func (t *Table) Settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 	t.loadContact(ci, row)
 	switch o.Verdict {
 	case sink.Applied:
-		t.applied(row, r, i, o, now)
+		t.applied(ci, row, r, i, o, now)
 		t.endWait(ci)
 		s.Delivered = true
 		t.storeContact(ci, row)
@@ -65,7 +65,7 @@ func (t *Table) Settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 }
 
 // applied moves what was delivered to what was sent.
-func (t *Table) applied(row *contactRow, r *Request, i int, o sink.Outcome, now time.Time) {
+func (t *Table) applied(ci uint32, row *contactRow, r *Request, i int, o sink.Outcome, now time.Time) {
 	ms := millis(now)
 	set := func(list int64, to delivery) {
 		t.count(list, row.state(list), to)
@@ -79,6 +79,9 @@ func (t *Table) applied(row *contactRow, r *Request, i int, o sink.Outcome, now 
 	if o.Absent || r.Kind == sink.Delete {
 		for _, l := range slices.Clone(row.lists) {
 			set(l.list, out)
+		}
+		for _, s := range row.standing {
+			t.letGo(ci, s.name, s.value, now)
 		}
 		row.hash, row.standing = 0, row.standing[:0]
 		return
@@ -95,12 +98,16 @@ func (t *Table) applied(row *contactRow, r *Request, i int, o sink.Outcome, now 
 	if r.Taken[i].Hash != 0 {
 		row.hash = r.Taken[i].Hash
 	}
-	t.stands(row, r, i)
+	t.stands(ci, row, r, i, now)
 }
 
-// stands notes which unique attributes a request leaves at its contact.
-func (t *Table) stands(row *contactRow, r *Request, i int) {
+// stands notes which unique attributes a request leaves at its contact, and which values it lets go. Of an adopted
+// import it is not known which were set.
+func (t *Table) stands(ci uint32, row *contactRow, r *Request, i int, now time.Time) {
 	if r.Send == nil || i >= len(r.Send.Contacts) {
+		for _, s := range row.standing {
+			t.letGo(ci, s.name, s.value, now)
+		}
 		t.maybeStanding(row)
 		return
 	}
@@ -108,9 +115,29 @@ func (t *Table) stands(row *contactRow, r *Request, i int) {
 		if t.cfg.Unique == nil || !t.cfg.Unique(a.Name) {
 			continue
 		}
-		name := t.number("attribute", a.Name)
-		row.stand(name, !a.Empties())
-		t.retryRefusedElsewhere(name)
+		name, value := t.number("attribute", a.Name), hashBytes(a.Value)
+		if was, stood := row.stood(name); stood && was != value {
+			t.letGo(ci, name, was, now)
+		}
+		if a.Empties() {
+			row.emptied(name)
+		} else {
+			row.stand(name, value)
+		}
+	}
+}
+
+// mayStand notes which unique attributes a request without an answer may have set: beside what stood.
+func (t *Table) mayStand(row *contactRow, c *sink.Contact) {
+	for _, a := range c.Attributes {
+		if a.Empties() || t.cfg.Unique == nil || !t.cfg.Unique(a.Name) {
+			continue
+		}
+		name, value := t.number("attribute", a.Name), hashBytes(a.Value)
+		if was, stood := row.stood(name); stood && was != value {
+			value = 0
+		}
+		row.stand(name, value)
 	}
 }
 
@@ -142,11 +169,7 @@ func (t *Table) unanswered(row *contactRow, r *Request, i int, now time.Time) {
 		if r.Send == nil {
 			t.maybeStanding(row)
 		} else {
-			for _, a := range r.Send.Contacts[i].Attributes {
-				if t.cfg.Unique != nil && t.cfg.Unique(a.Name) {
-					row.stand(t.number("attribute", a.Name), true)
-				}
-			}
+			t.mayStand(row, &r.Send.Contacts[i])
 		}
 	}
 	row.unknownSince, row.late = millis(now), false
@@ -220,7 +243,7 @@ func (t *Table) reject(ci uint32, row *contactRow, r *Request, i int, o sink.Out
 	if o.Attribute != "" && r.Send != nil {
 		for _, a := range r.Send.Contacts[i].Attributes {
 			if a.Name == o.Attribute && !a.Empties() {
-				t.refuse(ci, row, t.number("attribute", a.Name), a.Value, now)
+				t.refuse(ci, row, r, t.number("attribute", a.Name), a.Value, now)
 				return true
 			}
 		}
@@ -240,14 +263,17 @@ func (t *Table) reject(ci uint32, row *contactRow, r *Request, i int, o sink.Out
 }
 
 // refuse notes that a value was refused: it is sent empty until it changes, somebody gives it up, or a day has gone.
-func (t *Table) refuse(ci uint32, row *contactRow, name uint32, json []byte, now time.Time) {
+// If somebody gave one up while the request was under way, that may have been this one: it is tried again at once.
+func (t *Table) refuse(ci uint32, row *contactRow, r *Request, name uint32, json []byte, now time.Time) {
 	f := row.refusal(name)
 	if f == nil {
 		row.refused = append(row.refused, refusal{name: name})
 		f = &row.refused[len(row.refused)-1]
 	}
 	f.value, f.at = hashBytes(json), millis(now)
-	row.stand(name, true) // an earlier value may stand: it is emptied
+	if t.freedAt[name] >= millis(r.At) {
+		f.at = 0
+	}
 	t.storeContact(ci, row)
 	t.noteRefused(ci, name, f.at)
 }
@@ -264,19 +290,28 @@ func (t *Table) retryRefused(f *refusal, now time.Time) bool {
 	return f.at+t.cfg.RetryRefused.Milliseconds() <= millis(now)
 }
 
-// retryRefusedElsewhere lets contacts that were refused the attribute try again: somebody's value of it has changed.
-func (t *Table) retryRefusedElsewhere(name uint32) {
-	waiting := t.refusedBy[name]
-	delete(t.refusedBy, name)
-	for _, ci := range waiting {
-		var r contactRow
-		t.loadContact(ci, &r)
-		if f := r.refusal(name); f != nil {
-			f.at = 0
-			t.storeContact(ci, &r)
-			t.remind(ci, 0)
+// letGo lets others that were refused a value of an attribute try again: contact ci has let go of it. Of a value that
+// is not known (0) it may be any. Only what has really changed may come here, or two who want one value would go on
+// trying in turns for ever.
+func (t *Table) letGo(ci, name uint32, value uint64, now time.Time) {
+	t.freedAt[name] = millis(now)
+	t.refusedBy[name] = slices.DeleteFunc(t.refusedBy[name], func(other uint32) bool {
+		if other == ci {
+			return false
 		}
-	}
+		var r contactRow
+		t.loadContact(other, &r)
+		f := r.refusal(name)
+		if f != nil && value != 0 && f.value != value {
+			return false
+		}
+		if f != nil {
+			f.at = 0
+			t.storeContact(other, &r)
+			t.remind(other, 0)
+		}
+		return true
+	})
 }
 
 func (t *Table) unreject(row *contactRow) {

@@ -93,8 +93,10 @@ type Table struct {
 	due       dueHeap
 	settled   []uint32            // contacts that have just become clean: who gave them up may be let go
 	refusedBy map[uint32][]uint32 // attribute to the contacts that were refused a value of it
+	freedAt   map[uint32]int64    // attribute to when a value of it was last let go somewhere, Unix milliseconds
 	guard     map[int64]*guardCount
 	inCount   map[int64]int
+	unknowns  map[int64]int
 
 	changedPeople   []uint32
 	changedContacts []uint32
@@ -132,7 +134,7 @@ func New(cfg Config) *Table {
 		names: names{numbers: map[string]uint32{}}, person: map[PersonKey]uint32{}, contact: map[addressKey]uint32{},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
 		held: map[int64]string{}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
-		refusedBy: map[uint32][]uint32{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{},
+		refusedBy: map[uint32][]uint32{}, freedAt: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknowns: map[int64]int{},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}
 }
@@ -288,10 +290,31 @@ func (t *Table) loadPerson(pi uint32, p *person) {
 // count moves the number of people delivered in, when a list's state changes.
 func (t *Table) count(list int64, from, to delivery) {
 	t.inCount[list] += int(bit(to == in)) - int(bit(from == in))
+	t.unknowns[list] += int(bit(to == unknown)) - int(bit(from == unknown))
 	t.Counts.Unknown += int(bit(to == unknown)) - int(bit(from == unknown))
 }
 
 // In is how many contacts were delivered into a list.
 func (t *Table) In(list int64) int { return t.inCount[list] }
+
+// Expected is how many contacts a list must hold for it to be certain that an import is in it, but for whom its reports
+// refused: those delivered, and those that may have got there, unknown ones and those of other open requests, for each
+// of them could stand for one that the import lost.
+func (t *Table) Expected(list int64, refused func(address string) bool) int {
+	n := t.inCount[list] + t.unknowns[list]
+	for _, r := range t.open {
+		if !slices.Contains(r.Lists, list) {
+			continue
+		}
+		for i := range r.Taken {
+			ci := r.Taken[i].Contact
+			t.loadContact(ci, &t.row)
+			if s := t.row.state(list); s != in && s != unknown && !refused(string(t.addressOf(ci))) {
+				n++
+			}
+		}
+	}
+	return n
+}
 
 func millis(now time.Time) int64 { return now.UnixMilli() }

@@ -121,9 +121,9 @@ func (t *Table) wantValues(ci uint32, r *contactRow, carriers []carrier, now tim
 	if len(w.lists) == 0 && !given {
 		return
 	}
-	for _, name := range r.standing {
-		if !slices.ContainsFunc(w.values, func(v value) bool { return v.name == name }) && (given || !t.anyHeld(carriers, name)) {
-			w.values = append(w.values, value{name: name, json: []byte(sink.Empty)})
+	for _, s := range r.standing {
+		if !slices.ContainsFunc(w.values, func(v value) bool { return v.name == s.name }) && (given || !t.anyHeld(carriers, s.name)) {
+			w.values = append(w.values, value{name: s.name, json: []byte(sink.Empty)})
 			w.forced++
 		}
 	}
@@ -167,7 +167,7 @@ func (t *Table) heldBy(p *person, name uint32) bool {
 		}
 		var r contactRow
 		t.loadContact(ci, &r)
-		if (slices.Contains(r.standing, name) || r.unknownSince != 0) && !t.emptied(ci, &r) {
+		if _, stands := r.stood(name); (stands || r.unknownSince != 0) && !t.emptied(ci, &r) {
 			return true
 		}
 	}

@@ -218,6 +218,11 @@ func (a *Account) join(c *Contact, list int64) {
 	}
 }
 
+func (a *Account) inAll(email string, lists []int64) bool {
+	c, ok := a.contacts[email]
+	return ok && !slices.ContainsFunc(lists, func(l int64) bool { return !slices.Contains(c.ListIDs, l) })
+}
+
 func (a *Account) leave(c *Contact, list int64) bool {
 	l, ok := a.lists[list]
 	if !ok {

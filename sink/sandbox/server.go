@@ -96,6 +96,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	rec := &recorder{header: http.Header{}, status: http.StatusOK}
+	admitted := s.admit(rec, r, path)
 	if s.o.Latency > 0 {
 		time.Sleep(s.o.Latency)
 	}
@@ -103,23 +105,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault != nil && fault.DelayMillis > 0 {
 		time.Sleep(time.Duration(fault.DelayMillis) * time.Millisecond)
 	}
-	rec := &recorder{header: http.Header{}, status: http.StatusOK}
 	done := s.enter(r.Method, path, body)
 	switch {
+	case !admitted: // and answered so
 	case fault == nil:
-		s.serve(rec, r, path, body, nil, true)
+		s.serve(rec, r, path, body, nil)
 	case fault.Hang:
 		<-r.Context().Done()
 		done()
 		return
 	case fault.LateMillis > 0:
 		done()
-		time.AfterFunc(time.Duration(fault.LateMillis)*time.Millisecond, func() { s.serve(&recorder{header: http.Header{}}, r, path, body, nil, false) })
+		time.AfterFunc(time.Duration(fault.LateMillis)*time.Millisecond, func() { s.serve(&recorder{header: http.Header{}}, r, path, body, nil) })
 		panic(http.ErrAbortHandler)
 	case fault.Status != 0:
 		answer(rec, fault)
 	default:
-		s.serve(rec, r, path, body, fault, true)
+		s.serve(rec, r, path, body, fault)
 	}
 	done()
 	if fault != nil && fault.DropAfter {
@@ -224,18 +226,27 @@ func endpoint(path string) string {
 	return "/" + strings.Join(parts, "/")
 }
 
-// serve carries a call out. One that is carried out late was counted by no limit when it came.
-func (s *Server) serve(w *recorder, r *http.Request, path string, body []byte, f *Fault, counted bool) {
+// admit counts a call against the account's limits, unless its key is wrong. It does so when the call comes: one that is
+// carried out late does not count in the second in which it is.
+func (s *Server) admit(w *recorder, r *http.Request, path string) bool {
+	s.Account.mu.Lock()
+	defer s.Account.mu.Unlock()
+	if s.o.Key != "" && r.Header.Get("api-key") != s.o.Key || s.limit(w, path) {
+		return true
+	}
+	s.stats.Refused++
+	w.header.Set("Content-Type", "application/json")
+	fail(w, http.StatusTooManyRequests, "too_many_requests", "Too many requests")
+	return false
+}
+
+// serve carries a call out.
+func (s *Server) serve(w *recorder, r *http.Request, path string, body []byte, f *Fault) {
 	s.Account.mu.Lock()
 	defer s.Account.mu.Unlock()
 	w.header.Set("Content-Type", "application/json")
 	if s.o.Key != "" && r.Header.Get("api-key") != s.o.Key {
 		fail(w, http.StatusUnauthorized, "unauthorized", "Key not found")
-		return
-	}
-	if counted && !s.limit(w, path) {
-		s.stats.Refused++
-		fail(w, http.StatusTooManyRequests, "too_many_requests", "Too many requests")
 		return
 	}
 	s.route(w, r, path, body, f)

@@ -163,15 +163,13 @@ func (c *Client) do(ctx context.Context, cl call) (answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var body io.Reader
-	if cl.body != nil {
-		body = bytes.NewReader(cl.body)
-	}
-	req, err := http.NewRequestWithContext(ctx, cl.method, c.o.BaseURL+cl.path, body)
+	req, err := http.NewRequestWithContext(ctx, cl.method, c.o.BaseURL+cl.path, bytes.NewReader(cl.body))
 	if err != nil {
 		return answer{}, err
 	}
-	req.GetBody = nil // net/http must not write it a second time
+	// net/http must not make a call a second time, which it does to a GET whose kept connection breaks: no budget was
+	// taken for it. It takes what has a body that it cannot rewind as not to be repeated, even if that is empty.
+	req.GetBody, req.Body = nil, io.NopCloser(bytes.NewReader(cl.body))
 	req.Header.Set("api-key", c.o.Key())
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "segsync")
