@@ -81,10 +81,12 @@ func startKafka() (stop func(), err error) {
 	jaas := `org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="admin" user_admin="admin" user_segsync="plain-secret";`
 	env := map[string]string{
 		"KAFKA_NODE_ID": "1", "KAFKA_PROCESS_ROLES": "broker,controller",
-		"KAFKA_LISTENERS":                                                "PLAINTEXT://:9092,CONTROLLER://:9093,SECURED://:9094",
-		"KAFKA_ADVERTISED_LISTENERS":                                     "PLAINTEXT://127.0.0.1:" + plain + ",SECURED://" + secured,
-		"KAFKA_CONTROLLER_LISTENER_NAMES":                                "CONTROLLER",
-		"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":                           "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT",
+		"KAFKA_LISTENERS":                      "PLAINTEXT://:9092,CONTROLLER://:9093,SECURED://:9094,INTERNAL://:9095",
+		"KAFKA_ADVERTISED_LISTENERS":           "PLAINTEXT://127.0.0.1:" + plain + ",SECURED://" + secured + ",INTERNAL://localhost:9095",
+		"KAFKA_CONTROLLER_LISTENER_NAMES":      "CONTROLLER",
+		"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT,INTERNAL:PLAINTEXT",
+		// The broker verifies transactions by a connection to itself, which the mapped ports would not reach from inside.
+		"KAFKA_INTER_BROKER_LISTENER_NAME":                               "INTERNAL",
 		"KAFKA_CONTROLLER_QUORUM_VOTERS":                                 "1@localhost:9093",
 		"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":                         "1",
 		"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR":                 "1",
