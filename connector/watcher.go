@@ -46,9 +46,14 @@ func (e *engine) accepted(r *state.Request, a sink.Answer, now time.Time) {
 	}
 }
 
-// watch follows the imports under way: one look serves them all, no more often than the scarce budget allows.
+// looks is how many looks may be made in a row before they are spaced as the budget allows in the long run.
+const looks = 20
+
+// watch follows the imports under way: one look serves them all, no more often than the scarce budget allows: it keeps
+// to a bucket of looks that refills at the budget's own pace, so that the hour's are never used up.
 func (e *engine) watch() {
 	var pause time.Duration
+	left, filled := float64(looks), time.Now()
 	for {
 		if n := e.unfinished(); n == 0 {
 			pause = 0
@@ -59,10 +64,16 @@ func (e *engine) watch() {
 			}
 		}
 		pause = e.nextLook(pause)
+		left = min(looks, left+time.Since(filled).Seconds()/e.limits.LookEvery.Seconds())
+		filled = time.Now()
+		if left < 1 {
+			pause = max(pause, e.limits.LookEvery)
+		}
 		sleep(e.ctx, pause)
 		if e.ctx.Err() != nil {
 			return
 		}
+		left--
 		e.lookAtImports()
 	}
 }
@@ -259,30 +270,44 @@ func (e *engine) addresses(r *state.Request) []string {
 	return all
 }
 
+// shortTries is how often a list whose length tells nothing for certain is looked at, a second apart: what is in flight
+// beside the import settles meanwhile.
+const shortTries = 10
+
 // short says whether a list of the import has, or may have, fewer contacts than we have delivered into it and the
 // import has. One that is gone is another's concern.
 func (e *engine) short(ctx context.Context, i *importing, rejected map[string]sink.Outcome) (bool, error) {
 	for _, list := range i.r.Lists {
-		before := e.expected(list, rejected)
-		info, err := e.sender.List(ctx, list)
-		var o *sink.OutcomeError
-		if errors.As(err, &o) && o.Outcome.Absent {
-			continue
+		missing := true
+		for try := 0; try < shortTries; try++ {
+			_, before := e.expected(i.r, list, rejected)
+			info, err := e.sender.List(ctx, list)
+			var o *sink.OutcomeError
+			if errors.As(err, &o) && o.Outcome.Absent {
+				missing = false
+				break
+			}
+			if err != nil {
+				return false, err
+			}
+			least, most := e.expected(i.r, list, rejected)
+			if have := int(info.Contacts); have >= max(before, most) || have < least {
+				missing = have < least
+				break
+			}
+			sleep(ctx, time.Second)
 		}
-		if err != nil {
-			return false, err
-		}
-		if want := max(before, e.expected(list, rejected)); info.Contacts < int64(want) {
+		if missing {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-func (e *engine) expected(list int64, rejected map[string]sink.Outcome) int {
+func (e *engine) expected(r *state.Request, list int64, rejected map[string]sink.Outcome) (least, most int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.table.Expected(list, func(address string) bool { _, is := rejected[address]; return is })
+	return e.table.Expected(r, list, func(address string) bool { _, is := rejected[address]; return is })
 }
 
 // readBack settles an import by what its lists hold: who is in all of them with the attributes that were sent counts

@@ -15,6 +15,7 @@ import (
 	"segsync/connector/admin"
 	"segsync/connector/oracle"
 	"segsync/sink/sandbox"
+	"segsync/sink/sendinblue"
 )
 
 func newDemo() *cobra.Command {
@@ -47,7 +48,7 @@ func demo(cmd *cobra.Command, length time.Duration, people, rate int, verbose bo
 	}
 	w, err := oracle.NewWorld(oracle.WorldOptions{
 		Network: oracle.Loopback{}, Partitions: 3, Log: log,
-		Sandbox: sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 2 * time.Second, Rates: sandbox.Rates{ContactsPerSecond: 10, ContactsPerHour: 36_000, OtherPerHour: 100}},
+		Sandbox: sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 2 * time.Second, Rates: sandbox.Rates{ContactsPerSecond: 60, ContactsPerHour: 216_000, OtherPerHour: 200}},
 	})
 	if err != nil {
 		return err
@@ -55,6 +56,7 @@ func demo(cmd *cobra.Command, length time.Duration, people, rate int, verbose bo
 	defer w.Close()
 	metrics := connector.NewMetrics()
 	w.Tune = func(c *connector.Config) { c.Metrics = metrics }
+	w.Rate = sendinblue.Plans["extended"]
 	p, err := w.Start("demo")
 	if err != nil {
 		return err

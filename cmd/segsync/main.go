@@ -44,6 +44,8 @@ func run(args []string) int {
 	defer stop()
 	root := newRoot()
 	root.SetArgs(args)
+	root.SetOut(os.Stdout)
+	root.SetErr(os.Stdout) // what a command prints is its answer; errors and logs go to standard error
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0

@@ -71,6 +71,7 @@ type World struct {
 	Truth    *Truth
 	Log      *zap.Logger
 	Tune     func(*connector.Config)
+	Rate     sendinblue.Rate
 
 	brokers  []string
 	topic    string
@@ -115,7 +116,7 @@ func NewWorld(o WorldOptions) (*World, error) {
 		o.Topic = Topic
 	}
 	w := &World{
-		Network: o.Network, Exports: o.Exports, Truth: NewTruth(o.Exports), Log: o.Log, brokers: o.Brokers, topic: o.Topic, parts: o.Partitions,
+		Network: o.Network, Exports: o.Exports, Truth: NewTruth(o.Exports), Log: o.Log, Rate: sendinblue.Plans["general"], brokers: o.Brokers, topic: o.Topic, parts: o.Partitions,
 	}
 	var err error
 	if len(o.Brokers) == 0 {
@@ -335,7 +336,7 @@ func (w *World) Start(instance string) (*Process, error) {
 	cfg.Metrics = metrics
 	cfg.Sender = func(lease func() bool) sink.Sender {
 		return sendinblue.New(sendinblue.Options{
-			BaseURL: w.API, Key: func() string { return Key }, Rate: sendinblue.Plans["general"], Dial: d.DialContext, Lease: lease,
+			BaseURL: w.API, Key: func() string { return Key }, Rate: w.Rate, Dial: d.DialContext, Lease: lease,
 			Observe: metrics.ObserveCall("demo"),
 		})
 	}

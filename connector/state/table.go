@@ -297,24 +297,32 @@ func (t *Table) count(list int64, from, to delivery) {
 // In is how many contacts were delivered into a list.
 func (t *Table) In(list int64) int { return t.inCount[list] }
 
-// Expected is how many contacts a list must hold for it to be certain that an import is in it, but for whom its reports
-// refused: those delivered, and those that may have got there, unknown ones and those of other open requests, for each
-// of them could stand for one that the import lost.
-func (t *Table) Expected(list int64, refused func(address string) bool) int {
-	n := t.inCount[list] + t.unknowns[list]
+// Expected is how many contacts a list must hold after an import, but for those its reports refused. Fewer than least,
+// and some are missing for certain; as many as most, and none is. Between the two it cannot be told: contacts that are
+// unknown or in flight elsewhere could stand for some that the import lost.
+func (t *Table) Expected(imported *Request, list int64, refused func(address string) bool) (least, most int) {
+	least, most = t.inCount[list], t.inCount[list]+t.unknowns[list]
 	for _, r := range t.open {
-		if !slices.Contains(r.Lists, list) {
+		leaves := slices.Contains(r.unlink, list)
+		if !leaves && !slices.Contains(r.Lists, list) {
 			continue
 		}
 		for i := range r.Taken {
 			ci := r.Taken[i].Contact
 			t.loadContact(ci, &t.row)
-			if s := t.row.state(list); s != in && s != unknown && !refused(string(t.addressOf(ci))) {
-				n++
+			switch s := t.row.state(list); {
+			case leaves && s == in:
+				least--
+			case leaves || s == in || refused(string(t.addressOf(ci))):
+			case r == imported:
+				least++
+				most += int(bit(s != unknown))
+			case s != unknown:
+				most++
 			}
 		}
 	}
-	return n
+	return least, most
 }
 
 func millis(now time.Time) int64 { return now.UnixMilli() }

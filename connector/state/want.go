@@ -105,7 +105,7 @@ func (t *Table) wantValues(ci uint32, r *contactRow, carriers []carrier, now tim
 				}
 				done = append(done, name)
 				v := c.person.value(name)
-				if v == nil || t.isUnique(name) && t.heldBy(&c.person, name) {
+				if v == nil || t.isUnique(name) && t.heldBy(&c.person, v) {
 					continue
 				}
 				send := *v
@@ -157,9 +157,10 @@ func hashBytes(b []byte) uint64 {
 
 func (t *Table) isUnique(name uint32) bool { return int(name) < len(t.unique) && t.unique[name] }
 
-// heldBy says whether the person's unique attribute may still stand at an address they gave up: it is set on the new
-// contact once the old one is emptied.
-func (t *Table) heldBy(p *person, name uint32) bool {
+// heldBy says whether the person's value of a unique attribute stands at an address they gave up: it is set on the new
+// contact once the old one was emptied. What may land there later is refused by then, or refuses us and is emptied by
+// the late re-send (S52); to wait for that would keep the number from the new contact for as long.
+func (t *Table) heldBy(p *person, v *value) bool {
 	for _, g := range p.gaveUp {
 		ci, ok := t.contact[keyOfAddress(g.address)]
 		if !ok {
@@ -167,7 +168,7 @@ func (t *Table) heldBy(p *person, name uint32) bool {
 		}
 		var r contactRow
 		t.loadContact(ci, &r)
-		if _, stands := r.stood(name); (stands || r.unknownSince != 0) && !t.emptied(ci, &r) {
+		if was, stands := r.stood(v.name); stands && !t.own(ci, &r) && (was == hashBytes(v.json) || was == 0 && !r.late) {
 			return true
 		}
 	}
@@ -175,7 +176,10 @@ func (t *Table) heldBy(p *person, name uint32) bool {
 }
 
 func (t *Table) anyHeld(carriers []carrier, name uint32) bool {
-	return slices.ContainsFunc(carriers, func(c carrier) bool { return len(c.exports) > 0 && t.heldBy(&c.person, name) })
+	return slices.ContainsFunc(carriers, func(c carrier) bool {
+		v := c.person.value(name)
+		return len(c.exports) > 0 && v != nil && t.heldBy(&c.person, v)
+	})
 }
 
 // emptied says whether a contact holds nothing of a person who gave it up: nothing of it is unknown, due or in
@@ -185,10 +189,13 @@ func (t *Table) emptied(ci uint32, r *contactRow) bool {
 	if r.unknownSince != 0 || c.flags&flagInFlight != 0 || slices.ContainsFunc(r.lists, func(l listed) bool { return l.state == unknown }) {
 		return false
 	}
-	if len(r.standing) == 0 {
-		return true
-	}
-	return c.carriers != 0 && c.queue == queueNone && r.hash != 0
+	return len(r.standing) == 0 || t.own(ci, r)
+}
+
+// own says whether what stands at a contact is its present carriers' own.
+func (t *Table) own(ci uint32, r *contactRow) bool {
+	c := t.contacts.at(ci)
+	return c.carriers != 0 && c.queue == queueNone && r.hash != 0 && c.flags&flagInFlight == 0
 }
 
 // wantLooks lists the addresses to look at before a new address is added: those given up by the people who want it.
@@ -293,9 +300,7 @@ func (t *Table) release(ci uint32, now time.Time) {
 	}
 	var r contactRow
 	t.loadContact(ci, &r)
-	if !t.emptied(ci, &r) {
-		return
-	}
+	over := t.emptied(ci, &r)
 	address := slices.Clone(t.addressOf(ci))
 	for _, pi := range slices.Clone(people) {
 		t.loadPerson(pi, &t.p)
@@ -303,7 +308,7 @@ func (t *Table) release(ci uint32, now time.Time) {
 		slot := t.people.at(pi)
 		before := len(t.p.gaveUp)
 		t.p.gaveUp = slices.DeleteFunc(t.p.gaveUp, func(g gaveUp) bool {
-			return g.looked && !g.blocked && bytes.Equal(g.address, address)
+			return over && g.looked && !g.blocked && bytes.Equal(g.address, address)
 		})
 		if len(t.p.gaveUp) != before {
 			t.forgive(ci, pi)

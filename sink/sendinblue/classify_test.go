@@ -102,7 +102,9 @@ func TestARedirectIsNeverFollowed(t *testing.T) {
 	leaked := make(chan string, 1)
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { leaked <- r.Header.Get("api-key") }))
 	defer other.Close()
-	c, _ := client(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect) }, nil)
+	c, _ := client(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	}, nil)
 	if o := c.Send(t.Context(), one(sink.Upsert)).Of(0); o.Verdict != sink.Halt {
 		t.Errorf("%+v", o)
 	}
