@@ -211,10 +211,33 @@ func (d *document) scalar(n ast.Node) string {
 		d.fail(n, "a value that begins with ! needs quotes")
 		return ""
 	case *ast.MappingNode, *ast.MappingValueNode, *ast.SequenceNode:
+		if s, ok := d.hostPort(n); ok {
+			return s
+		}
 		d.fail(n, "a plain value is expected here")
 		return ""
 	}
 	return n.GetToken().Value
+}
+
+// hostPort puts together what the parser takes apart: in [localhost:9092] YAML means a text, for no space follows the
+// colon.
+func (d *document) hostPort(n ast.Node) (string, bool) {
+	entries, isMap := []*ast.MappingValueNode(nil), false
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		entries, isMap = n.Values, true
+	case *ast.MappingValueNode:
+		entries, isMap = []*ast.MappingValueNode{n}, true
+	}
+	if !isMap || len(entries) != 1 {
+		return "", false
+	}
+	key, v := entries[0].Key.GetToken(), entries[0].Value.GetToken()
+	if key == nil || v == nil || v.Position.Line != key.Position.Line || v.Position.Column != key.Position.Column+len(key.Value)+1 {
+		return "", false
+	}
+	return key.Value + ":" + v.Value, true
 }
 
 // value fills in ${env:NAME} and ${file:PATH}.

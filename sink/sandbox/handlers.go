@@ -81,7 +81,10 @@ func (s *Server) contactCall(w *recorder, r *http.Request, id string, body []byt
 	}
 	switch r.Method {
 	case http.MethodGet:
-		reply(w, http.StatusOK, c)
+		reply(w, http.StatusOK, struct {
+			*Contact
+			Statistics struct{} `json:"statistics"`
+		}{Contact: c})
 	case http.MethodDelete:
 		s.drop(c)
 		reply(w, http.StatusNoContent, nil)
