@@ -90,7 +90,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"an unset variable":      {with("TEST_KEY", "TEST_NONE"), "the environment variable TEST_NONE is not set"},
 		"an unknown connection":  {with("connection: fr", "connection: de"), `connection "de", which is not configured`},
 		"an unknown source":      {with("source: cdp", "source: crm"), `source "crm", which is not configured`},
-		"a broken expression":    {with("profile.first_name", `"profile..first_name"`), "FIRSTNAME"},
+		"a broken expression":    {with("profile.first_name", `"profile.("`), "FIRSTNAME"},
 		"a cut expression":       {with("    email: profile.email", "    email: profile.tag == \"a #1\" ? profile.email : nil"), `takes what follows " #" for a comment`},
 		"an attribute in lower":  {with("FIRSTNAME", "Firstname"), "attribute names are upper case: FIRSTNAME"},
 		"an owner's name here":   {with("    segments: [vip]", "    owner: crm\n    segments: [vip]"), "an owner's exports come from its own folder"},

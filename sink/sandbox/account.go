@@ -263,3 +263,12 @@ func (a *Account) Holder(number string) string {
 	}
 	return ""
 }
+
+// Drop deletes a contact behind the API's back.
+func (a *Account) Drop(email string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c, ok := a.contacts[strings.ToLower(email)]; ok {
+		a.drop(c)
+	}
+}
