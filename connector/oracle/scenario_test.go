@@ -580,7 +580,7 @@ func TestS45DeleteForOneListWhileAnotherWantsTheContact(t *testing.T) {
 func TestS46TheLargestRecordIsOneDeadLetter(t *testing.T) {
 	play(t, func(s *scene) {
 		s.begin()
-		s.say(Event{Poison: make([]byte, 990_000), Partition: 0})
+		s.say(Event{Poison: append([]byte{9}, make([]byte, 990_000)...), Partition: 0})
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
 		s.until("the dead letter", time.Minute, func() bool { return s.Cluster.PartitionInfo(DeadLetters, 0).HighWatermark > 0 })
