@@ -121,9 +121,10 @@ func (t *Table) stands(ci uint32, row *contactRow, r *Request, i int, now time.T
 		}
 		if a.Empties() {
 			row.emptied(name)
-		} else {
-			row.stand(name, value)
+			continue
 		}
+		row.stand(name, value)
+		row.refused = slices.DeleteFunc(row.refused, func(f refusal) bool { return f.name == name })
 	}
 }
 
@@ -243,8 +244,7 @@ func (t *Table) reject(ci uint32, row *contactRow, r *Request, i int, o sink.Out
 	if o.Attribute != "" && r.Send != nil {
 		for _, a := range r.Send.Contacts[i].Attributes {
 			if a.Name == o.Attribute && !a.Empties() {
-				t.refuse(ci, row, r, t.number("attribute", a.Name), a.Value, now)
-				return true
+				return t.refuse(ci, row, r, t.number("attribute", a.Name), a.Value)
 			}
 		}
 	}
@@ -264,18 +264,21 @@ func (t *Table) reject(ci uint32, row *contactRow, r *Request, i int, o sink.Out
 
 // refuse notes that a value was refused: it is sent empty until it changes, somebody gives it up, or a day has gone.
 // If somebody gave one up while the request was under way, that may have been this one: it is tried again at once.
-func (t *Table) refuse(ci uint32, row *contactRow, r *Request, name uint32, json []byte, now time.Time) {
+// It returns true if the refusal is news, false if only another try has failed.
+func (t *Table) refuse(ci uint32, row *contactRow, r *Request, name uint32, json []byte) bool {
 	f := row.refusal(name)
 	if f == nil {
 		row.refused = append(row.refused, refusal{name: name})
 		f = &row.refused[len(row.refused)-1]
 	}
-	f.value, f.at = hashBytes(json), millis(now)
-	if t.freedAt[name] >= millis(r.At) {
+	was := f.value
+	f.value, f.at = hashBytes(json), millis(r.At)
+	if t.freedAt[name] >= f.at {
 		f.at = 0
 	}
 	t.storeContact(ci, row)
 	t.noteRefused(ci, name, f.at)
+	return f.value != was
 }
 
 func (t *Table) noteRefused(ci, name uint32, at int64) {
@@ -283,17 +286,44 @@ func (t *Table) noteRefused(ci, name uint32, at int64) {
 		t.refusedBy[name] = append(t.refusedBy[name], ci)
 	}
 	t.remind(ci, at+t.cfg.RetryRefused.Milliseconds())
+	if t.anyAt[name] >= at {
+		t.remind(ci, at+anyAfter.Milliseconds())
+	}
 }
+
+// anyAfter is how long a refused value rests before it is tried again because somebody has let go of a value that is
+// not known: after an outage that is so of every contact, and each of them would have all refused ones tried again.
+const anyAfter = 15 * time.Minute
 
 // retryRefused says whether a refused value is due to be tried again.
-func (t *Table) retryRefused(f *refusal, now time.Time) bool {
-	return f.at+t.cfg.RetryRefused.Milliseconds() <= millis(now)
+func (t *Table) retryRefused(name uint32, f *refusal, now time.Time) bool {
+	ms := millis(now)
+	return f.at+t.cfg.RetryRefused.Milliseconds() <= ms || t.anyAt[name] >= f.at && f.at+anyAfter.Milliseconds() <= ms
 }
 
-// letGo lets others that were refused a value of an attribute try again: contact ci has let go of it. Of a value that
-// is not known (0) it may be any. Only what has really changed may come here, or two who want one value would go on
-// trying in turns for ever.
+// letGoAny lets all that were refused a value of an attribute try again, once they have rested.
+func (t *Table) letGoAny(name uint32, now time.Time) {
+	before := t.anyAt[name]
+	if before == millis(now) {
+		return // the contacts of an import are settled at one moment
+	}
+	t.anyAt[name] = millis(now)
+	for _, ci := range t.refusedBy[name] {
+		var r contactRow
+		t.loadContact(ci, &r)
+		if f := r.refusal(name); f != nil && before < f.at {
+			t.remind(ci, f.at+anyAfter.Milliseconds())
+		}
+	}
+}
+
+// letGo lets others that were refused a value of an attribute try again: contact ci has let go of it. Only what has
+// really changed may come here, or two who want one value would go on trying in turns for ever.
 func (t *Table) letGo(ci, name uint32, value uint64, now time.Time) {
+	if value == 0 {
+		t.letGoAny(name, now)
+		return
+	}
 	t.freedAt[name] = millis(now)
 	t.refusedBy[name] = slices.DeleteFunc(t.refusedBy[name], func(other uint32) bool {
 		if other == ci {
@@ -302,15 +332,12 @@ func (t *Table) letGo(ci, name uint32, value uint64, now time.Time) {
 		var r contactRow
 		t.loadContact(other, &r)
 		f := r.refusal(name)
-		if f != nil && value != 0 && f.value != value {
-			return false
-		}
-		if f != nil {
+		if f != nil && f.value == value {
 			f.at = 0
 			t.storeContact(other, &r)
 			t.remind(other, 0)
 		}
-		return true
+		return f == nil || f.value == value
 	})
 }
 

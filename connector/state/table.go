@@ -94,6 +94,7 @@ type Table struct {
 	settled   []uint32            // contacts that have just become clean: who gave them up may be let go
 	refusedBy map[uint32][]uint32 // attribute to the contacts that were refused a value of it
 	freedAt   map[uint32]int64    // attribute to when a value of it was last let go somewhere, Unix milliseconds
+	anyAt     map[uint32]int64    // the same of a value that is not known
 	guard     map[int64]*guardCount
 	inCount   map[int64]int
 	unknowns  map[int64]int
@@ -134,7 +135,7 @@ func New(cfg Config) *Table {
 		names: names{numbers: map[string]uint32{}}, person: map[PersonKey]uint32{}, contact: map[addressKey]uint32{},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
 		held: map[int64]string{}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
-		refusedBy: map[uint32][]uint32{}, freedAt: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknowns: map[int64]int{},
+		refusedBy: map[uint32][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknowns: map[int64]int{},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}
 }

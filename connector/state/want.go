@@ -109,7 +109,7 @@ func (t *Table) wantValues(ci uint32, r *contactRow, carriers []carrier, now tim
 					continue
 				}
 				send := *v
-				if f := r.refusal(name); f != nil && f.value == hashBytes(v.json) && !t.retryRefused(f, now) {
+				if f := r.refusal(name); f != nil && f.value == hashBytes(v.json) && !t.retryRefused(name, f, now) {
 					send.json = []byte(sink.Empty)
 				}
 				w.values = append(w.values, send)
@@ -256,7 +256,10 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	n.Known = r.hash != 0 && r.hash == w.hash && w.forced == 0
 	n.Attributes = len(w.lists) > 0 && (!n.Known || w.unseen) || w.forced > 0
 	if n.Attributes && len(n.Add) == 0 && !t.mayWrite(w.lists) {
-		n.Attributes, n.Held = false, t.holds(w.lists[0])
+		n.Attributes, n.Held = false, t.heldAll
+		if n.Held == "" {
+			n.Held = t.holds(w.lists[0])
+		}
 	}
 	if len(n.Add) > 0 || w.unseen {
 		n.Look = w.looks
