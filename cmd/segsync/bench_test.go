@@ -1,0 +1,250 @@
+//go:build bench
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"segsync/connector"
+	"segsync/connector/oracle"
+	"segsync/sink/sandbox"
+)
+
+// size of the end-to-end run: BENCH_PEOPLE people, twice as many events.
+func size() int {
+	if n, err := strconv.Atoi(os.Getenv("BENCH_PEOPLE")); err == nil {
+		return n
+	}
+	return 500_000
+}
+
+// TestBenchEndToEnd measures the run process alone: events a second from the first read to the last delivered, calls
+// against the fewest possible, peak memory, restore time, latency at low load.
+func TestBenchEndToEnd(t *testing.T) {
+	people := size()
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "segsync")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatal(string(out))
+	}
+	w, err := oracle.NewWorld(oracle.WorldOptions{
+		Network: oracle.Loopback{}, Partitions: 6, Sandbox: sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 500 * time.Millisecond},
+		Exports: []oracle.Export{{List: 42, Segments: []string{"vip"}, Attributes: []string{"FIRSTNAME", "LASTNAME"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	left := produce(t, w, people)
+	config := benchConfig(t, dir, w)
+	began := time.Now()
+	p := startBench(t, binary, config)
+	want := people - left
+	for !settledBench(p.admin, 2*people) || w.Sandbox.Len(42) != want {
+		if time.Since(began) > 10*time.Minute {
+			t.Fatalf("%d of %d are in the list; %s", w.Sandbox.Len(42), want, p.log.String())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	took := time.Since(began)
+	s := w.Sandbox.Stats()
+	imports, removes := s.Imports, s.Calls["POST /contacts/lists/{id}/contacts/remove"]
+	single := s.Calls["POST /contacts"] + s.Calls["PUT /contacts/{id}"]
+	rowBytes := float64(len("person-000000.0@example.com;First;Last")) + 3
+	fewest := math.Ceil(float64(want)*rowBytes/8e6) + math.Ceil(float64(left)/150)
+	rss := p.stop(t)
+	restored := restoreBench(t, binary, config)
+	latency, call := latencyBench(t, w, binary, config)
+	t.Logf("machine: %s, %d cores", runtime.GOARCH, runtime.NumCPU())
+	t.Logf("| %d events, %d people | %.0f events/s end to end (%.1f s) |", 2*people, people, float64(2*people)/took.Seconds(), took.Seconds())
+	t.Logf("| calls | %d imports + %d removals + %d single = %.2f × the fewest (%.0f) |", imports, removes, single, float64(imports+removes+single)/fewest, fewest)
+	t.Logf("| peak memory of the run process | %d MiB |", rss)
+	t.Logf("| restore | %s |", restored)
+	t.Logf("| median latency from event to delivered at low load | %s = %.2f × one API call (%s) |", latency, float64(latency)/float64(call), call)
+}
+
+// produce writes two events a person: an entry, then an exit for one in five and a change for the rest.
+func produce(t *testing.T, w *oracle.World, people int) (left int) {
+	t.Helper()
+	at := time.Now().Add(-24 * time.Hour)
+	const chunk = 20_000
+	events := make([]oracle.Event, 0, chunk)
+	flush := func() {
+		if err := w.Produce(t.Context(), events...); err != nil {
+			t.Fatal(err)
+		}
+		events = events[:0]
+	}
+	for round := range 2 {
+		for i := range people {
+			at = at.Add(time.Millisecond)
+			e := oracle.Event{Person: strconv.Itoa(i), Segment: "vip", In: true, At: at, Partition: -1, Profile: &oracle.Profile{Email: fmt.Sprintf("person-%d@example.com", i), First: "First", Last: "Last"}}
+			if round == 1 && i%5 == 0 {
+				e.In, e.Profile = false, nil
+				left++
+			}
+			if events = append(events, e); len(events) == chunk {
+				flush()
+			}
+		}
+	}
+	flush()
+	return left
+}
+
+func benchConfig(t *testing.T, dir string, w *oracle.World) string {
+	t.Helper()
+	text := fmt.Sprintf(`
+kafka: { brokers: ["%s"] }
+schema_registry: { url: "%s" }
+sources:
+  - name: cdp
+    topics: [%s]
+    event: { person: profile_id, segment: segment_id, member: change == "ENTERED", time: occurred_at }
+    email: profile.email
+connections:
+  - name: main
+    api_key: %s
+    base_url: %s
+    consent: { by: dpo@example.com, on: 2026-11-01 }
+    rate: { plan: custom, contacts_per_second: 10000, contacts_per_hour: 36000000, other_per_hour: 36000, share: 1 }
+exports:
+  - name: vip
+    connection: main
+    source: cdp
+    segments: [vip]
+    list: 42
+    attributes: { FIRSTNAME: profile.first_name, LASTNAME: profile.last_name }
+    guard: { share: 0 }
+admin: { addr: "ADMIN" }
+`, w.Brokers()[0], w.Registry, oracle.Topic, oracle.Key, w.API)
+	file := filepath.Join(dir, "segsync.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+type benchRun struct {
+	cmd   *exec.Cmd
+	log   *bytes.Buffer
+	admin string
+}
+
+func startBench(t *testing.T, binary, config string) *benchRun {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := l.Addr().String()
+	_ = l.Close()
+	b, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := config + "." + strings.ReplaceAll(admin, ":", "-")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(b), "ADMIN", admin)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &benchRun{cmd: exec.Command(binary, "run", "-c", file), log: &bytes.Buffer{}, admin: admin}
+	p.cmd.Stderr = p.log
+	if prof := os.Getenv("BENCH_GODEBUG"); prof != "" {
+		p.cmd.Env = append(os.Environ(), prof)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	return p
+}
+
+// stop ends the run and returns its peak memory in MiB.
+func (p *benchRun) stop(t *testing.T) int64 {
+	t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Wait()
+	usage, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		t.Fatal("no resource usage")
+	}
+	return usage.Maxrss >> 10
+}
+
+func settledBench(admin string, events int) bool {
+	s, ok := statusBench(admin)
+	return ok && s.Counters.Events >= uint64(events) && s.Pending == 0 && s.Imports == 0
+}
+
+func statusBench(admin string) (connector.Status, bool) {
+	var all struct {
+		Connections []connector.Status `json:"connections"`
+	}
+	b, err := fetchStatus(context.Background(), admin)
+	if err != nil || json.Unmarshal(b, &all) != nil || len(all.Connections) == 0 {
+		return connector.Status{}, false
+	}
+	return all.Connections[0], true
+}
+
+// restoreBench is how long a new owner takes to have the table back.
+func restoreBench(t *testing.T, binary, config string) time.Duration {
+	t.Helper()
+	p := startBench(t, binary, config)
+	for !strings.Contains(p.log.String(), "took the connection over") {
+		time.Sleep(20 * time.Millisecond)
+	}
+	_, rest, _ := strings.Cut(p.log.String(), `"took":`)
+	seconds, _, _ := strings.Cut(rest, "}")
+	f, _ := strconv.ParseFloat(strings.TrimSpace(seconds), 64)
+	p.stop(t)
+	return time.Duration(f * float64(time.Second)).Round(time.Millisecond)
+}
+
+// latencyBench is the median time from an event's production to the contact being in the list, one at a time.
+func latencyBench(t *testing.T, w *oracle.World, binary, config string) (latency, call time.Duration) {
+	t.Helper()
+	p := startBench(t, binary, config)
+	defer p.stop(t)
+	for {
+		if s, ok := statusBench(p.admin); ok && s.State == "running" {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	time.Sleep(2 * time.Second)
+	var all []time.Duration
+	for i := range 40 {
+		email := fmt.Sprintf("late-%d@example.com", i)
+		began := time.Now()
+		e := oracle.Event{Person: "late-" + strconv.Itoa(i), Segment: "vip", In: true, At: began, Partition: -1, Profile: &oracle.Profile{Email: email, First: "L"}}
+		if err := w.Produce(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if _, in := w.Sandbox.Contact(email); in {
+				break
+			}
+			time.Sleep(200 * time.Microsecond)
+		}
+		all = append(all, time.Since(began))
+		time.Sleep(300 * time.Millisecond)
+	}
+	slices.Sort(all)
+	return all[len(all)/2].Round(100 * time.Microsecond), 20 * time.Millisecond
+}
