@@ -66,11 +66,25 @@ func textLiteral(v any) ([]byte, error) {
 
 // jsonText is s as a JSON literal, with nothing escaped that needs not be.
 func jsonText(s string) ([]byte, error) {
+	if plainText(s) {
+		b := make([]byte, 0, len(s)+2)
+		return append(append(append(b, '"'), s...), '"'), nil
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	err := e.Encode(strings.ToValidUTF8(s, "\uFFFD"))
 	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'}), err
+}
+
+// plainText says whether a text is its own JSON literal.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 func floatLiteral(v any) ([]byte, error) {

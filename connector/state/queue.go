@@ -244,7 +244,7 @@ func (t *Table) sweep(ci uint32) {
 		t.tombstones = append(t.tombstones, string(t.addressOf(ci)))
 		t.changedBytes += 64
 	}
-	delete(t.contact, keyOfAddress(t.addressOf(ci)))
+	t.contact.remove(hashOfAddress(t.addressOf(ci)), ci)
 	delete(t.waits, ci)
 	t.blobs.drop(c.address)
 	t.blobs.drop(c.row)

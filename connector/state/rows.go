@@ -111,7 +111,7 @@ func (t *Table) GiveBack(c *Cut) {
 		t.changedMeta[k] = struct{}{}
 	}
 	for _, a := range c.gone {
-		if _, again := t.contact[keyOfAddress([]byte(a))]; !again {
+		if _, again := t.lookContact([]byte(a)); !again {
 			t.tombstones = append(t.tombstones, a)
 		}
 	}
@@ -213,7 +213,7 @@ func (t *Table) applyPerson(key PersonKey, v []byte) error {
 
 func (t *Table) applyContact(address, v []byte) error {
 	if v == nil {
-		if ci, ok := t.contact[keyOfAddress(address)]; ok {
+		if ci, ok := t.lookContact(address); ok {
 			c := t.contacts.at(ci)
 			t.blobs.drop(c.row)
 			c.row, c.flags = 0, c.flags&^flagStored

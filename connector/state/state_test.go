@@ -27,7 +27,7 @@ func newTable(t interface{ Fatal(...any) }) *Table {
 
 // view is everything that a row of a person says, for comparison.
 func (t *Table) view(key PersonKey) string {
-	pi, ok := t.person[key]
+	pi, ok := t.findPerson(key, false)
 	if !ok {
 		return "unknown"
 	}
@@ -126,7 +126,8 @@ func TestATableIsWhatItsRowsSay(t *testing.T) {
 		if _, err := back.Ready(now); err != nil {
 			t.Fatal(err)
 		}
-		for key := range tab.person {
+		for pi := range tab.people.n {
+			key := tab.people.at(pi).key
 			if a, b := tab.view(key), back.view(key); a != b {
 				t.Fatalf("%q was written, %q read back", a, b)
 			}
@@ -174,6 +175,29 @@ func invariant(t *rapid.T, tab *Table) {
 	if pending != tab.Counts.Pending {
 		t.Fatalf("%d contacts are dirty, %d are counted", pending, tab.Counts.Pending)
 	}
+}
+
+// An index finds what was put and not removed, and nothing else.
+func TestAnIndexFindsWhatItHolds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		spread := rapid.SampledFrom([]uint64{1, 7, 1 << 40}).Draw(t, "spread") // how many share a home
+		x := index{hash: func(s uint32) uint64 { return uint64(s) / 16 * spread }}
+		held := map[uint32]bool{}
+		for range rapid.IntRange(1, 400).Draw(t, "steps") {
+			s := uint32(rapid.IntRange(0, 300).Draw(t, "slot"))
+			if held[s] {
+				x.remove(x.hash(s), s)
+			} else {
+				x.put(x.hash(s), s)
+			}
+			held[s] = !held[s]
+		}
+		for s := range uint32(301) {
+			if _, ok := x.find(x.hash(s), func(o uint32) bool { return o == s }); ok != held[s] {
+				t.Fatalf("slot %d is found: %v", s, ok)
+			}
+		}
+	})
 }
 
 // Two who want one number: it ends, whoever has it.

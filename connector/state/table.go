@@ -1,8 +1,10 @@
 package state
 
 import (
-	"crypto/sha256"
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"time"
 )
@@ -56,12 +58,13 @@ const (
 
 const shared = 1 << 31
 
-type addressKey [16]byte
+// seed of the hashes of addresses, which live no longer than the process.
+var seed = maphash.MakeSeed()
 
-func keyOfAddress(address []byte) addressKey {
-	sum := sha256.Sum256(address)
-	return addressKey(sum[:16])
-}
+func hashOfAddress(address []byte) uint64 { return maphash.Bytes(seed, address) }
+
+// hash of a person is cut from the key, which is one.
+func (k *PersonKey) hash() uint64 { return binary.LittleEndian.Uint64(k[:]) }
 
 // Table is the table of one connection.
 type Table struct {
@@ -77,9 +80,9 @@ type Table struct {
 	names     names
 	blobs     blobs
 	people    chunked[personSlot]
-	person    map[PersonKey]uint32
+	person    index
 	contacts  chunked[contactSlot]
-	contact   map[addressKey]uint32
+	contact   index
 	freed     []uint32 // contact slots
 	sharers   map[uint32][]uint32
 	gave      map[uint32][]uint32 // contact to the people who gave it up
@@ -130,20 +133,23 @@ type Counts struct {
 
 // New makes an empty table. Rows are applied with Apply; Ready ends the restore.
 func New(cfg Config) *Table {
-	return &Table{
+	t := &Table{
 		cfg: cfg, sourceOf: map[uint32]int{}, deletes: map[int64]bool{}, guards: map[int64]Guard{},
-		names: names{numbers: map[string]uint32{}}, person: map[PersonKey]uint32{}, contact: map[addressKey]uint32{},
+		names:   names{numbers: map[string]uint32{}},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
 		held: map[int64]string{}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
 		refusedBy: map[uint32][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknowns: map[int64]int{},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}
+	t.person.hash = func(pi uint32) uint64 { return t.people.at(pi).key.hash() }
+	t.contact.hash = func(ci uint32) uint64 { return hashOfAddress(t.addressOf(ci)) }
+	return t
 }
 
 // Bytes is roughly what the table takes in memory.
 func (t *Table) Bytes() int {
 	return t.blobs.bytes() + len(t.people.chunks)*chunkLen*32 + len(t.contacts.chunks)*chunkLen*24 +
-		(len(t.person)+len(t.contact))*32
+		(len(t.person.cells)+len(t.contact.cells))*4
 }
 
 // SetMeta sets a row of the connection itself (k/…); nil removes it.
@@ -174,30 +180,35 @@ func (t *Table) MetaKeys(prefix string) []string {
 
 // findPerson returns the slot of a person, making one if asked to.
 func (t *Table) findPerson(key PersonKey, make bool) (uint32, bool) {
-	if i, ok := t.person[key]; ok || !make {
+	i, ok := t.person.find(key.hash(), func(pi uint32) bool { return t.people.at(pi).key == key })
+	if ok || !make {
 		return i, ok
 	}
-	i := t.people.add()
+	i = t.people.add()
 	t.people.at(i).key = key
-	t.person[key] = i
+	t.person.put(key.hash(), i)
 	t.Counts.People++
 	return i, true
 }
 
+// lookContact returns the slot of an address, if it has one.
+func (t *Table) lookContact(address []byte) (uint32, bool) {
+	return t.contact.find(hashOfAddress(address), func(ci uint32) bool { return bytes.Equal(t.addressOf(ci), address) })
+}
+
 // findContact returns the slot of an address, making one.
 func (t *Table) findContact(address []byte) uint32 {
-	key := keyOfAddress(address)
-	if i, ok := t.contact[key]; ok {
+	i, ok := t.lookContact(address)
+	if ok {
 		return i
 	}
-	var i uint32
 	if n := len(t.freed); n > 0 {
 		i, t.freed = t.freed[n-1], t.freed[:n-1]
 	} else {
 		i = t.contacts.add()
 	}
 	*t.contacts.at(i) = contactSlot{address: t.blobs.put(address), flags: flagLive}
-	t.contact[key] = i
+	t.contact.put(hashOfAddress(address), i)
 	t.Counts.Contacts++
 	return i
 }

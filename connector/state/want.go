@@ -162,7 +162,7 @@ func (t *Table) isUnique(name uint32) bool { return int(name) < len(t.unique) &&
 // the late re-send (S52); to wait for that would keep the number from the new contact for as long.
 func (t *Table) heldBy(p *person, v *value) bool {
 	for _, g := range p.gaveUp {
-		ci, ok := t.contact[keyOfAddress(g.address)]
+		ci, ok := t.lookContact(g.address)
 		if !ok {
 			continue
 		}
