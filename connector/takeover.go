@@ -359,7 +359,6 @@ func (e *engine) resume() error {
 	opts := append(slices.Clone(e.cfg.Kafka),
 		kgo.ConsumePartitions(offsets), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxPartitionBytes(256<<10), kgo.FetchMaxBytes(8<<20),
-		kgo.FetchMaxWait(500*time.Millisecond),
 	)
 	reader, err := kgo.NewClient(opts...)
 	if err != nil {

@@ -87,10 +87,10 @@ func TestListsAreRightThroughKillsAndFaults(t *testing.T) {
 }
 
 func TestListsAreRightThroughKillsAndFaultsWithImports(t *testing.T) {
-	seeds(t, 30, func(t *testing.T, seed uint64) {
+	seeds(t, 12, func(t *testing.T, seed uint64) {
 		killed(t, seed, func(begin time.Time) Shape {
 			s := DefaultShape(begin)
-			s.People, s.Events, s.Poison = 300, 900, 0.005
+			s.People, s.Events, s.Poison = 200, 500, 0.005
 			return s
 		})
 	})

@@ -80,7 +80,7 @@ func (w *World) converge(t *testing.T, within time.Duration) {
 			}
 			t.FailNow()
 		}
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(3 * time.Second)
 	}
 }
 

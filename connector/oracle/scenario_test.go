@@ -121,7 +121,7 @@ func (s *scene) until(what string, within time.Duration, f func() bool) {
 		if time.Now().After(end) {
 			s.t.Fatalf("not within %s: %s; %+v", within, what, s.status())
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(max(50*time.Millisecond, within/1000))
 	}
 }
 
@@ -596,7 +596,7 @@ func TestS48AnExitWhileTheEntryWaits(t *testing.T) {
 		s.until("running", time.Minute, func() bool { return s.status().State == "running" })
 		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", Status: 429, Header: map[string]string{"x-sib-ratelimit-reset": "120"}})
 		s.enter("Q", "vip", y) // its 429 stops everything for two minutes
-		time.Sleep(time.Second)
+		time.Sleep(3 * time.Second)
 		s.enter("P", "vip", x)
 		time.Sleep(30 * time.Second)
 		s.exit("P", "vip")

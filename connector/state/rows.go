@@ -282,9 +282,7 @@ func (t *Table) Ready(now time.Time) (imports []*Request, err error) {
 			t.Counts.Withheld += int(bit(l.withheld != 0))
 		}
 		t.Counts.Rejected += int(bit(t.row.rejected != ""))
-		for _, f := range t.row.refused {
-			t.noteRefused(ci, f.name, f.at)
-		}
+		t.restoreRefusals(ci, now)
 		if t.row.unknownSince != 0 {
 			t.remind(ci, t.row.unknownSince+t.cfg.LateApply.Milliseconds())
 		}

@@ -291,6 +291,23 @@ func (t *Table) noteRefused(ci, name uint32, at int64) {
 	}
 }
 
+// restoreRefusals takes a restored contact's refusals up again. What was let go in a predecessor's last minutes is not
+// known: a refusal of then is tried again soon, not in a day.
+func (t *Table) restoreRefusals(ci uint32, now time.Time) {
+	recent := false
+	for i := range t.row.refused {
+		f := &t.row.refused[i]
+		if f.at > millis(now)-anyAfter.Milliseconds() {
+			f.at -= (t.cfg.RetryRefused - anyAfter).Milliseconds()
+			recent = true
+		}
+		t.noteRefused(ci, f.name, f.at)
+	}
+	if recent {
+		t.storeContact(ci, &t.row)
+	}
+}
+
 // anyAfter is how long a refused value rests before it is tried again because somebody has let go of a value that is
 // not known: after an outage that is so of every contact, and each of them would have all refused ones tried again.
 const anyAfter = 15 * time.Minute
