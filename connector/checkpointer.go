@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -39,6 +40,7 @@ func (e *engine) checkpoints() error {
 			if err := e.commit(c); err != nil {
 				return err
 			}
+			e.throttle() // what had filled the bound is written
 			continue
 		}
 		if !drainBy.IsZero() && (e.settled() || !time.Now().Before(drainBy)) {
@@ -135,6 +137,11 @@ func (e *engine) commit(c *cut) error {
 	case errors.Is(err, changelog.ErrAborted):
 		e.cfg.Metrics.Checkpoints.WithLabelValues(name, "aborted").Inc()
 		e.log.Warn("a checkpoint was not committed and is made again", zap.Error(err))
+		if errors.Is(err, kerr.MessageTooLarge) { // the topic of dead letters takes less than we had thought
+			for _, d := range c.dead {
+				d.Value = nil
+			}
+		}
 		e.giveBack(c, now)
 		return nil
 	case err != nil:

@@ -68,7 +68,7 @@ type Config struct {
 	Sender func(lease func() bool) sink.Sender
 	// Account names the account behind the key; nil: it is not checked. KeyMark tells whether the key is another one.
 	Account func(ctx context.Context) (string, error)
-	KeyMark string
+	KeyMark func() string
 	// Rewind is done by the first epoch.
 	Rewind *Rewind
 

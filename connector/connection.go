@@ -29,6 +29,8 @@ type Connection struct {
 	assigned map[string][]int32
 	waiting  string // what it waits for
 	member   bool   // of the group: working or standing by
+	self     string // what this member is called in the group
+	begun    bool   // an epoch of this process has begun, its rewind with it
 	last     Counters
 	types    map[string]sink.AttributeType
 }
@@ -67,6 +69,14 @@ func (c *Connection) setWaiting(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = what
+}
+
+// elsewhere says whether another process is known to own the connection, and nothing is still owed by this one's.
+func (c *Connection) elsewhere() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	owner := c.balancer.Owner()
+	return owner != "" && owner != c.self && (c.cfg.Rewind == nil || c.begun)
 }
 
 func (c *Connection) setMember(member bool) {
@@ -178,6 +188,17 @@ func (m *membership) join() error {
 	return err
 }
 
+// names notes what this member is called in the group.
+func (m *membership) names() {
+	self := m.c.cfg.Instance
+	if self == "" {
+		self, _ = m.cl.GroupMetadata()
+	}
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	m.c.self = self
+}
+
 // assigned begins an engine when this member is given all that it subscribes to, and hands later partitions to the
 // running one. A standby's coming and going calls this with nothing.
 func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[string][]int32) {
@@ -185,6 +206,8 @@ func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[str
 		return
 	}
 	c := m.c
+	m.cl = cl
+	m.names()
 	cl.PauseFetchPartitions(given) // this client decides who owns; the engine reads with one of its own
 	c.mu.Lock()
 	if c.assigned == nil {
@@ -245,6 +268,7 @@ func (m *membership) revoked(ctx context.Context, _ *kgo.Client, taken map[strin
 	}
 	if e := m.take(); e != nil {
 		e.drain(context.WithoutCancel(ctx))
+		m.end(errors.New("the group gave the connection to another member")) // what is left of the assignment is no engine's
 	}
 }
 
@@ -286,6 +310,7 @@ func (m *membership) poll(ctx context.Context) error {
 		}
 	}()
 	for ctx.Err() == nil {
+		m.names()
 		fetches := m.cl.PollFetches(ctx) // its partitions are paused: it brings the group's errors only
 		fetches.EachError(func(_ string, _ int32, err error) {
 			if ctx.Err() == nil && errors.Is(err, kerr.FencedInstanceID) {

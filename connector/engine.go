@@ -50,19 +50,20 @@ type engine struct {
 	sender sink.Sender
 	limits sink.Limits
 
-	ctx      context.Context // ends with the epoch
-	cancel   context.CancelCauseFunc
-	done     chan struct{}
-	draining atomic.Bool
-	drained  chan struct{}
-	paused   atomic.Bool  // fetching, at the bound
-	held     atomic.Int64 // bytes taken from Kafka and not folded
-	wake     chan struct{}
-	look     chan struct{} // wakes the watcher
-	requests chan *state.Request
-	queues   []chan batch // one per worker
-	mappers  []*mapping.Mapper
-	changes  *changelog.Log
+	ctx        context.Context // ends with the epoch
+	cancel     context.CancelCauseFunc
+	done       chan struct{}
+	draining   atomic.Bool
+	drained    chan struct{}
+	throttling sync.Mutex
+	paused     atomic.Bool  // fetching, at the bound
+	held       atomic.Int64 // bytes taken from Kafka and not folded
+	wake       chan struct{}
+	look       chan struct{} // wakes the watcher
+	requests   chan *state.Request
+	queues     []chan batch // one per worker
+	mappers    []*mapping.Mapper
+	changes    *changelog.Log
 
 	mu          sync.Mutex // the table's: no I/O under it
 	table       *state.Table
@@ -87,7 +88,8 @@ type engine struct {
 	counts      Counters
 	importsHalt string
 	reader      *kgo.Client
-	rereads     []int // sources to be read again from their start
+	marked      string // the key that was checked
+	rereads     []int  // sources to be read again from their start
 	rewinds     map[int]*rewindRow
 }
 
@@ -185,6 +187,9 @@ func (e *engine) kill(why error) { e.cancel(why) }
 func (e *engine) drain(ctx context.Context) {
 	e.draining.Store(true)
 	e.nudge()
+	if !e.isReady() { // nothing is in flight, and nothing is changed
+		e.cancel(errors.New("drained before it was ready"))
+	}
 	select {
 	case <-e.done:
 	case <-ctx.Done():

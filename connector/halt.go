@@ -89,6 +89,9 @@ func (e *engine) probe() {
 			return
 		case <-t.C:
 		}
+		if e.keyChanged() {
+			e.checkAccount()
+		}
 		if list, ok := e.dueProbe(time.Now()); ok {
 			e.probeList(list)
 		}
@@ -131,6 +134,13 @@ func (e *engine) unhalt(list int64, now time.Time) {
 
 // probeList asks for a list, which also proves the key and the address.
 func (e *engine) probeList(list int64) {
+	e.mu.Lock()
+	h := e.halts[list]
+	e.mu.Unlock()
+	if h != nil && h.code == codeAccountUnchecked {
+		e.checkAccount()
+		return
+	}
 	ask := list
 	if ask == 0 && len(e.cfg.Exports) > 0 {
 		ask = e.cfg.Exports[0].List

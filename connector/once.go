@@ -18,6 +18,12 @@ import (
 // ErrHalted says that a bounded run cannot end: what is left is halted.
 var ErrHalted = errors.New("nothing more can be sent")
 
+// ErrEnvironment says that a bounded run cannot begin: Kafka, a topic or the account is not there.
+var ErrEnvironment = errors.New("the environment is not as the configuration says")
+
+// environmentMost is how long a bounded run waits for its environment.
+const environmentMost = time.Minute
+
 // tailQuiet is how long a partition must bring nothing for its end to count as reached: its last records may be
 // compacted away.
 const tailQuiet = 5 * time.Second
@@ -32,7 +38,15 @@ type Progress struct {
 // Once works everything off up to the present end of the topics and ends. It ends, too, when another process has done
 // it meanwhile.
 func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
-	if err := c.environment(ctx); err != nil {
+	bounded, stop := context.WithTimeout(ctx, environmentMost)
+	err := c.environment(bounded)
+	stop()
+	if err != nil && ctx.Err() == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return fmt.Errorf("%w: %s", ErrEnvironment, c.waiting)
+	}
+	if err != nil {
 		return err
 	}
 	cl, err := kgo.NewClient(c.cfg.Kafka...)
@@ -79,8 +93,8 @@ func (c *Connection) ends(ctx context.Context, cl *kgo.Client) (map[partition]in
 		}
 	}
 	listed, err := adm.ListCommittedOffsets(ctx, topics...)
-	if err != nil {
-		return nil, err
+	if err = errors.Join(err, listed.Error()); err != nil {
+		return nil, fmt.Errorf("listing the topics' last offsets: %w", err)
 	}
 	ends := map[partition]int64{}
 	listed.Each(func(o kadm.ListedOffset) { ends[partition{o.Topic, o.Partition}] = o.Offset })
@@ -93,6 +107,9 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 	e := c.engine
 	c.mu.Unlock()
 	if e == nil {
+		if !c.elsewhere() {
+			return false, nil // the group is being balanced
+		}
 		return c.doneElsewhere(ctx, cl, ends)
 	}
 	if !e.isReady() {
@@ -103,7 +120,7 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 	defer e.mu.Unlock()
 	now := time.Now()
 	for at, end := range ends {
-		if cur, ok := e.cursors[at]; ok && cur.next < end && now.Sub(cur.seen) < tailQuiet {
+		if cur, ok := e.cursors[at]; ok && cur.next < end && (now.Sub(cur.seen) < tailQuiet || e.paused.Load()) {
 			p.Left += end - cur.next
 		}
 	}

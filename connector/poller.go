@@ -72,6 +72,8 @@ func (e *engine) throttle() {
 	if !e.isReady() {
 		return
 	}
+	e.throttling.Lock()
+	defer e.throttling.Unlock()
 	e.mu.Lock()
 	waiting := e.table.ChangedBytes() + e.deadBytes
 	all := e.partitions()

@@ -30,7 +30,7 @@ func endKey(p partition) string { return fmt.Sprintf("%s/%d", p.topic, p.n) }
 // one transaction. Under the lock.
 func (e *engine) rewind(now time.Time) error {
 	if r := e.cfg.Rewind; r != nil {
-		if err := e.rewindSource(r.Source, r.From, r.Resend, now); err != nil {
+		if err := e.rewindSource(r.Source, r.From, r.Resend, false, now); err != nil {
 			return err
 		}
 		if r.Resend {
@@ -38,11 +38,10 @@ func (e *engine) rewind(now time.Time) error {
 				e.table.MakeUnknown(l, now)
 			}
 		}
-		e.cfg.Rewind = nil // a later epoch of this process goes on where this one stands
 	}
 	for _, s := range e.rereads {
 		if e.sourceHalts[s] == "" {
-			if err := e.rewindSource(s, e.cfg.Sources[s].Start, false, now); err != nil {
+			if err := e.rewindSource(s, e.cfg.Sources[s].Start, false, true, now); err != nil {
 				return err
 			}
 		}
@@ -51,7 +50,9 @@ func (e *engine) rewind(now time.Time) error {
 	return nil
 }
 
-func (e *engine) rewindSource(s int, from Start, resend bool, now time.Time) error {
+// rewindSource sets the cursors of a source back. Reading again because of the configuration (unread) skips nothing
+// that has not been read.
+func (e *engine) rewindSource(s int, from Start, resend, unread bool, now time.Time) error {
 	var parts []partition
 	for p, c := range e.cursors {
 		if c.source == s {
@@ -65,7 +66,12 @@ func (e *engine) rewindSource(s int, from Start, resend bool, now time.Time) err
 	row := rewindRow{Resend: resend, Ends: map[string]int64{}}
 	for _, p := range parts {
 		c := e.cursors[p]
-		c.next, c.epoch, c.changed, c.stopped = starts[p], -1, true, false
+		next := starts[p]
+		if unread && c.next >= 0 {
+			next = min(next, c.next)
+		}
+		c.next, c.epoch, c.changed, c.stopped = next, -1, true, false
+		c.topic = e.table.Topic(c.id, p.topic)
 		row.Ends[endKey(p)] = c.end
 		e.table.SetMeta(acceptKey(c.id), []byte{1}) // a topic that was made again is read from here on
 	}

@@ -127,6 +127,10 @@ func (e *engine) exportsOf(r *state.Request) string {
 // reject counts a reject of any stage; too many halt the connection. Under the lock.
 func (e *engine) reject(now time.Time) {
 	if e.breaker.note(true) {
+		if e.halts[0] != nil { // halted already, for a reason that must not be lifted with the breaker
+			e.breaker.reset()
+			return
+		}
 		e.log.Error("too many rejects: the connection is halted", zap.Int("rejects", e.cfg.Breaker.Rejects), zap.Int("of_last", e.cfg.Breaker.OfLast))
 		e.halts[0] = &halt{code: codeBreaker, mend: "too many of the last records or contacts were rejected: look at the dead letters' reasons, mend the mapping or the source; it goes on by itself after a while", next: now.Add(e.cfg.Times.BreakerRest)}
 		e.table.Hold(0, codeBreaker, now)

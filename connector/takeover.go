@@ -143,16 +143,21 @@ func (e *engine) positions(topics []string) (*positions, error) {
 		return nil, fmt.Errorf("describing the sources' topics: %w", err)
 	}
 	for _, d := range details {
+		if d.Err != nil {
+			return nil, fmt.Errorf("describing topic %s: %w", d.Topic, d.Err)
+		}
 		p.ids[d.Topic] = d.ID
 	}
 	// Stable: a predecessor's transaction may have been committed and not be visible yet.
 	if p.committed, err = adm.FetchOffsets(kadm.RequireStable(ctx), e.cfg.Group()); err != nil {
 		return nil, fmt.Errorf("fetching the group's offsets: %w", err)
 	}
-	if p.start, err = adm.ListStartOffsets(ctx, topics...); err != nil {
+	p.start, err = adm.ListStartOffsets(ctx, topics...)
+	if err = errors.Join(err, p.start.Error(), p.committed.Error()); err != nil {
 		return nil, fmt.Errorf("listing the topics' first offsets: %w", err)
 	}
-	if p.end, err = adm.ListCommittedOffsets(ctx, topics...); err != nil {
+	p.end, err = adm.ListCommittedOffsets(ctx, topics...)
+	if err = errors.Join(err, p.end.Error()); err != nil {
 		return nil, fmt.Errorf("listing the topics' last offsets: %w", err)
 	}
 	return p, nil
@@ -185,7 +190,6 @@ func (e *engine) locate() error {
 // cursorAt makes the cursor of a partition.
 func (e *engine) cursorAt(s int, at partition, p *positions, next int64, epoch int32) *cursor {
 	c := &cursor{id: p.ids[at.topic], source: s, next: next, epoch: epoch}
-	c.topic = e.table.Topic(c.id, at.topic)
 	if o, ok := p.end.Lookup(at.topic, at.n); ok {
 		c.end = o.Offset
 	}
@@ -219,11 +223,21 @@ func (e *engine) locateSource(s int, parts []partition, p *positions) error {
 	case row != nil && commits == 0:
 		e.haltSource(s, "the table has read the source, but the group's offsets are gone (idle longer than the broker keeps them?); "+again)
 	case row == nil:
+		e.numberTopics(parts)
 		return e.firstStart(s, parts)
 	default:
+		e.numberTopics(parts)
 		e.continueSource(parts, p)
 	}
 	return nil
+}
+
+// numberTopics gives the topics of partitions their numbers: those that are read, for a number says that one was.
+func (e *engine) numberTopics(parts []partition) {
+	for _, at := range parts {
+		c := e.cursors[at]
+		c.topic = e.table.Topic(c.id, at.topic)
+	}
 }
 
 // recreated names a topic of the partitions whose id is not the one that was read before.
@@ -328,7 +342,7 @@ func (e *engine) begin() error {
 		return err
 	}
 	for s := range e.cfg.Sources {
-		if e.sourceHalts[s] == "" {
+		if e.sourceHalts[s] == "" && e.reads(s) {
 			e.table.SetMeta(sourceKey(e.cfg.Sources[s].Name), e.sourceRow(s))
 		}
 	}
@@ -341,7 +355,24 @@ func (e *engine) begin() error {
 		}
 	}
 	c.table = e.table.Cut(nil)
-	return e.write(changelog.Checkpoint{Rows: c.table.Rows, Offsets: c.offsets})
+	if err := e.write(changelog.Checkpoint{Rows: c.table.Rows, Offsets: c.offsets}); err != nil {
+		return err
+	}
+	e.cfg.Rewind = nil // a later epoch of this process goes on where this one stands
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	e.c.begun = true
+	return nil
+}
+
+// reads says whether a source has partitions: one without has not been begun.
+func (e *engine) reads(s int) bool {
+	for _, c := range e.cursors {
+		if c.source == s {
+			return true
+		}
+	}
+	return false
 }
 
 // resume begins to read where the table stands, with a client of its own: the group's decides who owns, not where.
@@ -406,9 +437,14 @@ func (e *engine) join(given map[string][]int32) {
 					next = o.At
 				}
 				c := e.cursorAt(s, at, p, next, -1)
+				c.seen = time.Now()
+				if c.stopped = e.sourceHalts[s] != ""; c.stopped {
+					continue
+				}
 				if c.next < 0 {
 					c.next, c.changed = c.start, true
 				}
+				e.numberTopics([]partition{at})
 				add(offsets, at, c)
 			}
 		}

@@ -31,7 +31,7 @@ func (e *engine) worker(i int) {
 	for s, m := range e.mappers {
 		mappers[s] = m.NewWorker()
 	}
-	w := &foldWorker{e: e, mappers: mappers}
+	w := &foldWorker{e: e, mappers: mappers, unknown: map[string]time.Time{}}
 	for {
 		select {
 		case <-e.ctx.Done():
@@ -49,7 +49,11 @@ type foldWorker struct {
 	e       *engine
 	mappers []*mapping.Worker
 	all     []mapped
+	unknown map[string]time.Time // since when schema ids are not known to the registry, by the error that names them
 }
+
+// profileMost bounds the attributes of a record, in bytes: a person's row must fit into a Kafka record.
+const profileMost = 256 << 10
 
 // batch maps a batch and folds it, some hundred records at a time.
 func (w *foldWorker) batch(b batch) {
@@ -102,7 +106,7 @@ func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, p partition) bo
 		case errors.Is(err, mapping.ErrHalt):
 			m.halt = true
 			return true
-		case errors.Is(err, mapping.ErrNoSchema) && time.Since(began) > e.cfg.Times.UnknownID:
+		case errors.Is(err, mapping.ErrNoSchema) && w.unknownFor(err) > e.cfg.Times.UnknownID:
 			m.reject = &mapping.RejectError{Class: "schema_unknown", Err: err}
 			return true
 		}
@@ -115,6 +119,16 @@ func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, p partition) bo
 			return false
 		}
 	}
+}
+
+// unknownFor is how long the registry has not known a schema id: a topic full of it waits once, not at every record.
+func (w *foldWorker) unknownFor(err error) time.Duration {
+	since, ok := w.unknown[err.Error()]
+	if !ok {
+		since = time.Now()
+		w.unknown[err.Error()] = since
+	}
+	return time.Since(since)
 }
 
 // translate maps a record into changes of the table.
@@ -139,8 +153,14 @@ func (w *foldWorker) translate(m *mapped, source int, topic uint32) error {
 	var profile *state.Profile
 	if len(res.Changes) > 0 && !res.Tombstone {
 		profile = &state.Profile{Address: res.Address, Values: make([]state.Value, len(res.Values))}
+		size := 0
 		for i, v := range res.Values {
 			profile.Values[i] = state.Value(v)
+			size += len(v.JSON)
+		}
+		if size > profileMost && err == nil {
+			profile.Values = nil
+			err = &mapping.RejectError{Class: "too_large", Err: errors.New("the attributes are too large for a row of the table; everything else was folded")}
 		}
 	}
 	for i := range res.Changes {
@@ -211,13 +231,9 @@ func (w *foldWorker) foldOne(m *mapped, source int, now time.Time) {
 		ch := &m.changes[i]
 		ch.Remap = e.resends(source)
 		if m.tombstone {
-			switch e.cfg.Sources[source].Tombstone {
-			case TombstoneRemove:
-				e.table.LeaveAll(ch, now)
-			case TombstoneDelete:
-				ch.Erase = true
+			if t := e.cfg.Sources[source].Tombstone; t != TombstoneIgnore {
+				ch.Erase, ch.Delete = true, t == TombstoneDelete
 				e.table.Fold(ch, now)
-			default:
 			}
 			continue
 		}

@@ -253,6 +253,7 @@ func (w *Worker) fill(env map[string]any, id schemaID, c *codec, r *Record) erro
 	for i := range m.events {
 		in, err := w.event(&m.events[i], eval, r)
 		if err != nil {
+			res.Changes = res.Changes[:0] // a record says all that it says, or nothing
 			return err
 		}
 		entering = entering || in
@@ -346,7 +347,6 @@ func (w *Worker) whole(c *Change, e *event, eval func(*expression) (any, error))
 	if err != nil {
 		return false, &RejectError{"mapping", err}
 	}
-	c.Whole = true
 	switch v := v.(type) {
 	case nil:
 	case []any:
@@ -366,6 +366,7 @@ func (w *Worker) whole(c *Change, e *event, eval func(*expression) (any, error))
 	default:
 		return false, &RejectError{"segment", errors.New("the memberships expression gives neither a list nor a map")}
 	}
+	c.Whole = true
 	return true, nil
 }
 

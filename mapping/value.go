@@ -181,14 +181,14 @@ func timeOf(v any) (ns int64, ok bool, err error) {
 	case nil:
 		return 0, false, nil
 	case time.Time:
-		return v.UnixNano(), true, nil
+		return nanos(v), true, nil
 	case Date:
-		return v.UnixNano(), true, nil
+		return nanos(v.Time), true, nil
 	case int:
 		n := int64(v)
 		switch a := max(n, -n); {
 		case a < 1e11:
-			n *= 1e9
+			n = min(max(n, -farthest), farthest) * 1e9
 		case a < 1e14:
 			n *= 1e6
 		case a < 1e17:
@@ -202,7 +202,18 @@ func timeOf(v any) (ns int64, ok bool, err error) {
 		if err != nil {
 			return 0, false, errors.New("the time is not RFC 3339")
 		}
-		return t.UnixNano(), true, nil
+		return nanos(t), true, nil
 	}
 	return 0, false, fmt.Errorf("%T is no time", v)
+}
+
+// farthest is how far from 1970 a time may lie, in seconds, for its nanoseconds to fit.
+const farthest = int64(9_200_000_000)
+
+// nanos keeps times within what nanoseconds since 1970 can say: one of the year 9999 is far ahead, not in the past.
+func nanos(t time.Time) int64 {
+	if s := t.Unix(); s > farthest || s < -farthest {
+		return min(max(s, -farthest), farthest) * 1e9
+	}
+	return t.UnixNano()
 }

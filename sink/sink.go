@@ -98,6 +98,7 @@ type Outcome struct {
 	Alone     bool          // of a Retry: the destination as a whole is well (it is this request that fails)
 	Split     bool          // of a Reject: a bulk call failed as a whole with no culprit named
 	Absent    bool          // of an Applied: the contact does not exist, so it is in no list; of a Retry: it may not
+	Unlinked  bool          // of a Delete: the contact is blocked, so it only left its lists
 	List      int64         // of a Halt: it concerns this list only; 0 the whole account
 	Wait      time.Duration // of a Retry: not before this
 	Code      string        // the API's code, or segsync's own word for it

@@ -218,10 +218,10 @@ func (w *wiring) connection(c *connectionConfig) (cfg connector.Config, ok bool,
 		client, _ := w.client(c, lease) // its files were read a moment ago
 		return client
 	}
-	key, err := c.Key.value()
-	cfg.KeyMark = mark(key)
+	key := keyReader(c.Key)
+	cfg.KeyMark = func() string { return mark(key()) }
 	cfg.Account = api.Account
-	return cfg, len(cfg.Exports) > 0, err
+	return cfg, len(cfg.Exports) > 0, nil
 }
 
 // addExport adds an export, with what it asks of its source.

@@ -52,6 +52,7 @@ type contactRow struct {
 	rejected     string // the API's code; "" not rejected
 	rejectedAt   int64
 	rejectedWant uint64 // fingerprint of what was wanted then
+	erase        bool   // it is to be deleted: its person was erased
 	halves       uint8  // how often an import that held it failed as a whole
 }
 
@@ -119,7 +120,7 @@ func (c *contactRow) idle() bool {
 			return false
 		}
 	}
-	return c.unknownSince == 0 && c.rejected == ""
+	return c.unknownSince == 0 && !c.erase
 }
 
 func (c *contactRow) encode(b []byte) []byte {
@@ -135,7 +136,7 @@ func (c *contactRow) encode(b []byte) []byte {
 	}
 	b = binary.LittleEndian.AppendUint64(b, c.hash)
 	extra := bit(c.unknownSince != 0) | bit(c.late)<<1 | bit(len(c.standing) > 0)<<2 |
-		bit(len(c.refused) > 0)<<3 | bit(c.rejected != "")<<4 | bit(c.halves != 0)<<5
+		bit(len(c.refused) > 0)<<3 | bit(c.rejected != "")<<4 | bit(c.halves != 0)<<5 | bit(c.erase)<<6
 	b = append(b, byte(extra))
 	if c.unknownSince != 0 {
 		b = binary.AppendVarint(b, c.unknownSince)
@@ -186,7 +187,7 @@ func (c *contactRow) decode(row []byte) error {
 	if extra&1 != 0 {
 		c.unknownSince = r.int()
 	}
-	c.late = extra&2 != 0
+	c.late, c.erase = extra&2 != 0, extra&64 != 0
 	if extra&4 != 0 {
 		for range r.count() {
 			c.standing = append(c.standing, standing{name: uint32(r.uint()), value: r.fixed64()})

@@ -16,8 +16,8 @@ type Change struct {
 	// Whole: what Memberships does not name is out (a snapshot).
 	Whole   bool
 	Profile *Profile
-	// Erase leaves a row without address or attributes, which nothing older can fill again.
-	Erase bool
+	// Erase leaves a row without address or attributes, which nothing older can fill again; Delete deletes the contact.
+	Erase, Delete bool
 	// Remap lets a record at its standing position be folded anew (backfill --resend).
 	Remap bool
 }
@@ -238,46 +238,44 @@ func (t *Table) leaves(ci uint32, left []uint32, source int, now time.Time) {
 	}
 }
 
-// erase empties the person: out everywhere, no address, no attributes, and nothing older counts any more.
+// erase empties the person of all that is not newer than the erasure: out everywhere, no address, no attributes, and
+// nothing older counts any more.
 func (t *Table) erase(pi uint32, c *Change, now time.Time) Folded {
 	p := &t.p
 	if !c.newer(p.erased) {
 		return Folded{}
 	}
-	for i := range p.gaveUp {
-		t.forgive(t.findContact(p.gaveUp[i].address), pi)
-	}
-	source := p.source
-	p.reset()
-	p.source = source
 	p.erased = c.Stamp
+	p.memberships = slices.DeleteFunc(p.memberships, func(m membership) bool { return !m.stamp.Newer(c.Stamp) })
+	p.values = slices.DeleteFunc(p.values, func(v value) bool { return !v.stamp.Newer(c.Stamp) })
+	if !p.profile.Newer(c.Stamp) {
+		p.profile = Stamp{}
+	}
 	slot := t.people.at(pi)
-	old := slot.contact
-	if old != 0 {
-		t.unlink(old-1, pi)
-		slot.contact = 0
+	var left []uint32 // contacts that are nobody's on account of this person any more
+	for _, g := range p.gaveUp {
+		left = append(left, t.findContact(g.address))
+	}
+	p.gaveUp = p.gaveUp[:0]
+	for _, ci := range left {
+		t.forgive(ci, pi)
+	}
+	if slot.contact != 0 && !p.addressAt.Newer(c.Stamp) {
+		left = append(left, slot.contact-1)
+		t.unlink(slot.contact-1, pi)
+		slot.contact, p.address, p.addressAt = 0, nil, Stamp{}
 	}
 	t.storePerson(pi)
-	if old != 0 {
-		// The contact keeps what we know of it; with nobody to carry it, it is wanted nowhere.
-		t.loadContact(old-1, &t.row)
+	for _, ci := range left {
+		t.loadContact(ci, &t.row)
 		t.unreject(&t.row)
-		t.storeContact(old-1, &t.row)
-		t.reconsider(old-1, now)
+		t.row.erase = c.Delete
+		t.storeContact(ci, &t.row)
+		t.reconsider(ci, now)
 	}
+	if slot.contact != 0 {
+		t.reconsider(slot.contact-1, now)
+	}
+	t.releaseSettled(now)
 	return Folded{Moved: true}
-}
-
-// LeaveAll moves every membership of a known person out (a tombstone with on_tombstone: remove_from_list).
-func (t *Table) LeaveAll(c *Change, now time.Time) Folded {
-	src := &t.sources[c.Source]
-	c.Memberships = c.Memberships[:0]
-	for i := range src.segments {
-		c.Memberships = append(c.Memberships, Membership{Segment: i})
-	}
-	if _, known := t.findPerson(c.Person, false); !known {
-		t.Counts.Ignored++
-		return Folded{}
-	}
-	return t.Fold(c, now)
 }

@@ -121,6 +121,25 @@ func (t *Table) unwithhold(ci uint32, wanted []int64) {
 func (t *Table) removed(list int64, now time.Time) {
 	g := t.guardOf(list)
 	g.count[g.slot(millis(now))]++
+	t.storeGuard(list, g)
+}
+
+// uncount takes a removal back that certainly did not take the contact with this row out: the next try counts it.
+func (t *Table) uncount(row *contactRow, r *Request) {
+	for _, list := range r.unlink {
+		if row.state(list) != in {
+			continue
+		}
+		g := t.guardOf(list)
+		start := millis(r.At) - millis(r.At)%bucket.Milliseconds()
+		if i := int(start / bucket.Milliseconds() % buckets); g.start[i] == start && g.count[i] > 0 {
+			g.count[i]--
+			t.storeGuard(list, g)
+		}
+	}
+}
+
+func (t *Table) storeGuard(list int64, g *guardCount) {
 	var b []byte
 	for i := range buckets {
 		b = binary.AppendVarint(b, g.start[i])

@@ -2,6 +2,7 @@ package state
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -130,14 +131,22 @@ func (t *Table) beginLate(ci uint32, r *contactRow) {
 		}
 	}
 	r.hash, r.late = 0, true
-	t.maybeStanding(r)
+	t.maybeStanding(ci, r)
 	t.storeContact(ci, r)
 }
 
-// maybeStanding notes that any unique attribute of ours may stand at the contact, with any value.
-func (t *Table) maybeStanding(r *contactRow) {
+// maybeStanding notes that a unique attribute of ours may stand at the contact, with any value: one that stood, or that
+// somebody who carries its address, or gave it up, has brought. Others' stay as they are.
+func (t *Table) maybeStanding(ci uint32, r *contactRow) {
+	var room [8]uint32
+	people := append(t.carriersOf(ci, room[:0]), t.gave[ci]...)
+	var p person // not the scratch: callers may hold it
 	for _, n := range t.uniques {
-		r.stand(n, 0)
+		_, stood := r.stood(n)
+		brought := slices.ContainsFunc(people, func(pi uint32) bool { t.loadPerson(pi, &p); return p.value(n) != nil })
+		if stood || brought {
+			r.stand(n, 0)
+		}
 	}
 }
 
@@ -175,6 +184,8 @@ func (n *Need) file() (queueKind, int64) {
 		return queueNone, 0
 	case n.empty():
 		return queueHeld, 0
+	case !n.Attributes && len(n.Add) == 0 && len(n.Remove) == 0:
+		return QueueRemove, 0 // a deletion
 	case !n.Attributes && len(n.Add) == 0:
 		return QueueRemove, n.Remove[0]
 	case len(n.Add) > 0:
@@ -246,6 +257,7 @@ func (t *Table) sweep(ci uint32) {
 	}
 	t.contact.remove(hashOfAddress(t.addressOf(ci)), ci)
 	delete(t.waits, ci)
+	t.unreject(&t.row)
 	t.blobs.drop(c.address)
 	t.blobs.drop(c.row)
 	*c = contactSlot{flags: c.flags & flagChanged} // changed: it still lies in the list of changed ones

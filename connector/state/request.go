@@ -134,6 +134,8 @@ func (t *Table) Accepted(r *Request, process int64) { r.Process = process }
 func (t *Table) Drop(r *Request, now time.Time) {
 	for i := range r.Taken {
 		t.land(r.Taken[i].Contact)
+		t.loadContact(r.Taken[i].Contact, &t.row)
+		t.uncount(&t.row, r)
 	}
 	for i := range r.Taken {
 		t.reconsider(r.Taken[i].Contact, now)

@@ -25,7 +25,7 @@ func (t *Table) MakeUnknown(list int64, now time.Time) {
 		t.count(list, in, unknown)
 		l.state = unknown
 		t.row.hash = 0
-		t.maybeStanding(&t.row)
+		t.maybeStanding(ci, &t.row)
 		t.storeContact(ci, &t.row)
 		t.reconsider(ci, now)
 	}

@@ -379,7 +379,7 @@ func (t *Table) Abandon(r *Request, now time.Time) {
 		ci := r.Taken[i].Contact
 		t.land(ci)
 		t.loadContact(ci, &t.row)
-		t.unanswered(&t.row, r, i, now)
+		t.unanswered(ci, &t.row, r, i, now)
 		t.storeContact(ci, &t.row)
 		t.remind(ci, t.row.unknownSince+t.cfg.LateApply.Milliseconds())
 		w, ok := t.waits[ci]

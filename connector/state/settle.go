@@ -49,7 +49,8 @@ func (t *Table) Settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 		s.Rejected = t.reject(ci, row, r, i, o, now)
 		s.Code = o.Code
 	case sink.Halt:
-		t.again(ci, o, true, now) // held by the list until the halt ends; certainly not applied
+		t.again(ci, o, true, now).failing = millis(now) // held by the list until the halt ends; certainly not applied
+		t.uncount(row, r)
 	default:
 		s.Rejected = t.retry(ci, row, r, i, o, healthy, now)
 		if s.Rejected {
@@ -76,7 +77,8 @@ func (t *Table) applied(ci uint32, row *contactRow, r *Request, i int, o sink.Ou
 	}
 	t.unreject(row)
 	row.halves = 0
-	if o.Absent || r.Kind == sink.Delete {
+	row.erase = row.erase && r.Kind != sink.Delete && len(r.Lists) == 0
+	if o.Absent || r.Kind == sink.Delete && !o.Unlinked {
 		for _, l := range slices.Clone(row.lists) {
 			set(l.list, out)
 		}
@@ -108,7 +110,7 @@ func (t *Table) stands(ci uint32, row *contactRow, r *Request, i int, now time.T
 		for _, s := range row.standing {
 			t.letGo(ci, s.name, s.value, now)
 		}
-		t.maybeStanding(row)
+		t.maybeStanding(ci, row)
 		return
 	}
 	for _, a := range r.Send.Contacts[i].Attributes {
@@ -143,7 +145,7 @@ func (t *Table) mayStand(row *contactRow, c *sink.Contact) {
 }
 
 // unanswered makes unknown what a request without an answer may have changed.
-func (t *Table) unanswered(row *contactRow, r *Request, i int, now time.Time) {
+func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now time.Time) {
 	touch := func(list int64) {
 		t.count(list, row.state(list), unknown)
 		was := row.list(list)
@@ -168,7 +170,7 @@ func (t *Table) unanswered(row *contactRow, r *Request, i int, now time.Time) {
 	if r.Kind != sink.Add && r.Kind != sink.Remove {
 		row.hash = 0
 		if r.Send == nil {
-			t.maybeStanding(row)
+			t.maybeStanding(ci, row)
 		} else {
 			t.mayStand(row, &r.Send.Contacts[i])
 		}
@@ -179,7 +181,7 @@ func (t *Table) unanswered(row *contactRow, r *Request, i int, now time.Time) {
 // retry keeps a contact dirty. It returns true if the contact is rejected instead: it alone has kept failing.
 func (t *Table) retry(ci uint32, row *contactRow, r *Request, i int, o sink.Outcome, healthy bool, now time.Time) bool {
 	if !o.Certain {
-		t.unanswered(row, r, i, now)
+		t.unanswered(ci, row, r, i, now)
 		t.storeContact(ci, row)
 		t.remind(ci, row.unknownSince+t.cfg.LateApply.Milliseconds())
 	}
@@ -193,13 +195,20 @@ func (t *Table) retry(ci uint32, row *contactRow, r *Request, i int, o sink.Outc
 		t.endWait(ci)
 		return false
 	}
+	t.uncount(row, r)
 	w := t.again(ci, o, o.Certain, now)
-	if !healthy || !o.Alone || len(r.Taken) > 1 || millis(now)-w.failing < AloneFor.Milliseconds() {
+	if !healthy || !o.Alone || len(r.Taken) > 1 { // it does not fail alone
+		w.failing = millis(now)
 		return false
+	}
+	if millis(now)-w.failing < AloneFor.Milliseconds() {
+		return false
+	}
+	if row.rejected == "" {
+		t.Counts.Rejected++
 	}
 	row.rejected, row.rejectedAt, row.rejectedWant = "server_error", millis(now), r.Taken[i].Want
 	t.storeContact(ci, row)
-	t.Counts.Rejected++
 	t.endWait(ci)
 	return true
 }

@@ -39,6 +39,7 @@ type Need struct {
 	Halves     uint8
 	Held       string // why something else may not go
 	Rejected   bool   // nothing goes until what is wanted changes
+	erase      bool   // to be deleted, whatever list it is in
 	guarded    []int64
 	contact    uint32
 	want       uint64
@@ -264,7 +265,8 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	if len(n.Add) > 0 || w.unseen {
 		n.Look = w.looks
 	}
-	n.Delete = n.Delete && len(w.lists) == 0 && n.Held == ""
+	n.erase = r.erase && len(w.lists) == 0 && t.heldAll == ""
+	n.Delete = (n.Delete && n.Held == "" || n.erase) && len(w.lists) == 0
 	return n
 }
 
@@ -276,7 +278,9 @@ func (t *Table) mayWrite(lists []int64) bool {
 	return slices.ContainsFunc(lists, func(l int64) bool { return t.holds(l) == "" })
 }
 
-func (n *Need) empty() bool { return len(n.Add) == 0 && len(n.Remove) == 0 && !n.Attributes }
+func (n *Need) empty() bool {
+	return len(n.Add) == 0 && len(n.Remove) == 0 && !n.Attributes && !n.erase
+}
 
 // attributes copies the wanted attributes out of the table, for a request.
 func (w *wanted) attributes(t *Table) []sink.Attribute {

@@ -85,7 +85,7 @@ func classify(r *sink.Request, code int, h http.Header, body []byte) sink.Answer
 	case r.Kind == sink.Remove && nobody(p):
 		o.Verdict = sink.Applied // all were out already, or do not exist
 		return sink.All(o)
-	case r.Kind == sink.Add && nobody(p):
+	case r.Kind == sink.Add && (nobody(p) || len(r.Contacts) == 1):
 		return sink.All(notAdded) // in already, or no such contact: only an upsert can tell
 	case len(r.Contacts) > 1:
 		o.Verdict, o.Split = sink.Reject, true // no culprit is named: find it by halves

@@ -220,7 +220,11 @@ func (c *Client) Send(ctx context.Context, r *sink.Request) sink.Answer {
 			// Deleted and created again they would be mailable: leaving the list is all.
 			plain := *r
 			plain.Kind, plain.Look = sink.Update, nil
-			return c.write(ctx, &plain, update(&plain))
+			answer := c.write(ctx, &plain, update(&plain))
+			for i := range answer.Outcomes {
+				answer.Outcomes[i].Unlinked = true
+			}
+			return answer
 		}
 		if o.Verdict == sink.Applied && !blocked {
 			continue
