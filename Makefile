@@ -1,4 +1,4 @@
-# Targets: demo test lint integration bench soak build. All need Go alone; integration needs Docker or KAFKA_BROKERS.
+# Targets: build demo test lint integration image bench fuzz soak. All need Go alone; integration needs Docker or KAFKA_BROKERS.
 GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # The race detector needs a C compiler.
 CC_FOUND := $(shell command -v gcc || command -v clang || command -v cc)
@@ -8,8 +8,8 @@ RACE := $(if $(CC_FOUND),-race,)
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/segsync ./cmd/segsync
 
-demo:
-	go run ./cmd/segsync demo
+demo: build
+	@./bin/segsync demo
 
 test:
 	@$(if $(RACE),,echo "no C compiler is found: testing without the race detector")

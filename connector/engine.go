@@ -88,8 +88,9 @@ type engine struct {
 	counts      Counters
 	importsHalt string
 	reader      *kgo.Client
-	marked      string // the key that was checked
-	rereads     []int  // sources to be read again from their start
+	warned      map[string]*repeated // dead letters, by class
+	marked      string               // the key that was checked
+	rereads     []int                // sources to be read again from their start
 	rewinds     map[int]*rewindRow
 }
 
@@ -100,6 +101,7 @@ func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned m
 		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
 		importTime: 10 * time.Second, callTime: 200 * time.Millisecond, rowBytes: 64, halts: map[int64]*halt{},
 		breaker: newBreaker(c.cfg.Breaker), sourceHalts: map[int]string{},
+		warned: map[string]*repeated{},
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	e.sender = c.cfg.Sender(lease.Valid)

@@ -25,7 +25,7 @@ func (c *Connection) Idle(ctx context.Context) error {
 	defer cl.Close()
 	groups, err := kadm.NewClient(cl).DescribeGroups(ctx, c.cfg.Group())
 	if err != nil {
-		return fmt.Errorf("asking whether replicas run: %w", err)
+		return fmt.Errorf("%w: Kafka does not tell whether replicas run: %w", ErrEnvironment, err)
 	}
 	if g := groups[c.cfg.Group()]; len(g.Members) > 0 {
 		return fmt.Errorf("%w (%d in group %s; one that was killed counts until its session ends)", ErrRunning, len(g.Members), c.cfg.Group())

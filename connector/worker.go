@@ -262,8 +262,32 @@ func (e *engine) deadLetter(r *kgo.Record, class, message string, now time.Time)
 	}
 }
 
+// warnEvery throttles what repeats in the log.
+const warnEvery = time.Minute
+
+// warnDead says that there are dead letters of a class, with their count, once in a while. Under the lock.
+func (e *engine) warnDead(class string) {
+	w := e.warned[class]
+	if w == nil {
+		w = &repeated{}
+		e.warned[class] = w
+	}
+	w.n++
+	if now := time.Now(); now.Sub(w.at) >= warnEvery {
+		e.log.Warn("dead letters", zap.String("class", class), zap.Int("count", w.n), zap.String("topic", e.cfg.DeadLetters))
+		w.at, w.n = now, 0
+	}
+}
+
+// repeated is something that is logged with its count.
+type repeated struct {
+	at time.Time
+	n  int
+}
+
 func (e *engine) keepDead(d *kgo.Record, class string) {
 	e.counts.DeadLetters++
+	e.warnDead(class)
 	e.cfg.Metrics.DeadLetters.WithLabelValues(e.cfg.Name, class).Inc()
 	if e.cfg.DeadLetters == "" {
 		return

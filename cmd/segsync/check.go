@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -37,7 +38,7 @@ func newCheck() *cobra.Command {
 				return err
 			}
 			r := &report{out: cmd.OutOrStdout()}
-			r.ok("configuration: %d sources, %d connections, %d exports", len(c.Sources), len(c.Connections), len(c.Exports))
+			r.ok("configuration: sources %d, connections %d, exports %d", len(c.Sources), len(c.Connections), len(c.Exports))
 			if !offline {
 				w, err := newWiring(c, zap.NewNop())
 				if err != nil {
@@ -51,7 +52,7 @@ func newCheck() *cobra.Command {
 			}
 			c.disclose(r.out)
 			if r.bad > 0 {
-				return &exitError{exitEnvironment, fmt.Errorf("%d checks failed", r.bad)}
+				return &exitError{exitEnvironment, fmt.Errorf("checks that failed: %d", r.bad)}
 			}
 			return nil
 		},
@@ -139,7 +140,7 @@ func (p *preflight) broker(ctx context.Context) bool {
 		p.fail("kafka %s: %s: check kafka.brokers, tls and sasl", strings.Join(p.w.c.Kafka.Brokers, ","), err)
 		return false
 	}
-	p.ok("kafka: %d brokers answer", len(meta.Brokers))
+	p.ok("kafka: brokers that answer: %d", len(meta.Brokers))
 	return true
 }
 
@@ -178,7 +179,7 @@ func (p *preflight) topics(ctx context.Context, cfg *connector.Config) {
 	default:
 		p.fail("connection %s: %s", cfg.Name, err)
 	}
-	if _, err := adm.FetchOffsets(ctx, cfg.Group()); err != nil {
+	if _, err := adm.FetchOffsets(ctx, cfg.Group()); err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // there before the first run
 		p.fail("connection %s: group %s: %s: grant Read on it", cfg.Name, cfg.Group(), err)
 	} else {
 		p.ok("connection %s: group %s may be read", cfg.Name, cfg.Group())
@@ -246,7 +247,7 @@ func (p *preflight) account(ctx context.Context, cfg *connector.Config) {
 	defer api.Close()
 	account, err := api.Account(ctx)
 	if err != nil {
-		p.fail("connection %s: %s: check api_key, and that this IP address is authorised", cfg.Name, err)
+		p.fail("connection %s: %s: %s", cfg.Name, err, mendOf(err, con.BaseURL))
 		return
 	}
 	if other := p.accounts[account]; other != "" {
@@ -263,6 +264,22 @@ func (p *preflight) account(ctx context.Context, cfg *connector.Config) {
 		p.list(ctx, api, &x)
 		p.attributes(ctx, api, &x, types)
 	}
+}
+
+// mendOf says what to do about an account that does not answer as it must.
+func mendOf(err error, base string) string {
+	var o *sink.OutcomeError
+	switch {
+	case !errors.As(err, &o):
+		return "try again later"
+	case o.Outcome.Verdict == sink.Retry:
+		return "nothing answers at " + base + ": check base_url, the network and HTTPS_PROXY"
+	case o.Outcome.Absent:
+		return "there is no such API at " + base + ": check base_url (it ends in /v3)"
+	case o.Outcome.Code == "blocked_ip":
+		return "authorise this IP address in the account's security settings, or send through a fixed one with HTTPS_PROXY"
+	}
+	return "check api_key"
 }
 
 func (p *preflight) list(ctx context.Context, api *sendinblue.Client, x *connector.Export) {

@@ -31,7 +31,7 @@ func newDemo() *cobra.Command {
 			return failed(demo(cmd, length, people, rate, verbose))
 		},
 	}
-	cmd.Flags().DurationVar(&length, "for", 0, "end after this time; 0 stays up until Ctrl-C")
+	cmd.Flags().DurationVar(&length, "for", 0, "let events come for so long, wait for the lists and ask the oracle; 0 stays up until Ctrl-C")
 	cmd.Flags().IntVar(&people, "people", 500, "how many people there are")
 	cmd.Flags().IntVar(&rate, "rate", 50, "events a second")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "show segsync's log")
@@ -116,10 +116,13 @@ func live(ctx context.Context, cmd *cobra.Command, w *oracle.World, p *oracle.Pr
 
 func show(cmd *cobra.Command, w *oracle.World, p *oracle.Process) {
 	s := p.Connection.Status()
-	calls := calls(w)
-	cmd.Printf("%s  events %5d  list 42: %4d  list 43: %4d  pending %4d  calls made %4d, saved %5d\n",
-		time.Now().Format(time.TimeOnly), s.Counters.Events, w.Sandbox.Len(42), w.Sandbox.Len(43), s.Pending, calls, max(0, int(s.Counters.Events)-calls))
+	n, made := s.Counters, calls(w)
+	cmd.Printf("%s  events %5d  in %4d  out %4d  list 42: %4d  list 43: %4d  pending %4d  calls made %4d, saved %4d\n",
+		time.Now().Format(time.TimeOnly), n.Events, n.Upserted, n.Removed, w.Sandbox.Len(42), w.Sandbox.Len(43), s.Pending, made, saved(n.Events, made, s.Pending))
 }
+
+// saved is how many calls one an event would have made more, of the events that are delivered.
+func saved(events uint64, made, pending int) int { return max(0, int(events)-pending-made) }
 
 func calls(w *oracle.World) (n int) {
 	for _, c := range w.Sandbox.Stats().Calls {
@@ -135,15 +138,22 @@ const settleWithin = 3 * time.Minute
 func verdict(ctx context.Context, cmd *cobra.Command, w *oracle.World, p *oracle.Process) error {
 	interrupted := ctx.Err() != nil
 	end := time.Now().Add(settleWithin)
+	if !interrupted {
+		cmd.Println("no more events; waiting for the lists")
+	}
 	for !interrupted && ctx.Err() == nil && len(w.Wrong()) > 0 && time.Now().Before(end) {
 		time.Sleep(200 * time.Millisecond)
 	}
 	show(cmd, w, p)
 	s := p.Connection.Status()
 	wrong := w.Wrong()
+	if interrupted && len(wrong) > 0 {
+		cmd.Printf("\ninterrupted: %d contacts were still pending; --for 10s waits for the lists and asks the oracle\n", s.Pending)
+		return nil
+	}
 	cmd.Printf("\nthe oracle: %d contacts wanted in the lists, people wrong %d\n", w.Wanted(), len(wrong))
-	cmd.Printf("%d events, %d calls, %d dead letters (the stream holds some bytes that are none)\n", s.Counters.Events, calls(w), s.Counters.DeadLetters)
-	if len(wrong) == 0 || interrupted {
+	cmd.Printf("%d events, %d calls, %d dead letters (undecodable bytes, people without an address, numbers that two people claim: the stream has them all)\n", s.Counters.Events, calls(w), s.Counters.DeadLetters)
+	if len(wrong) == 0 {
 		return nil
 	}
 	for _, x := range wrong[:min(len(wrong), 10)] {

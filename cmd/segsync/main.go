@@ -58,25 +58,24 @@ func run(args []string) int {
 		return exit.code
 	case errors.As(err, &wrong):
 		return exitUsage
-	case errors.Is(err, connector.ErrHalted), errors.Is(err, connector.ErrRunning):
+	case errors.Is(err, connector.ErrHalted), errors.Is(err, connector.ErrRunning), errors.Is(err, connector.ErrEnvironment):
 		return exitEnvironment
-	case errors.Is(err, errRunning):
-		return exitFailed
 	}
 	return exitUsage // cobra's own: unknown commands and flags
 }
 
-// errRunning marks errors of a command that was understood and failed.
-var errRunning = errors.New("failed")
-
+// failed gives an error of a command that was understood its exit code.
 func failed(err error) error {
 	if err == nil {
 		return nil
 	}
 	var exit *exitError
 	var wrong problems
-	if errors.As(err, &exit) || errors.As(err, &wrong) || errors.Is(err, connector.ErrHalted) || errors.Is(err, connector.ErrRunning) {
+	if errors.As(err, &exit) || errors.As(err, &wrong) || errors.Is(err, connector.ErrHalted) || errors.Is(err, connector.ErrRunning) || errors.Is(err, connector.ErrEnvironment) {
 		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		return &exitError{exitFailed, errors.New("interrupted")}
 	}
 	return &exitError{exitFailed, err}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -130,6 +131,7 @@ func newStatus() *cobra.Command {
 func fetchStatus(ctx context.Context, addr string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	addr = strings.TrimSuffix(strings.TrimPrefix(addr, "http://"), "/status")
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/status", nil)
 	if err != nil {
 		return nil, err
@@ -151,9 +153,9 @@ func showStatus(out io.Writer, b []byte) error {
 		return fmt.Errorf("the answer is no status: %w", err)
 	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "CONNECTION\tSTATE\tLAG\tPENDING\tOLDEST\tPEOPLE\tWITHHELD\tREJECTED\tIMPORTS")
+	_, _ = fmt.Fprintln(w, "CONNECTION\tSTATE\tLAG\tPENDING\tOLDEST\tPEOPLE\tWITHHELD\tREJECTED\tDEAD LETTERS\tIMPORTS")
 	for _, s := range all.Connections {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\n", s.Name, s.State, s.Lag, s.Pending, s.Oldest.Round(time.Millisecond), s.People, s.Withheld, s.Rejected, s.Imports)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", s.Name, s.State, s.Lag, s.Pending, s.Oldest.Round(time.Millisecond), s.People, s.Withheld, s.Rejected, s.Counters.DeadLetters, s.Imports)
 	}
 	_ = w.Flush()
 	for _, s := range all.Connections {

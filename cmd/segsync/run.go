@@ -29,6 +29,7 @@ func newRun() *cobra.Command {
 				return err
 			}
 			defer w.release()
+			w.out = cmd.OutOrStdout()
 			return failed(w.run(cmd.Context(), once))
 		},
 	}
@@ -46,8 +47,8 @@ func (w *wiring) run(ctx context.Context, once bool) error {
 	if len(configs) == 0 {
 		return &exitError{exitUsage, errors.New("no export is configured: nothing would be done")}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var sources []admin.Source
 	var all []*connector.Connection
 	for _, cfg := range configs {
@@ -60,38 +61,38 @@ func (w *wiring) run(ctx context.Context, once bool) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	if w.c.AdminAddr != "" {
-		failedAdmin := make(chan error, 1)
 		served.Go(func() {
 			err := admin.Serve(serving, w.c.AdminAddr, admin.Handler(sources, w.metrics), func(a net.Addr) {
 				w.log.Info("admin address", zap.String("addr", a.String()))
 			})
 			if err != nil {
-				failedAdmin <- fmt.Errorf("admin.addr %s: %w", w.c.AdminAddr, err)
-				cancel()
+				cancel(fmt.Errorf("%w: %w; another segsync on this host? Give each its own admin.addr", errAdmin, err))
 			}
 		})
-		defer func() {
-			select {
-			case e := <-failedAdmin:
-				w.log.Error("the admin address cannot be served", zap.Error(e))
-			default:
-			}
-		}()
 	}
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, c := range all {
 		wg.Go(func() {
 			if once {
-				errs[i] = c.Once(ctx, nil)
+				var last connector.Progress
+				if errs[i] = c.Once(ctx, func(p connector.Progress) { last = p }); errs[i] == nil {
+					receipt(w.out, last.Status)
+				}
 				return
 			}
 			errs[i] = c.Run(ctx)
 		})
 	}
 	wg.Wait()
+	if err := context.Cause(ctx); errors.Is(err, errAdmin) {
+		return err
+	}
 	return errors.Join(errs...)
 }
+
+// errAdmin says that the admin address cannot be served.
+var errAdmin = errors.New("admin.addr cannot be served")
 
 // waitIdle gives a killed replica's session time to end.
 func waitIdle(ctx context.Context, c *connector.Connection, most time.Duration) error {

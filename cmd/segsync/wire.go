@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -38,10 +39,11 @@ type wiring struct {
 	kafka    []kgo.Opt
 	registry *registry.Client
 	release  func()
+	out      io.Writer // of receipts
 }
 
 func newWiring(c *config, log *zap.Logger) (*wiring, error) {
-	w := &wiring{c: c, log: log, metrics: connector.NewMetrics(), release: func() {}}
+	w := &wiring{c: c, log: log, metrics: connector.NewMetrics(), release: func() {}, out: io.Discard}
 	var err error
 	if w.kafka, err = kafkaOptions(c.Kafka, log); err != nil {
 		return nil, err
