@@ -233,8 +233,8 @@ func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[str
 		c.waiting = ""
 		c.mu.Unlock()
 		c.cfg.Metrics.Owner.WithLabelValues(c.cfg.Name).Set(1)
-		go func() {
-			if err := e.run(); err != nil { //nolint:contextcheck // an epoch has a context of its own
+		go func() { //nolint:contextcheck // an epoch has a context of its own
+			if err := e.run(); err != nil {
 				m.end(err)
 			}
 		}()

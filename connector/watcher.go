@@ -279,7 +279,7 @@ const shortTries = 10
 func (e *engine) short(ctx context.Context, i *importing, rejected map[string]sink.Outcome) (bool, error) {
 	for _, list := range i.r.Lists {
 		missing := true
-		for try := 0; try < shortTries; try++ {
+		for range shortTries {
 			_, before := e.expected(i.r, list, rejected)
 			info, err := e.sender.List(ctx, list)
 			var o *sink.OutcomeError
