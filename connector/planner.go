@@ -87,7 +87,7 @@ func (e *engine) plan(now time.Time) []*state.Request {
 	var all []*state.Request
 	for progress := true; progress && len(all) < e.free; {
 		progress = false
-		queues := e.table.Queues()
+		queues := e.table.Queues(now)
 		backlog := e.writes(queues)
 		for _, q := range queues {
 			if len(all) >= e.free {
@@ -95,7 +95,7 @@ func (e *engine) plan(now time.Time) []*state.Request {
 			}
 			var r *state.Request
 			if q.Kind == state.QueueRemove {
-				r = e.planRemovals(q, now)
+				r = e.planRemovals(q, backlog, now)
 			} else {
 				r = e.planWrites(q, backlog, now)
 			}
@@ -129,9 +129,9 @@ func (e *engine) reserve(calls int) bool {
 	return ok
 }
 
-func (e *engine) planRemovals(q state.Queue, now time.Time) *state.Request {
+func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.Request {
 	full := q.Len >= e.limits.Batch
-	if !full && e.lag() > behindBy && e.table.Oldest(now) < holdRemovals.Milliseconds() {
+	if !full && (e.lag() > behindBy || backlog > behindBy) && q.Age < holdRemovals.Milliseconds() {
 		return nil
 	}
 	if !e.reserve(1) {
@@ -197,14 +197,14 @@ func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request 
 
 func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Request {
 	bulk := e.bulkPays(backlog, now)
-	behind := e.lag() > behindBy && e.table.Oldest(now) < holdImports.Milliseconds()
+	behind := e.lag() > behindBy && q.Age < holdImports.Milliseconds()
 	if behind && (len(e.imports) > 0 || float64(q.Len)*e.rowBytes < float64(e.limits.ImportBytes)) {
 		return nil
 	}
 	if !e.reserve(1) {
 		return nil
 	}
-	n := e.table.Pop(q.Kind, q.List, now)
+	n := e.popWrite(q, bulk && len(e.imports) > 0, now)
 	if n == nil {
 		e.sender.Unreserve(1)
 		return nil
@@ -229,6 +229,27 @@ func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Re
 	default:
 		return e.planSingle(n, w, now)
 	}
+}
+
+// passMost is how many contacts that wait for the next import are passed over to find one that no import carries.
+const passMost = 32
+
+// popWrite takes the next contact of a queue. While an import is under way, and the next one will be done sooner than
+// single calls would be, it passes over those that the next one can carry.
+func (e *engine) popWrite(q state.Queue, passing bool, now time.Time) *state.Need {
+	for range min(q.Len, passMost) {
+		n := e.table.Pop(q.Kind, q.List, now)
+		if n == nil || !passing {
+			return n
+		}
+		c := e.table.Contact(n, true)
+		_, _, _, row := e.sender.Row(&c)
+		if choose(n, situation{bulk: true, row: row, halved: n.Halves > 0}) != wayImport {
+			return n
+		}
+		e.table.Return(n)
+	}
+	return nil
 }
 
 // bulkPays says whether an import, begun as soon as one may be, would be done before single calls were.

@@ -10,8 +10,8 @@ import (
 
 // Bounds of what waits in memory, in bytes. At the upper ones fetching pauses, polling goes on.
 const (
-	heldMost    = 32 << 20 // taken from Kafka and not folded
-	heldResume  = 8 << 20
+	heldMost    = 16 << 20 // taken from Kafka and not folded
+	heldResume  = 4 << 20
 	cutAt       = 32 << 20 // changed rows and dead letters: a checkpoint is due
 	changesMost = 64 << 20 // fetching pauses
 )

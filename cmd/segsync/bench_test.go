@@ -59,6 +59,10 @@ func TestBenchEndToEnd(t *testing.T) {
 		if time.Since(began) > 10*time.Minute {
 			t.Fatalf("%d of %d are in the list; %s", w.Sandbox.Len(42), want, p.log.String())
 		}
+		if s, ok := statusBench(p.admin); ok && os.Getenv("BENCH_VERBOSE") != "" {
+			t.Logf("%5.1fs events %d lag %d pending %d in flight %d imports %d list %d", time.Since(began).Seconds(), s.Counters.Events, s.Lag, s.Pending, s.InFlight, s.Imports, w.Sandbox.Len(42))
+			time.Sleep(time.Second)
+		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	took := time.Since(began)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -30,6 +32,9 @@ func newRun() *cobra.Command {
 			}
 			defer w.release()
 			w.out = cmd.OutOrStdout()
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(60) // most of the memory is the table, which is no garbage
+			}
 			return failed(w.run(cmd.Context(), once))
 		},
 	}

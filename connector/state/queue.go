@@ -224,6 +224,7 @@ func (t *Table) endUnknown(ci uint32, now time.Time) {
 		}
 	}
 	r.unknownSince, r.late = 0, false
+	t.owed--
 	t.storeContact(ci, r)
 	t.settled = append(t.settled, ci)
 	_ = now
@@ -270,10 +271,16 @@ func (t *Table) sweep(ci uint32) {
 func (t *Table) Oldest(now time.Time) int64 {
 	var oldest int64
 	for _, q := range t.queues {
-		for i := q.head; i < min(len(q.items), q.head+64); i++ {
-			if s := t.contacts.at(q.items[i]).since; s != 0 {
-				oldest = max(oldest, millis(now)-s)
-			}
+		oldest = max(oldest, t.age(q, now))
+	}
+	return oldest
+}
+
+// age looks at a queue's first contacts only.
+func (t *Table) age(q *queue, now time.Time) (oldest int64) {
+	for i := q.head; i < min(len(q.items), q.head+16); i++ {
+		if s := t.contacts.at(q.items[i]).since; s != 0 {
+			oldest = max(oldest, millis(now)-s)
 		}
 	}
 	return oldest

@@ -112,15 +112,16 @@ type Queue struct {
 	Kind queueKind
 	List int64
 	Len  int
+	Age  int64 // how long its first contacts have been dirty, in milliseconds
 }
 
 // Queues lists the queues that hold something, beginning with another one each time.
-func (t *Table) Queues() []Queue {
+func (t *Table) Queues(now time.Time) []Queue {
 	var all []Queue
 	for i := range t.order {
 		k := t.order[(i+t.turn)%len(t.order)]
 		if n := t.queues[k].len(); n > 0 && k.kind != queueHeld {
-			all = append(all, Queue{Kind: k.kind, List: k.list, Len: n})
+			all = append(all, Queue{Kind: k.kind, List: k.list, Len: n, Age: t.age(t.queues[k], now)})
 		}
 	}
 	t.turn++

@@ -284,6 +284,7 @@ func (t *Table) Ready(now time.Time) (imports []*Request, err error) {
 		t.Counts.Rejected += int(bit(t.row.rejected != ""))
 		t.restoreRefusals(ci, now)
 		if t.row.unknownSince != 0 {
+			t.owed++
 			t.remind(ci, t.row.unknownSince+t.cfg.LateApply.Milliseconds())
 		}
 	}

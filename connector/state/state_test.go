@@ -141,7 +141,7 @@ func TestATableIsWhatItsRowsSay(t *testing.T) {
 
 // deliver takes one contact and settles it with a drawn outcome.
 func deliver(t *rapid.T, tab *Table, now time.Time) {
-	for _, q := range tab.Queues() {
+	for _, q := range tab.Queues(now) {
 		n := tab.Pop(q.Kind, q.List, now)
 		if n == nil {
 			continue
@@ -210,7 +210,7 @@ func TestTwoWhoWantOneNumberComeToRest(t *testing.T) {
 	for range 20 {
 		now = now.Add(time.Minute)
 		tab.Tick(now)
-		for _, q := range tab.Queues() {
+		for _, q := range tab.Queues(now) {
 			for n := tab.Pop(q.Kind, q.List, now); n != nil; n = tab.Pop(q.Kind, q.List, now) {
 				calls++
 				r := tab.NewRequest(sink.Upsert, slices.Clone(n.Add), nil, now)

@@ -100,7 +100,7 @@ type Table struct {
 	anyAt     map[uint32]int64    // the same of a value that is not known
 	guard     map[int64]*guardCount
 	inCount   map[int64]int
-	unknowns  map[int64]int
+	owed      int // contacts with a request that has not been answered: they are sent once more
 
 	changedPeople   []uint32
 	changedContacts []uint32
@@ -138,7 +138,7 @@ func New(cfg Config) *Table {
 		names:   names{numbers: map[string]uint32{}},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
 		held: map[int64]string{}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
-		refusedBy: map[uint32][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknowns: map[int64]int{},
+		refusedBy: map[uint32][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}
 	t.person.hash = func(pi uint32) uint64 { return t.people.at(pi).key.hash() }
@@ -302,7 +302,6 @@ func (t *Table) loadPerson(pi uint32, p *person) {
 // count moves the number of people delivered in, when a list's state changes.
 func (t *Table) count(list int64, from, to delivery) {
 	t.inCount[list] += int(bit(to == in)) - int(bit(from == in))
-	t.unknowns[list] += int(bit(to == unknown)) - int(bit(from == unknown))
 	t.Counts.Unknown += int(bit(to == unknown)) - int(bit(from == unknown))
 }
 
@@ -313,7 +312,7 @@ func (t *Table) In(list int64) int { return t.inCount[list] }
 // and some are missing for certain; as many as most, and none is. Between the two it cannot be told: contacts that are
 // unknown or in flight elsewhere could stand for some that the import lost.
 func (t *Table) Expected(imported *Request, list int64, refused func(address string) bool) (least, most int) {
-	least, most = t.inCount[list], t.inCount[list]+t.unknowns[list]
+	least, most = t.inCount[list], t.inCount[list]+t.owed
 	for _, r := range t.open {
 		leaves := slices.Contains(r.unlink, list)
 		if !leaves && !slices.Contains(r.Lists, list) {
@@ -328,8 +327,8 @@ func (t *Table) Expected(imported *Request, list int64, refused func(address str
 			case leaves || s == in || refused(string(t.addressOf(ci))):
 			case r == imported:
 				least++
-				most += int(bit(s != unknown))
-			case s != unknown:
+				most++
+			default:
 				most++
 			}
 		}
