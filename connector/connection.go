@@ -189,10 +189,10 @@ func (m *membership) join() error {
 }
 
 // names notes what this member is called in the group.
-func (m *membership) names() {
+func (m *membership) names(cl *kgo.Client) {
 	self := m.c.cfg.Instance
 	if self == "" {
-		self, _ = m.cl.GroupMetadata()
+		self, _ = cl.GroupMetadata()
 	}
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()
@@ -206,8 +206,7 @@ func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[str
 		return
 	}
 	c := m.c
-	m.cl = cl
-	m.names()
+	m.names(cl)
 	cl.PauseFetchPartitions(given) // this client decides who owns; the engine reads with one of its own
 	c.mu.Lock()
 	if c.assigned == nil {
@@ -310,7 +309,7 @@ func (m *membership) poll(ctx context.Context) error {
 		}
 	}()
 	for ctx.Err() == nil {
-		m.names()
+		m.names(m.cl)
 		fetches := m.cl.PollFetches(ctx) // its partitions are paused: it brings the group's errors only
 		fetches.EachError(func(_ string, _ int32, err error) {
 			if ctx.Err() == nil && errors.Is(err, kerr.FencedInstanceID) {

@@ -358,9 +358,9 @@ func (e *engine) begin() error {
 	if err := e.write(changelog.Checkpoint{Rows: c.table.Rows, Offsets: c.offsets}); err != nil {
 		return err
 	}
-	e.cfg.Rewind = nil // a later epoch of this process goes on where this one stands
 	e.c.mu.Lock()
 	defer e.c.mu.Unlock()
+	e.cfg.Rewind = nil // a later epoch of this process goes on where this one stands
 	e.c.begun = true
 	return nil
 }

@@ -1,0 +1,136 @@
+package state
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"segsync/sink"
+)
+
+// desk is a table with one person, for a sequence.
+type desk struct {
+	*testing.T
+	*Table
+	now time.Time
+	n   int64
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	return &desk{T: t, Table: newTable(t), now: time.Unix(1e9, 0)}
+}
+
+func (d *desk) fold(c Change) {
+	d.n++
+	c.Person = KeyOf("s", "p")
+	if c.Stamp == (Stamp{}) {
+		c.Stamp = Stamp{Topic: 9, Offset: d.n, Time: d.n}
+	}
+	d.Fold(&c, d.now)
+}
+
+func (d *desk) enter(address string, values ...Value) {
+	d.fold(Change{Memberships: []Membership{{0, true}}, Profile: &Profile{Address: address, Values: values}})
+}
+
+// send takes whatever may go, as single calls, and settles it with an outcome. It returns what was sent.
+func (d *desk) send(o sink.Outcome) (sent []*sink.Request) {
+	d.Tick(d.now)
+	for _, q := range d.Queues(d.now) {
+		for n := d.Pop(q.Kind, q.List, d.now); n != nil; n = d.Pop(q.Kind, q.List, d.now) {
+			kind := sink.Update
+			if n.Delete {
+				kind = sink.Delete
+			}
+			r := d.NewRequest(kind, slices.Clone(n.Add), slices.Clone(n.Remove), d.now)
+			r.Send.Look = slices.Clone(n.Look)
+			d.Take(r, n, d.Table.Contact(n, n.Attributes), d.now)
+			d.Settle(r, 0, o, true, d.now)
+			d.Close(r)
+			sent = append(sent, r.Send)
+		}
+	}
+	return sent
+}
+
+var applied = sink.Outcome{Verdict: sink.Applied}
+
+// A number that the account's people entered themselves is not ours to empty, whatever was unknown.
+func TestANumberThatWeNeverBroughtIsLeftAlone(t *testing.T) {
+	d := newDesk(t)
+	d.enter("x@example.com", Value{0, []byte(`"v"`)})
+	d.send(sink.Outcome{Verdict: sink.Retry})
+	for range 3 {
+		d.now = d.now.Add(2 * time.Minute)
+		for _, r := range d.send(applied) {
+			for _, a := range r.Contacts[0].Attributes {
+				if a.Name == "SMS" {
+					t.Errorf("SMS is sent as %s", a.Value)
+				}
+			}
+		}
+	}
+}
+
+// An erasure takes what is not newer, in either order, and deletes the contact where it is told to.
+func TestAnErasureTakesWhatIsNotNewer(t *testing.T) {
+	d := newDesk(t)
+	entry := Change{Stamp: Stamp{Topic: 9, Partition: 0, Offset: 5, Time: 10}, Memberships: []Membership{{0, true}}, Profile: &Profile{Address: "x@example.com"}}
+	older := Change{Stamp: Stamp{Topic: 9, Partition: 1, Offset: 5, Time: 5}, Erase: true, Delete: true}
+	d.fold(entry)
+	d.fold(older)
+	if sent := d.send(applied); len(sent) != 1 || len(sent[0].Lists) != 1 {
+		t.Fatalf("an older erasure undid the entry: %+v", sent)
+	}
+	d.fold(Change{Stamp: Stamp{Topic: 9, Partition: 1, Offset: 6, Time: 20}, Erase: true, Delete: true})
+	if sent := d.send(applied); len(sent) != 1 || sent[0].Kind != sink.Delete {
+		t.Fatalf("the erased person's contact is not deleted: %+v", sent)
+	}
+	d.fold(entry) // S15: a replay from before it
+	if sent := d.send(applied); len(sent) != 0 || d.Counts.Contacts != 0 {
+		t.Errorf("a replay brought the person back: %+v, %d contacts", sent, d.Counts.Contacts)
+	}
+}
+
+// The guard counts each removal once, however often it is tried.
+func TestTheGuardCountsARemovalOnce(t *testing.T) {
+	d := newDesk(t)
+	d.enter("x@example.com")
+	d.send(applied)
+	d.guards[42] = Guard{Share: 0.1, AtLeast: 5}
+	d.fold(Change{Memberships: []Membership{{0, false}}})
+	for range 30 {
+		d.now = d.now.Add(time.Second)
+		d.send(sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "no_connection"})
+	}
+	d.now = d.now.Add(2 * time.Minute)
+	if sent := d.send(applied); len(sent) != 1 || d.Counts.Withheld != 0 {
+		t.Errorf("after thirty tries it is withheld by itself: %+v, %d withheld", sent, d.Counts.Withheld)
+	}
+}
+
+// What failed while everybody failed is not held against a contact that fails once more.
+func TestAnOutageDoesNotRejectAnybody(t *testing.T) {
+	d := newDesk(t)
+	d.enter("x@example.com")
+	for range 40 {
+		d.now = d.now.Add(time.Minute)
+		d.Tick(d.now)
+		for _, q := range d.Queues(d.now) {
+			if n := d.Pop(q.Kind, q.List, d.now); n != nil {
+				r := d.NewRequest(sink.Upsert, slices.Clone(n.Add), nil, d.now)
+				d.Take(r, n, d.Table.Contact(n, true), d.now)
+				if s := d.Settle(r, 0, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "no_connection"}, false, d.now); s.Rejected {
+					t.Fatal("rejected in an outage")
+				}
+				d.Close(r)
+			}
+		}
+	}
+	d.now = d.now.Add(2 * time.Minute)
+	d.send(sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "500"})
+	if d.Counts.Rejected != 0 {
+		t.Error("the first failure of its own rejects it")
+	}
+}
