@@ -1,0 +1,122 @@
+package oracle
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"segsync/connector"
+	"segsync/sink/sandbox"
+)
+
+func TestHaltsSayHowToMendAndEndByThemselves(t *testing.T) {
+	for code, f := range map[string]sandbox.Fault{
+		"blocked_ip":         {Status: 401, Body: `{"code":"unauthorized","message":"We have detected you are using an unrecognised IP address 192.0.2.1"}`, Count: -1},
+		"not_enough_credits": {Status: 402, Body: `{"code":"not_enough_credits","message":""}`, Count: -1},
+		"redirect":           {Status: 301, Header: map[string]string{"Location": "http://localhost:1/"}, Count: -1},
+	} {
+		t.Run(code, func(t *testing.T) {
+			play(t, func(s *scene) {
+				s.begin()
+				s.until("running", time.Minute, func() bool { return s.status().State == "running" })
+				s.Sandbox.Order(f)
+				s.enter("P", "vip", x)
+				s.until("the halt", time.Minute, func() bool { return s.halted(code) })
+				s.enter("Q", "vip", y) // reading goes on
+				s.until("reading goes on", time.Minute, func() bool { return s.status().People == 2 })
+				time.Sleep(10 * time.Minute)
+				s.Sandbox.Mend()
+				s.list(42, 10*time.Minute, x, y)
+			})
+		})
+	}
+}
+
+func TestAListThatIsGoneHaltsItsExportAlone(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.until("running", time.Minute, func() bool { return s.status().State == "running" })
+		s.Sandbox.RemoveList(42)
+		s.enter("P", "vip", x)
+		s.until("the halt", time.Minute, func() bool { return s.halted("list_gone") })
+		s.enter("Q", "news", y)
+		s.list(43, time.Minute, y)
+		s.Sandbox.AddList(42)
+		s.list(42, 10*time.Minute, x)
+	})
+}
+
+func TestS13AListIsExchanged(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.p.Stop()
+		s.Sandbox.AddList(50)
+		s.Tune = func(c *connector.Config) { c.Exports[0].List = 50 }
+		s.begin()
+		s.list(50, 5*time.Minute, x) // filled from the table
+		s.list(42, 5*time.Minute)    // people leave the old one, through the guard
+	})
+}
+
+func TestS13ANewSegmentIsReadFromTheStart(t *testing.T) {
+	play(t, func(s *scene) {
+		s.enter("Q", "extra", y) // nobody asks for it yet
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.p.Stop()
+		s.Tune = func(c *connector.Config) {
+			c.Sources[0].Spec.Segments = append(c.Sources[0].Spec.Segments, "extra")
+			c.Exports[0].Segments = append(c.Exports[0].Segments, "extra")
+		}
+		s.begin()
+		s.list(42, 5*time.Minute, x, y)
+	})
+}
+
+func TestS18TheGuardWithholdsAndNobodyElseWaits(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) { c.Exports[0].Guard.Share, c.Exports[0].Guard.AtLeast = 0.3, 5 }
+		s.crowd(40)
+		s.begin()
+		s.until("all in", 5*time.Minute, func() bool { return len(s.Sandbox.List(42)) == 40 })
+		for i := range 40 {
+			s.exit(fmt.Sprint("crowd-", i), "vip")
+		}
+		s.until("removals are withheld", time.Minute, func() bool { return s.status().Withheld > 20 })
+		s.enter("P", "vip", x) // additions and offsets go on
+		s.until("an addition", time.Minute, func() bool { _, in := s.Sandbox.List(42)[x]; return in })
+		time.Sleep(5 * time.Second)
+		s.kill()
+		s.until("still withheld after a restart", time.Minute, func() bool { return s.status().Withheld > 20 })
+		if n := len(s.Sandbox.List(42)); n < 25 {
+			s.t.Errorf("only %d are left", n)
+		}
+	})
+}
+
+// Quiet: reading everything a second time makes no call.
+func TestASecondReadingMakesNoCall(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		if err := s.Produce(s.t.Context(), History(5, DefaultShape(time.Now()))...); err != nil {
+			s.t.Fatal(err)
+		}
+		s.converge(s.t, 20*time.Minute)
+		time.Sleep(15 * time.Minute)
+		s.p.Stop()
+		before := s.Sandbox.Stats()
+		s.Tune = func(c *connector.Config) { c.Rewind = &connector.Rewind{} }
+		s.begin()
+		time.Sleep(10 * time.Minute)
+		after := s.Sandbox.Stats()
+		for name, n := range after.Calls {
+			if n != before.Calls[name] && name != "GET /contacts/attributes" {
+				s.t.Errorf("%s was called %d times more", name, n-before.Calls[name])
+			}
+		}
+		s.converge(s.t, 0)
+	})
+}
