@@ -321,3 +321,62 @@ func TestValuesTakeTheAccountsForm(t *testing.T) {
 		})
 	}
 }
+
+// registered is a registry of one schema.
+type registered string
+
+func (r registered) Schema(id int) (string, []string, error) {
+	if id != 7 {
+		return "", nil, ErrNoSchema
+	}
+	return string(r), nil, nil
+}
+
+func TestTheWireFormatsOfValuesAndKeys(t *testing.T) {
+	const text = `{"type":"record","name":"K","fields":[{"name":"id","type":"string"}]}`
+	c, err := goavro.NewCodec(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	datum := map[string]any{"id": "p1"}
+	bare, _ := c.BinaryFromNative(nil, datum)
+	single, _ := c.SingleFromNative(nil, datum)
+	confluent := append([]byte{0, 0, 0, 0, 7}, bare...)
+	for name, f := range map[string]struct {
+		format Format
+		bytes  []byte
+	}{"Confluent's": {Confluent, confluent}, "single objects": {SingleObject, single}, "bare Avro": {Bare, bare}} {
+		t.Run(name, func(t *testing.T) {
+			value, err := NewDecoder(f.format, registered(text), text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := NewMapper(Spec{Events: []Event{{Person: "kafka.key.id", Segment: `"vip"`, Member: "id == kafka.key.id"}}, Segments: []string{"vip"}}, value, value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := m.NewWorker().Map(&Record{Key: f.bytes, Value: f.bytes})
+			if err != nil || len(r.Changes) != 1 || r.Changes[0].Person != "p1" || !r.Changes[0].Memberships[0].In {
+				t.Errorf("%+v, %v", r.Changes, err)
+			}
+			if _, err := m.NewWorker().Map(&Record{Key: f.bytes, Value: []byte{9, 9, 9}}); err == nil {
+				t.Error("bytes of no format are taken")
+			}
+		})
+	}
+	d, _ := NewDecoder(Confluent, registered(text))
+	if _, _, _, err := d.decode([]byte{0, 0, 0, 0, 8, 2}); !errors.Is(err, ErrNoSchema) {
+		t.Errorf("an unknown id answers %v", err)
+	}
+}
+
+// A record whose memberships are no list puts nobody out.
+func TestARejectedSnapshotChangesNothing(t *testing.T) {
+	s := newShape(t, "profile-snapshot.avsc")
+	w := s.worker(Spec{Events: []Event{{Person: "identity", Memberships: "identity"}}, Segments: []string{"vip"}})
+	value := s.encode(map[string]any{"identity": "p1", "timestamp": noon, "personalEmail": nil, "person": nil, "mobilePhone": nil, "segmentMembership": map[string]any{}})
+	r, err := w.Map(&Record{Value: value})
+	if err == nil || len(r.Changes) != 0 {
+		t.Errorf("%+v, %v", r.Changes, err)
+	}
+}

@@ -120,3 +120,90 @@ func TestASecondReadingMakesNoCall(t *testing.T) {
 		s.converge(s.t, 0)
 	})
 }
+
+func TestTopicsByPattern(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) { c.Sources[0].Topics, c.Sources[0].Regex = nil, `^cdp\..*` }
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, 2*time.Minute, x)
+	})
+}
+
+func TestS25ATruncateHaltsItsSource(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) { c.Sources[0].Spec.HaltWhen = `segment_id == "truncate"` }
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.say(Event{Person: "P", Segment: "truncate", Partition: -1})
+		s.until("reading halts", time.Minute, func() bool { return s.halted("source") })
+		s.exit("P", "vip")
+		time.Sleep(time.Minute)
+		s.list(42, 0, x)
+		s.Truth.people["P"].in["vip"] = true // the exit has not been read
+	})
+}
+
+func TestS32ASchemaThatNobodyKnows(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.say(Event{Poison: []byte{0, 0, 0, 3, 231, 1, 2, 3}, Partition: 0})
+		s.say(Event{Person: "P", Segment: "vip", In: true, Partition: 0, Profile: &Profile{Email: x}})
+		time.Sleep(4 * time.Minute)
+		if n := s.status().Counters.DeadLetters; n != 0 {
+			s.t.Errorf("%d dead letters before the id had its five minutes", n)
+		}
+		s.list(42, 5*time.Minute, x)
+		if n := s.status().Counters.DeadLetters; n != 1 {
+			s.t.Errorf("%d dead letters", n)
+		}
+	})
+}
+
+func TestS49ACrashInTheMiddleOfARewind(t *testing.T) {
+	play(t, func(s *scene) {
+		s.crowd(150)
+		s.begin()
+		s.converge(s.t, 20*time.Minute)
+		s.p.Stop()
+		s.Tune = func(c *connector.Config) {
+			if c.Rewind == nil {
+				c.Rewind = &connector.Rewind{Resend: true, Lists: []int64{42}}
+			}
+		}
+		s.begin()
+		time.Sleep(30 * time.Millisecond)
+		s.p.Kill()
+		s.Tune = nil
+		s.begin()
+		s.exit("crowd-7", "vip")
+		s.converge(s.t, 30*time.Minute)
+		for range 5 { // and of a first start and a restore: kills before anything is done
+			s.kill()
+			time.Sleep(20 * time.Millisecond)
+		}
+		s.enter("P", "vip", x)
+		s.converge(s.t, 30*time.Minute)
+	})
+}
+
+func TestABoundedRunDoesItsRewindBeforeItEnds(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.p.Stop()
+		s.p = nil
+		p, err := s.Prepare("b", func(c *connector.Config) { c.Rewind = &connector.Rewind{} })
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if err := p.Once(s.t.Context(), nil); err != nil {
+			s.t.Fatal(err)
+		}
+		if n := p.Status().Counters.Events; n == 0 {
+			s.t.Error("nothing was read again")
+		}
+	})
+}

@@ -317,15 +317,40 @@ type Process struct {
 // Start begins a life. instance is the static instance id of its membership.
 func (w *World) Start(instance string) (*Process, error) {
 	d := &Cutter{dial: w.Network.DialContext}
+	cfg, err := w.config(instance, d)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Process{Connection: connector.New(cfg), Dialer: d, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		_ = p.Connection.Run(ctx)
+	}()
+	return p, nil
+}
+
+// Prepare makes a connection that does not run yet.
+func (w *World) Prepare(instance string, tune func(*connector.Config)) (*connector.Connection, error) {
+	cfg, err := w.config(instance, &Cutter{dial: w.Network.DialContext})
+	if err != nil {
+		return nil, err
+	}
+	tune(&cfg)
+	return connector.New(cfg), nil
+}
+
+// config is segsync's in this world.
+func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 	schemas, err := registry.New(registry.Options{URLs: []string{w.Registry}, HTTP: &http.Client{
 		Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: d.DialContext},
 	}})
 	if err != nil {
-		return nil, err
+		return connector.Config{}, err
 	}
 	src, err := w.Source(schemas)
 	if err != nil {
-		return nil, err
+		return connector.Config{}, err
 	}
 	cfg := connector.Config{
 		Name: "demo", Prefix: "segsync", Instance: instance, Session: 10 * time.Second, Sources: []connector.Source{src},
@@ -348,13 +373,7 @@ func (w *World) Start(instance string) (*Process, error) {
 	if w.Tune != nil {
 		w.Tune(&cfg)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	p := &Process{Connection: connector.New(cfg), Dialer: d, cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(p.done)
-		_ = p.Connection.Run(ctx)
-	}()
-	return p, nil
+	return cfg, nil
 }
 
 // Stop ends a life in order.
