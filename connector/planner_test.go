@@ -54,7 +54,9 @@ func TestTheBreakerCountsAmongTheLast(t *testing.T) {
 		t.Error("it trips twice")
 	}
 	b.reset()
-	if b.note(true) || b.note(true) || !b.note(true) {
-		t.Error("after a reset it does not count anew")
+	for i := range 3 {
+		if trips := b.note(true); trips != (i == 2) {
+			t.Errorf("after a reset it trips at reject %d: %v", i+1, trips)
+		}
 	}
 }

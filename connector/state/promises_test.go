@@ -45,7 +45,7 @@ func (d *desk) send(o sink.Outcome) (sent []*sink.Request) {
 			}
 			r := d.NewRequest(kind, slices.Clone(n.Add), slices.Clone(n.Remove), d.now)
 			r.Send.Look = slices.Clone(n.Look)
-			d.Take(r, n, d.Table.Contact(n, n.Attributes), d.now)
+			d.Take(r, n, d.Contact(n, n.Attributes), d.now)
 			d.Settle(r, 0, o, true, d.now)
 			d.Close(r)
 			sent = append(sent, r.Send)
@@ -120,7 +120,7 @@ func TestAnOutageDoesNotRejectAnybody(t *testing.T) {
 		for _, q := range d.Queues(d.now) {
 			if n := d.Pop(q.Kind, q.List, d.now); n != nil {
 				r := d.NewRequest(sink.Upsert, slices.Clone(n.Add), nil, d.now)
-				d.Take(r, n, d.Table.Contact(n, true), d.now)
+				d.Take(r, n, d.Contact(n, true), d.now)
 				if s := d.Settle(r, 0, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "no_connection"}, false, d.now); s.Rejected {
 					t.Fatal("rejected in an outage")
 				}
