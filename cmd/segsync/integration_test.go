@@ -321,6 +321,7 @@ func TestIntegrationKillsAndTwoReplicas(t *testing.T) {
 		lives[i] = p.start("run", "-c", configs[i])
 	}
 	p.converge(6 * time.Minute) // what a killed owner had sent is sent once more after five minutes
+	time.Sleep(3 * time.Second) // a life that has only just begun does not listen to signals yet
 	for _, l := range lives {
 		if code := l.end(syscall.SIGTERM); code != 0 {
 			t.Errorf("SIGTERM ends with %d", code)
