@@ -77,7 +77,7 @@ func killed(t *testing.T, seed uint64, shape func(time.Time) Shape) {
 	w.Sandbox.Mend()
 	w.converge(t, 2*time.Hour)
 	time.Sleep(10 * time.Minute) // what is sent once more after late_apply ends where it was
-	w.converge(t, 30*time.Minute)
+	w.converge(t, 0)
 	w.promises(t)
 	p.Stop()
 }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -132,5 +133,44 @@ func TestAnOutageDoesNotRejectAnybody(t *testing.T) {
 	d.send(sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "500"})
 	if d.Counts.Rejected != 0 {
 		t.Error("the first failure of its own rejects it")
+	}
+}
+
+// Who was refused a number tries again soon after somebody has let go of one that is not known: once, and the more they
+// are, the later, or the tries of many would take the budget.
+func TestRefusedNumbersAreTriedAgainTogether(t *testing.T) {
+	for _, people := range []int{1, 200} {
+		d := newDesk(t)
+		for i := range people {
+			number := fmt.Appendf(nil, `"+336399%05d"`, i)
+			d.Fold(&Change{
+				Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: 1}, Memberships: []Membership{{0, true}},
+				Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: []Value{{1, number}}},
+			}, d.now)
+		}
+		tries := func(after time.Duration) (n int) { // the number is always refused
+			d.now = d.now.Add(after)
+			d.Tick(d.now)
+			for need := d.Pop(QueueWrite, 42, d.now); need != nil; need = d.Pop(QueueWrite, 42, d.now) {
+				r := d.NewRequest(sink.Upsert, slices.Clone(need.Add), nil, d.now)
+				d.Take(r, need, d.Contact(need, true), d.now)
+				o := applied
+				if !r.Send.Contacts[0].Attributes[0].Empties() {
+					n++
+					o = sink.Outcome{Verdict: sink.Reject, Attribute: "SMS"}
+				}
+				d.Settle(r, 0, o, true, d.now)
+				d.Close(r)
+			}
+			return n
+		}
+		tries(0)
+		d.now = d.now.Add(time.Second)
+		d.letGoAny(d.number("attribute", "SMS"), d.now)
+		rest := max(time.Minute, time.Duration(people)*time.Second)
+		early, due, late := tries(rest-time.Second), tries(time.Second), tries(30*time.Minute)
+		if early != 0 || due != people || late != 0 || d.Counts.Pending != 0 {
+			t.Errorf("%d people: %d tries before the rest is over, %d then, %d later", people, early, due, late)
+		}
 	}
 }

@@ -85,6 +85,7 @@ func (t *Table) remind(ci uint32, at int64) { heap.Push(&t.due, dueItem{at: at, 
 // Tick looks at what has become due by now, and says when next to call (0: nothing is due).
 func (t *Table) Tick(now time.Time) (next int64) {
 	ms := millis(now)
+	rest := t.retryAny(now)
 	for len(t.due) > 0 && t.due[0].at <= ms {
 		item, ok := heap.Pop(&t.due).(dueItem)
 		if !ok {
@@ -93,8 +94,8 @@ func (t *Table) Tick(now time.Time) (next int64) {
 		t.wake(item.contact, now)
 	}
 	t.releaseSettled(now)
-	if len(t.due) == 0 {
-		return 0
+	if len(t.due) == 0 || rest != 0 && rest < t.due[0].at {
+		return rest
 	}
 	return t.due[0].at
 }

@@ -256,7 +256,7 @@ func (t *Table) reject(ci uint32, row *contactRow, r *Request, i int, o sink.Out
 	if o.Attribute != "" && r.Send != nil {
 		for _, a := range r.Send.Contacts[i].Attributes {
 			if a.Name == o.Attribute && !a.Empties() {
-				return t.refuse(ci, row, r, t.number("attribute", a.Name), a.Value)
+				return t.refuse(ci, row, r, t.number("attribute", a.Name), a.Value, now)
 			}
 		}
 	}
@@ -278,7 +278,7 @@ func (t *Table) reject(ci uint32, row *contactRow, r *Request, i int, o sink.Out
 // refuse notes that a value was refused: it is sent empty until it changes, somebody gives it up, or a day has gone.
 // If somebody gave one up while the request was under way, that may have been this one: it is tried again at once.
 // It returns true if the refusal is news, false if only another try has failed.
-func (t *Table) refuse(ci uint32, row *contactRow, r *Request, name uint32, json []byte) bool {
+func (t *Table) refuse(ci uint32, row *contactRow, r *Request, name uint32, json []byte, now time.Time) bool {
 	f := row.refusal(name)
 	if f == nil {
 		row.refused = append(row.refused, refusal{name: name})
@@ -289,19 +289,23 @@ func (t *Table) refuse(ci uint32, row *contactRow, r *Request, name uint32, json
 	if t.freedAt[name] >= f.at {
 		f.at = 0
 	}
+	if f.at != 0 && t.anyAt[name] >= f.at {
+		t.letGoAny(name, now)
+	}
 	t.storeContact(ci, row)
-	t.noteRefused(ci, name, f.at)
+	t.noteRefused(ci, name, f.value, f.at)
 	return f.value != was
 }
 
-func (t *Table) noteRefused(ci, name uint32, at int64) {
-	if !slices.Contains(t.refusedBy[name], ci) {
-		t.refusedBy[name] = append(t.refusedBy[name], ci)
+// noteRefused takes up that a contact was refused a value, by its hash, at a time.
+func (t *Table) noteRefused(ci, name uint32, value uint64, at int64) {
+	if t.refusedBy[name] == nil {
+		t.refusedBy[name] = map[uint64][]uint32{}
+	}
+	if same := t.refusedBy[name][value]; !slices.Contains(same, ci) {
+		t.refusedBy[name][value] = append(same, ci)
 	}
 	t.remind(ci, at+t.cfg.RetryRefused.Milliseconds())
-	if t.anyAt[name] >= at {
-		t.remind(ci, at+anyAfter.Milliseconds())
-	}
 }
 
 // restoreRefusals takes a restored contact's refusals up again. What was let go in a predecessor's last minutes is not
@@ -310,41 +314,20 @@ func (t *Table) restoreRefusals(ci uint32, now time.Time) {
 	recent := false
 	for i := range t.row.refused {
 		f := &t.row.refused[i]
-		if f.at > millis(now)-anyAfter.Milliseconds() {
-			f.at -= (t.cfg.RetryRefused - anyAfter).Milliseconds()
+		if f.at > millis(now.Add(-restMost)) {
+			f.at -= (t.cfg.RetryRefused - restLeast).Milliseconds()
 			recent = true
 		}
-		t.noteRefused(ci, f.name, f.at)
+		t.noteRefused(ci, f.name, f.value, f.at)
 	}
 	if recent {
 		t.storeContact(ci, &t.row)
 	}
 }
 
-// anyAfter is how long a refused value rests before it is tried again because somebody has let go of a value that is
-// not known: after an outage that is so of every contact, and each of them would have all refused ones tried again.
-const anyAfter = 15 * time.Minute
-
 // retryRefused says whether a refused value is due to be tried again.
-func (t *Table) retryRefused(name uint32, f *refusal, now time.Time) bool {
-	ms := millis(now)
-	return f.at+t.cfg.RetryRefused.Milliseconds() <= ms || t.anyAt[name] >= f.at && f.at+anyAfter.Milliseconds() <= ms
-}
-
-// letGoAny lets all that were refused a value of an attribute try again, once they have rested.
-func (t *Table) letGoAny(name uint32, now time.Time) {
-	before := t.anyAt[name]
-	if before == millis(now) {
-		return // the contacts of an import are settled at one moment
-	}
-	t.anyAt[name] = millis(now)
-	for _, ci := range t.refusedBy[name] {
-		var r contactRow
-		t.loadContact(ci, &r)
-		if f := r.refusal(name); f != nil && before < f.at {
-			t.remind(ci, f.at+anyAfter.Milliseconds())
-		}
-	}
+func (t *Table) retryRefused(f *refusal, now time.Time) bool {
+	return f.at+t.cfg.RetryRefused.Milliseconds() <= millis(now)
 }
 
 // letGo lets others that were refused a value of an attribute try again: contact ci has let go of it. Only what has
@@ -355,20 +338,76 @@ func (t *Table) letGo(ci, name uint32, value uint64, now time.Time) {
 		return
 	}
 	t.freedAt[name] = millis(now)
-	t.refusedBy[name] = slices.DeleteFunc(t.refusedBy[name], func(other uint32) bool {
+	refused := t.refusedBy[name][value]
+	if len(refused) == 0 {
+		return
+	}
+	delete(t.refusedBy[name], value)
+	for _, other := range refused {
 		if other == ci {
-			return false
+			t.refusedBy[name][value] = []uint32{ci}
+		} else {
+			t.retryNow(other, name, value)
 		}
-		var r contactRow
-		t.loadContact(other, &r)
-		f := r.refusal(name)
-		if f != nil && f.value == value {
-			f.at = 0
-			t.storeContact(other, &r)
-			t.remind(other, 0)
+	}
+}
+
+// retryNow lets a contact try a refused value again. It returns false if that is not refused any more.
+func (t *Table) retryNow(ci, name uint32, value uint64) bool {
+	var r contactRow // not the scratch: callers hold it
+	t.loadContact(ci, &r)
+	f := r.refusal(name)
+	if f == nil || f.value != value {
+		return false
+	}
+	f.at = 0
+	t.storeContact(ci, &r)
+	t.remind(ci, 0)
+	return true
+}
+
+// Bounds of how long refused values rest before they are tried again because somebody has let go of a value that is not
+// known. After an outage that is so of every contact: all that were refused try again together, and the more they are,
+// the longer they rest, so that it is about one call a second.
+const (
+	restLeast = time.Minute
+	restMost  = 15 * time.Minute
+)
+
+// letGoAny lets all that were refused a value of an attribute until now try again, after a rest.
+func (t *Table) letGoAny(name uint32, now time.Time) {
+	t.anyAt[name] = millis(now)
+	if t.anyDue[name] == 0 {
+		rest := time.Duration(len(t.refusedBy[name])) * time.Second
+		t.anyDue[name] = millis(now.Add(min(max(rest, restLeast), restMost)))
+	}
+}
+
+// retryAny lets those try again whose rest is over, and says when the next rest is (0: nobody rests).
+func (t *Table) retryAny(now time.Time) (next int64) {
+	for name, due := range t.anyDue {
+		if due > millis(now) {
+			if next == 0 || due < next {
+				next = due
+			}
+			continue
 		}
-		return f == nil || f.value == value
-	})
+		delete(t.anyDue, name)
+		for value, refused := range t.refusedBy[name] {
+			refused = slices.DeleteFunc(refused, func(ci uint32) bool {
+				t.loadContact(ci, &t.row)
+				f := t.row.refusal(name)
+				if f == nil || f.value != value {
+					return true
+				}
+				return f.at <= t.anyAt[name] && !t.retryNow(ci, name, value)
+			})
+			if t.refusedBy[name][value] = refused; len(refused) == 0 {
+				delete(t.refusedBy[name], value)
+			}
+		}
+	}
+	return next
 }
 
 func (t *Table) unreject(row *contactRow) {

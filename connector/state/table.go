@@ -94,10 +94,11 @@ type Table struct {
 	turn      int
 	waits     map[uint32]*wait
 	due       dueHeap
-	settled   []uint32            // contacts that have just become clean: who gave them up may be let go
-	refusedBy map[uint32][]uint32 // attribute to the contacts that were refused a value of it
-	freedAt   map[uint32]int64    // attribute to when a value of it was last let go somewhere, Unix milliseconds
-	anyAt     map[uint32]int64    // the same of a value that is not known
+	settled   []uint32                       // contacts that have just become clean: who gave them up may be let go
+	refusedBy map[uint32]map[uint64][]uint32 // attribute and value (its hash) to the contacts that were refused it
+	freedAt   map[uint32]int64               // attribute to when a value of it was last let go somewhere, Unix milliseconds
+	anyAt     map[uint32]int64               // the same of a value that is not known
+	anyDue    map[uint32]int64               // when all that were refused a value before that may try again
 	guard     map[int64]*guardCount
 	inCount   map[int64]int
 	owed      int // contacts with a request that has not been answered: they are sent once more
@@ -138,7 +139,7 @@ func New(cfg Config) *Table {
 		names:   names{numbers: map[string]uint32{}},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
 		held: map[int64]string{}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
-		refusedBy: map[uint32][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{},
+		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}
 	t.person.hash = func(pi uint32) uint64 { return t.people.at(pi).key.hash() }

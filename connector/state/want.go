@@ -110,7 +110,7 @@ func (t *Table) wantValues(ci uint32, r *contactRow, carriers []carrier, now tim
 					continue
 				}
 				send := *v
-				if f := r.refusal(name); f != nil && f.value == hashBytes(v.json) && !t.retryRefused(name, f, now) {
+				if f := r.refusal(name); f != nil && f.value == hashBytes(v.json) && !t.retryRefused(f, now) {
 					send.json = []byte(sink.Empty)
 				}
 				w.values = append(w.values, send)
