@@ -158,7 +158,7 @@ func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.
 			break
 		}
 		if n = e.table.Pop(q.Kind, q.List, now); n != nil && (n.Delete || e.limits.Batch>>n.Halves < most) {
-			e.table.Return(n)
+			e.table.Return(n, now)
 			break
 		}
 	}
@@ -168,7 +168,7 @@ func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.
 func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
 	if !e.reserve(1) { // the look
 		e.sender.Unreserve(1)
-		e.table.Return(n)
+		e.table.Return(n, now)
 		return nil
 	}
 	r := e.table.NewRequest(sink.Delete, nil, slices.Clone(n.Remove), now)
@@ -181,7 +181,7 @@ func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
 func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request {
 	if len(n.Look) > 0 && !e.reserve(len(n.Look)) {
 		e.sender.Unreserve(1)
-		e.table.Return(n)
+		e.table.Return(n, now)
 		return nil
 	}
 	kind, unlink := sink.Upsert, []int64(nil)
@@ -198,7 +198,8 @@ func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request 
 func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Request {
 	bulk := e.bulkPays(backlog, now)
 	behind := e.lag() > behindBy && q.Age < holdImports.Milliseconds()
-	if behind && (len(e.imports) > 0 || float64(q.Len)*e.rowBytes < float64(e.limits.ImportBytes)) {
+	full := min(importRows, float64(e.limits.ImportBytes)/e.rowBytes)
+	if behind && (len(e.imports) > 0 || float64(q.Len) < full) {
 		return nil
 	}
 	if !e.reserve(1) {
@@ -224,7 +225,7 @@ func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Re
 		return e.planAdd(q, n, now)
 	case behind:
 		e.sender.Unreserve(1)
-		e.table.Return(n)
+		e.table.Return(n, now)
 		return nil
 	default:
 		return e.planSingle(n, w, now)
@@ -247,7 +248,7 @@ func (e *engine) popWrite(q state.Queue, passing bool, now time.Time) *state.Nee
 		if choose(n, situation{bulk: true, row: row, halved: n.Halves > 0}) != wayImport {
 			return n
 		}
-		e.table.Return(n)
+		e.table.Return(n, now)
 	}
 	return nil
 }
@@ -278,7 +279,7 @@ func (e *engine) planAdd(q state.Queue, n *state.Need, now time.Time) *state.Req
 		}
 		n = e.table.Pop(q.Kind, q.List, now)
 		if n != nil && (!n.Known || n.Add[0] != list || len(n.Look) > 0 || n.Halves > 0) {
-			e.table.Return(n)
+			e.table.Return(n, now)
 			break
 		}
 	}
@@ -295,7 +296,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 		g, bytes, erase, ok := e.sender.Row(&c)
 		fits := ok && g == group && n.Held == "" && len(n.Look) == 0 && slices.Equal(n.Wanted, lists) && importRows>>n.Halves >= most
 		if fits && size+bytes > e.limits.ImportBytes {
-			e.table.Return(n)
+			e.table.Return(n, now)
 			break
 		}
 		if fits {
@@ -303,7 +304,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 			r.Send.Erase = erase
 			e.table.Take(r, n, c, now)
 		} else {
-			e.table.Return(n)
+			e.table.Return(n, now)
 		}
 		if len(r.Taken) >= most || scanned >= min(q.Len, scanMost) {
 			break

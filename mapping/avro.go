@@ -96,7 +96,9 @@ func unwrap(s *schema, v any) any {
 		if m, ok := v.(map[string]any); ok {
 			for i := range s.fields {
 				f := &s.fields[i]
-				m[f.name] = unwrap(f.typ, m[f.name])
+				if inner := m[f.name]; inner != nil && f.typ.nested() {
+					m[f.name] = unwrap(f.typ, inner)
+				}
 			}
 		}
 	case kindMap:
@@ -128,8 +130,9 @@ func unwrap(s *schema, v any) any {
 	return v
 }
 
+// nested says whether unwrap may change a value of the schema.
 func (s *schema) nested() bool {
-	return s.kind != kindString && s.kind != kindBoolean && s.kind != kindDouble
+	return s.kind != kindString && s.kind != kindEnum && s.kind != kindBoolean && s.kind != kindDouble
 }
 
 func logical(s *schema, v any) any {

@@ -3,6 +3,7 @@ package mapping
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -104,6 +105,8 @@ type Mapper struct {
 	tombstone  *expression
 	attributes []attribute
 	segments   map[string]int
+	// surroundings: some expression asks for the record's surroundings, which cost as much as a small record.
+	surroundings bool
 }
 
 // NewMapper compiles a mapping; its error joins all problems.
@@ -112,6 +115,7 @@ func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
 	var errs []error
 	get := func(what, source string) *expression {
 		e, err := newExpression(source)
+		m.surroundings = m.surroundings || strings.Contains(source, "kafka")
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		}
@@ -181,12 +185,8 @@ func (w *Worker) Map(r *Record) (*Result, error) {
 	if err != nil {
 		return res, reject(err)
 	}
-	kafka := map[string]any{
-		"key": key, "topic": r.Topic, "partition": int(r.Partition), "offset": int(r.Offset),
-		"timestamp": time.Unix(0, r.Time).UTC(), "headers": headers(r.Headers),
-	}
 	if r.Value == nil {
-		return res, w.tombstone(kafka, r)
+		return res, w.tombstone(key, r)
 	}
 	v, c, id, err := m.value.decode(r.Value)
 	if err != nil {
@@ -196,16 +196,22 @@ func (w *Worker) Map(r *Record) (*Result, error) {
 	if !ok {
 		return res, &RejectError{"decode", errors.New("the value is no record")}
 	}
-	env["kafka"] = kafka
+	if m.surroundings {
+		env["kafka"] = r.surroundings(key)
+	}
 	return res, w.fill(env, id, c, r)
 }
 
-func headers(h map[string][]byte) map[string]any {
-	m := make(map[string]any, len(h))
-	for k, v := range h {
-		m[k] = string(v)
+// surroundings are what expressions see of a record beside its value (kafkaEnv).
+func (r *Record) surroundings(key any) map[string]any {
+	headers := make(map[string]any, len(r.Headers))
+	for k, v := range r.Headers {
+		headers[k] = string(v)
 	}
-	return m
+	return map[string]any{
+		"key": key, "topic": r.Topic, "partition": int(r.Partition), "offset": int(r.Offset),
+		"timestamp": time.Unix(0, r.Time).UTC(), "headers": headers,
+	}
 }
 
 // reject tells a dead letter from a passing error of the registry.
@@ -220,12 +226,12 @@ func reject(err error) error {
 	return &RejectError{"decode", err}
 }
 
-func (w *Worker) tombstone(kafka map[string]any, r *Record) error {
+func (w *Worker) tombstone(key any, r *Record) error {
 	w.result.Tombstone = true
-	person := kafka["key"]
+	person := key
 	if w.m.tombstone != nil {
 		var err error
-		if person, err = w.m.tombstone.eval(&w.run, 0, nil, map[string]any{"kafka": kafka}); err != nil {
+		if person, err = w.m.tombstone.eval(&w.run, 0, nil, map[string]any{"kafka": r.surroundings(key)}); err != nil {
 			return &RejectError{"person", err}
 		}
 	}

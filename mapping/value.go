@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -167,11 +166,12 @@ func address(s string) (string, bool) {
 	if strings.Contains(local, "..") || local[0] == '.' || local[len(local)-1] == '.' || strings.Contains(local, "@") {
 		return "", false
 	}
-	labels := strings.Split(domain, ".")
-	bad := slices.ContainsFunc(labels, func(l string) bool {
-		return l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' || strings.ContainsAny(l, "_!#$%&'*+/=?^`{|}~")
-	})
-	return s, len(labels) > 1 && !bad
+	for l := range strings.SplitSeq(domain, ".") {
+		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
+			return "", false
+		}
+	}
+	return s, strings.Contains(domain, ".") && !strings.ContainsAny(domain, "_!#$%&'*+/=?^`{|}~")
 }
 
 // timeOf reads an event's time; ok is false if there is none. Whole numbers are seconds, milli-, micro- or nanoseconds

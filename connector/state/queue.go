@@ -27,11 +27,17 @@ type queueKey struct {
 type queue struct {
 	items []uint32
 	head  int
+	since int64 // when it was last empty, or taken from, Unix milliseconds
 }
 
 func (q *queue) len() int { return len(q.items) - q.head }
 
-func (q *queue) push(ci uint32) { q.items = append(q.items, ci) }
+func (q *queue) push(ci uint32, now time.Time) {
+	if q.len() == 0 {
+		q.since = millis(now)
+	}
+	q.items = append(q.items, ci)
+}
 
 func (q *queue) pop() uint32 {
 	ci := q.items[q.head]
@@ -174,7 +180,7 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 		t.sweep(ci)
 	case c.flags&(flagQueued|flagWaiting) == 0:
 		c.flags |= flagQueued
-		t.queueAt(queueKey{kind, list}).push(ci)
+		t.queueAt(queueKey{kind, list}).push(ci, now)
 	}
 }
 
@@ -272,16 +278,10 @@ func (t *Table) sweep(ci uint32) {
 func (t *Table) Oldest(now time.Time) int64 {
 	var oldest int64
 	for _, q := range t.queues {
-		oldest = max(oldest, t.age(q, now))
-	}
-	return oldest
-}
-
-// age looks at a queue's first contacts only.
-func (t *Table) age(q *queue, now time.Time) (oldest int64) {
-	for i := q.head; i < min(len(q.items), q.head+16); i++ {
-		if s := t.contacts.at(q.items[i]).since; s != 0 {
-			oldest = max(oldest, millis(now)-s)
+		for i := q.head; i < min(len(q.items), q.head+16); i++ {
+			if s := t.contacts.at(q.items[i]).since; s != 0 {
+				oldest = max(oldest, millis(now)-s)
+			}
 		}
 	}
 	return oldest

@@ -65,6 +65,8 @@ func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 		}
 	}
 	if len(r.Taken) == 1 {
+		kind, list := n.file()
+		t.queueAt(queueKey{kind, list}).since = millis(now)
 		r.Number = t.next
 		t.next++
 		t.open[r.Number] = r
@@ -98,12 +100,12 @@ func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 }
 
 // Return puts a popped contact that was not taken back at the end of its queue.
-func (t *Table) Return(n *Need) {
+func (t *Table) Return(n *Need, now time.Time) {
 	c := t.contacts.at(n.contact)
 	if c.flags&flagQueued == 0 {
 		c.flags |= flagQueued
 		kind, list := n.file()
-		t.queueAt(queueKey{kind, list}).push(n.contact)
+		t.queueAt(queueKey{kind, list}).push(n.contact, now)
 	}
 }
 
@@ -112,7 +114,7 @@ type Queue struct {
 	Kind queueKind
 	List int64
 	Len  int
-	Age  int64 // how long its first contacts have been dirty, in milliseconds
+	Age  int64 // how long it has held something that nothing was taken of, in milliseconds
 }
 
 // Queues lists the queues that hold something, beginning with another one each time.
@@ -121,7 +123,7 @@ func (t *Table) Queues(now time.Time) []Queue {
 	for i := range t.order {
 		k := t.order[(i+t.turn)%len(t.order)]
 		if n := t.queues[k].len(); n > 0 && k.kind != queueHeld {
-			all = append(all, Queue{Kind: k.kind, List: k.list, Len: n, Age: t.age(t.queues[k], now)})
+			all = append(all, Queue{Kind: k.kind, List: k.list, Len: n, Age: millis(now) - t.queues[k].since})
 		}
 	}
 	t.turn++
