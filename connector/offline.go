@@ -33,18 +33,23 @@ func (c *Connection) Idle(ctx context.Context) error {
 	return nil
 }
 
+// takeIdle makes a client and names the table's topic, if no replica runs.
+func (c *Connection) takeIdle(ctx context.Context) (*kgo.Client, string, error) {
+	if err := c.Idle(ctx); err != nil {
+		return nil, "", err
+	}
+	cl, err := kgo.NewClient(c.cfg.Kafka...)
+	return cl, changelog.Name(c.cfg.Prefix, c.cfg.Name), err
+}
+
 // Offline changes the table while no replica runs: the table is read, f changes it, and one transaction writes what
 // changed.
 func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now time.Time) error) error {
-	if err := c.Idle(ctx); err != nil {
-		return err
-	}
-	cl, err := kgo.NewClient(c.cfg.Kafka...)
+	cl, topic, err := c.takeIdle(ctx)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	topic := changelog.Name(c.cfg.Prefix, c.cfg.Name)
 	if err := changelog.Check(ctx, kadm.NewClient(cl), topic); err != nil {
 		return err
 	}
@@ -75,16 +80,12 @@ func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now tim
 // Forget removes everything that segsync holds of an export: its row, and with the connection's last export the whole
 // table.
 func (c *Connection) Forget(ctx context.Context) error {
-	if err := c.Idle(ctx); err != nil {
-		return err
-	}
-	cl, err := kgo.NewClient(c.cfg.Kafka...)
+	cl, topic, err := c.takeIdle(ctx)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
-	topic := changelog.Name(c.cfg.Prefix, c.cfg.Name)
 	if _, err := adm.DeleteTopic(ctx, topic); err != nil {
 		return fmt.Errorf("deleting topic %s: %w", topic, err)
 	}

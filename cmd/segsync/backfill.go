@@ -24,8 +24,8 @@ func (w *wiring) exportOf(name string) (*exportConfig, connector.Config, error) 
 }
 
 func newBackfill() *cobra.Command {
-	var f configFlags
-	var name, from string
+	var f exportFlags
+	var from string
 	var resend bool
 	cmd := &cobra.Command{
 		Use:   "backfill -c segsync.yaml --export NAME --from earliest|TIME|-7d",
@@ -33,15 +33,11 @@ func newBackfill() *cobra.Command {
 		Long:  "Reads an export's source again, from an earlier point to its present end, and tells what came of it. Old records change nothing that is newer.\nIt needs that no replica of the connection runs. --resend sends everything of the export's list again, and maps records anew.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			w, err := f.load()
+			w, e, cfg, err := f.open()
 			if err != nil {
 				return err
 			}
 			defer w.release()
-			e, cfg, err := w.exportOf(name)
-			if err != nil {
-				return err
-			}
 			start, err := parseFrom(from, time.Now())
 			if err != nil || start.Latest {
 				return &exitError{exitUsage, fmt.Errorf("--from must be earliest, a time such as 2026-01-31T00:00:00Z, or a span back such as -7d")}
@@ -53,18 +49,16 @@ func newBackfill() *cobra.Command {
 				}
 			}
 			cfg.Rewind = &connector.Rewind{Source: source, From: start, Resend: resend, Lists: []int64{e.List}}
-			c := connector.New(cfg)
-			if err := waitIdle(cmd.Context(), c, cfg.Session+5*time.Second); err != nil {
+			c, err := idle(cmd.Context(), cfg)
+			if err != nil {
 				return failed(err)
 			}
 			return failed(follow(cmd, c))
 		},
 	}
-	f.add(cmd)
-	cmd.Flags().StringVar(&name, "export", "", "the export whose source is read again")
+	f.add(cmd, "the export whose source is read again")
 	cmd.Flags().StringVar(&from, "from", "earliest", "where to begin")
 	cmd.Flags().BoolVar(&resend, "resend", false, "send everything of the list again, and map records anew")
-	_ = cmd.MarkFlagRequired("export")
 	return cmd
 }
 

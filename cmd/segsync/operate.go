@@ -17,24 +17,51 @@ import (
 	"segsync/connector/state"
 )
 
+// exportFlags are those of a command that acts on an export's connection while no replica of it runs.
+type exportFlags struct {
+	configFlags
+	export string
+}
+
+func (f *exportFlags) add(cmd *cobra.Command, usage string) {
+	f.configFlags.add(cmd)
+	cmd.Flags().StringVar(&f.export, "export", "", usage)
+	_ = cmd.MarkFlagRequired("export")
+}
+
+// open reads the configuration and finds the export in it. The wiring must be released.
+func (f *exportFlags) open() (*wiring, *exportConfig, connector.Config, error) {
+	w, err := f.load()
+	if err != nil {
+		return nil, nil, connector.Config{}, err
+	}
+	e, cfg, err := w.exportOf(f.export)
+	if err != nil {
+		w.release()
+		return nil, nil, cfg, err
+	}
+	return w, e, cfg, nil
+}
+
+// idle makes the connection once no replica runs; one that was killed counts until its session has ended.
+func idle(ctx context.Context, cfg connector.Config) (*connector.Connection, error) {
+	c := connector.New(cfg)
+	return c, waitIdle(ctx, c, cfg.Session+5*time.Second)
+}
+
 // offline makes a command that changes the table of an export's connection while no replica runs.
 func offline(use, short string, change func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time)) *cobra.Command {
-	var f configFlags
-	var name string
+	var f exportFlags
 	cmd := &cobra.Command{
 		Use: use + " -c segsync.yaml --export NAME", Short: short, Long: short + ".\nIt needs that no replica of the connection runs.", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			w, err := f.load()
+			w, e, cfg, err := f.open()
 			if err != nil {
 				return err
 			}
 			defer w.release()
-			e, cfg, err := w.exportOf(name)
+			c, err := idle(cmd.Context(), cfg)
 			if err != nil {
-				return err
-			}
-			c := connector.New(cfg)
-			if err := waitIdle(cmd.Context(), c, cfg.Session+5*time.Second); err != nil {
 				return failed(err)
 			}
 			return failed(c.Offline(cmd.Context(), func(t *state.Table, now time.Time) error {
@@ -43,9 +70,7 @@ func offline(use, short string, change func(cmd *cobra.Command, t *state.Table, 
 			}))
 		},
 	}
-	f.add(cmd)
-	cmd.Flags().StringVar(&name, "export", "", "the export")
-	_ = cmd.MarkFlagRequired("export")
+	f.add(cmd, "the export")
 	return cmd
 }
 
@@ -64,8 +89,7 @@ func newRetry() *cobra.Command {
 }
 
 func newForget() *cobra.Command {
-	var f configFlags
-	var name string
+	var f exportFlags
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "forget -c segsync.yaml --export NAME --yes",
@@ -73,23 +97,19 @@ func newForget() *cobra.Command {
 		Long:  "Deletes the table (people's hashes, addresses, attributes) and the group of the export's connection from Kafka. The list keeps its people.\nThe export must be the connection's only one, and no replica may run.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			w, err := f.load()
+			w, e, cfg, err := f.open()
 			if err != nil {
 				return err
 			}
 			defer w.release()
-			e, cfg, err := w.exportOf(name)
-			if err != nil {
-				return err
-			}
 			if len(cfg.Exports) > 1 {
 				return &exitError{exitUsage, fmt.Errorf("connection %s has other exports, which share its table: take them out of the configuration first", e.Connection)}
 			}
 			if !yes {
 				return &exitError{exitUsage, errors.New("this deletes the table for good: say --yes")}
 			}
-			c := connector.New(cfg)
-			if err := waitIdle(cmd.Context(), c, cfg.Session+5*time.Second); err != nil {
+			c, err := idle(cmd.Context(), cfg)
+			if err != nil {
 				return failed(err)
 			}
 			if err := c.Forget(cmd.Context()); err != nil {
@@ -99,10 +119,8 @@ func newForget() *cobra.Command {
 			return nil
 		},
 	}
-	f.add(cmd)
-	cmd.Flags().StringVar(&name, "export", "", "the export")
+	f.add(cmd, "the export")
 	cmd.Flags().BoolVar(&yes, "yes", false, "really")
-	_ = cmd.MarkFlagRequired("export")
 	return cmd
 }
 

@@ -1,0 +1,137 @@
+package oracle
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"segsync/connector"
+	"segsync/sink/sandbox"
+)
+
+func TestS2AnImportOutlivesItsSender(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 60_000})
+		s.crowd(200)
+		s.begin()
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") == 1 })
+		time.Sleep(time.Second)
+		for range 10 { // ten takeovers in a row pile up none
+			s.kill()
+			time.Sleep(3 * time.Second)
+		}
+		s.exit("crowd-150", "vip")
+		s.until("the import's end", 5*time.Minute, func() bool { return s.Sandbox.Unfinished() == 0 })
+		s.converge(s.t, 20*time.Minute)
+		if n := s.Sandbox.Stats().MostImports; n != 1 {
+			s.t.Errorf("%d imports at once", n)
+		}
+	})
+}
+
+// crowd puts many people in, enough for an import.
+func (s *scene) crowd(n int) {
+	s.t.Helper()
+	var all []Event
+	for i := range n {
+		all = append(all, Event{Person: fmt.Sprintf("crowd-%d", i), Segment: "vip", In: true, At: time.Now().Add(time.Duration(i) * time.Microsecond), Partition: -1, Profile: &Profile{Email: fmt.Sprintf("c%d@example.com", i), First: "C"}})
+	}
+	if err := s.Produce(s.t.Context(), all...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestS3TheAnswerToAnImportIsLost(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", DropAfter: true, ImportTime: 400_000})
+		s.crowd(200)
+		s.begin()
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") >= 1 })
+		time.Sleep(2 * time.Second)
+		s.exit("crowd-150", "vip")
+		s.converge(s.t, time.Hour) // promises(): no write to its contacts while it could run
+	})
+}
+
+func TestS4S53AnImportThatHangs(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", Import: "hang"})
+		s.crowd(200)
+		s.begin()
+		s.until("imports are halted, naming the process", 3*time.Hour, func() bool {
+			return slices.ContainsFunc(s.status().Halted, func(h connector.Halted) bool {
+				return h.Code == "import_stuck" && strings.Contains(h.Mend, "process ")
+			})
+		})
+		s.enter("P", "vip", x) // others go on
+		s.until("somebody else enters", 5*time.Minute, func() bool { _, ok := s.Sandbox.List(42)[x]; return ok })
+		s.Sandbox.Unhang()
+		s.converge(s.t, time.Hour)
+	})
+}
+
+func TestS5ExitsBesideALongImport(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 300_000})
+		s.crowd(300)
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") == 1 })
+		s.exit("P", "vip")
+		s.until("who is not in it leaves at once", 10*time.Second, func() bool { _, in := s.Sandbox.List(42)[x]; return !in })
+		s.exit("crowd-250", "vip")
+		s.converge(s.t, 30*time.Minute)
+	})
+}
+
+func TestS23WhatAnImportLosesOrRejects(t *testing.T) {
+	for name, f := range map[string]sandbox.Fault{
+		"rows lost":        {Endpoint: "/contacts/import", LoseRows: 0.2},
+		"reports are gone": {Endpoint: "/contacts/import", NoReports: true},
+		"failed":           {Endpoint: "/contacts/import", Import: "failed"},
+		"cancelled":        {Endpoint: "/contacts/import", Import: "cancelled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *scene) {
+				f.ImportTime = 3000
+				s.Sandbox.Order(f)
+				s.Sandbox.Put("owner@example.com", nil, map[string]any{"SMS": "33639980099"})
+				s.crowd(200)
+				s.say(Event{Person: "dup", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: z, Phone: "+33639980099"}})
+				s.begin()
+				s.converge(s.t, time.Hour)
+				if s.count("POST /contacts/import") == 0 {
+					s.t.Error("no import was made")
+				}
+			})
+		})
+	}
+}
+
+func TestS24AnAddThatFailedIsSettledByAnUpsert(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.exit("P", "vip")
+		s.list(42, time.Minute)
+		s.Sandbox.Drop(x) // somebody deletes the contact in the account
+		s.say(Event{Person: "P", Segment: "vip", In: true, Partition: -1})
+		s.list(42, time.Minute, x)
+	})
+}
+
+func TestS38TwoExportsShareAContactInAnImport(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 120_000})
+		s.crowd(200)
+		s.begin()
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") == 1 })
+		s.say(Event{Person: "crowd-120", Segment: "news", In: true, Partition: -1, Profile: &Profile{Email: "c120@example.com", First: "Newest"}})
+		s.converge(s.t, 30*time.Minute)
+		s.attribute(43, "c120@example.com", "FIRSTNAME", "Newest")
+	})
+}

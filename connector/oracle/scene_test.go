@@ -1,0 +1,127 @@
+package oracle
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"segsync/connector"
+	"segsync/sink/sandbox"
+)
+
+// scene is a world for one scenario, with a clock of events.
+type scene struct {
+	*World
+	t *testing.T
+	p *Process
+	n int
+}
+
+// play runs a scenario in a bubble of its own.
+func play(t *testing.T, f func(s *scene)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 2 * time.Second})
+		s := &scene{World: w, t: t}
+		f(s)
+		w.promises(t)
+		if s.p != nil {
+			s.p.Stop()
+		}
+	})
+}
+
+func (s *scene) begin() { s.p = s.start(s.t, "a") }
+
+// kill ends the present life at once and begins the next.
+func (s *scene) kill() {
+	s.p.Kill()
+	s.begin()
+}
+
+func (s *scene) say(e Event) {
+	s.t.Helper()
+	s.n++
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	if err := s.Produce(s.t.Context(), e); err != nil {
+		s.t.Fatal(err)
+	}
+	time.Sleep(time.Millisecond) // times are unique
+}
+
+func (s *scene) enter(person, segment, email string) {
+	s.t.Helper()
+	s.say(Event{Person: person, Segment: segment, In: true, Partition: -1, Profile: &Profile{Email: email, First: person}})
+}
+
+func (s *scene) exit(person, segment string) {
+	s.t.Helper()
+	s.say(Event{Person: person, Segment: segment, Partition: -1})
+}
+
+// list waits until a list holds just these addresses.
+func (s *scene) list(id int64, within time.Duration, addresses ...string) {
+	s.t.Helper()
+	slices.Sort(addresses)
+	end := time.Now().Add(within)
+	for {
+		have := slices.Sorted(maps.Keys(s.Sandbox.List(id)))
+		if slices.Equal(have, addresses) {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("list %d holds %v, not %v", id, have, addresses)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// stays is list, and that it is still so after everything due has happened.
+func (s *scene) stays(id int64, addresses ...string) {
+	s.t.Helper()
+	s.list(id, 20*time.Minute, addresses...)
+	time.Sleep(12 * time.Minute)
+	s.list(id, 0, addresses...)
+}
+
+func (s *scene) attribute(list int64, address, name string, want any) {
+	s.t.Helper()
+	end := time.Now().Add(15 * time.Minute)
+	for {
+		got := s.Sandbox.List(list)[address][name]
+		if fmt.Sprint(got) == fmt.Sprint(want) {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("%s of %s is %v, not %v", name, address, got, want)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func (s *scene) count(endpoint string) int { return s.Sandbox.Stats().Calls[endpoint] }
+
+func (s *scene) status() connector.Status { return s.p.Connection.Status() }
+
+func (s *scene) halted(code string) bool {
+	return slices.ContainsFunc(s.status().Halted, func(h connector.Halted) bool { return h.Code == code })
+}
+
+// until waits for a condition.
+func (s *scene) until(what string, within time.Duration, f func() bool) {
+	s.t.Helper()
+	end := time.Now().Add(within)
+	for !f() {
+		if time.Now().After(end) {
+			s.t.Fatalf("not within %s: %s; %+v", within, what, s.status())
+		}
+		time.Sleep(max(50*time.Millisecond, within/1000))
+	}
+}
+
+const x, y, z = "x@example.com", "y@example.com", "z@example.com"
