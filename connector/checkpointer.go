@@ -1,9 +1,7 @@
 package connector
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -126,7 +124,7 @@ func (e *engine) restBeforeCut(now time.Time) (time.Duration, bool) {
 // commit writes a cut and hands its requests to the senders. A checkpoint that was certainly not committed gives
 // everything back; any other failure ends the epoch.
 func (e *engine) commit(c *cut) error {
-	err := e.write(changelog.Checkpoint{Rows: c.table.Rows, Records: c.dead, Offsets: c.offsets})
+	err := e.changes.Commit(e.ctx, changelog.Checkpoint{Rows: c.table.Rows, Records: c.dead, Offsets: c.offsets})
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -155,26 +153,6 @@ func (e *engine) commit(c *cut) error {
 	}
 	e.gauges(now)
 	return nil
-}
-
-// commitMost bounds the wait for a checkpoint: a transaction that has taken longer is over for the broker.
-const commitMost = 2 * time.Minute
-
-// write commits a checkpoint. The requests of a commit must not be cancelled, for they might be applied unseen: when
-// the epoch ends, or the wait is over, the whole client goes, and with it the ownership.
-func (e *engine) write(c changelog.Checkpoint) error {
-	done := make(chan error, 1)
-	go func() { done <- e.changes.Commit(context.WithoutCancel(e.ctx), c) }()
-	most := time.NewTimer(commitMost)
-	defer most.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-e.ctx.Done():
-	case <-most.C:
-	}
-	e.changes.Close()
-	return fmt.Errorf("%w: a checkpoint did not end: %w", changelog.ErrEnded, <-done)
 }
 
 func (e *engine) giveBack(c *cut, now time.Time) {

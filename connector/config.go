@@ -147,9 +147,9 @@ func (c *Config) withDefaults() Config {
 }
 
 // tableConfig is what the table must know.
-func (c *Config) tableConfig(retired []int64, unique func(string) bool) state.Config {
+func (c *Config) tableConfig(s sink.Sender) state.Config {
 	t := state.Config{
-		Retired: retired, Unique: unique, Rest: c.Times.Rest, LateApply: c.Times.LateApply, RetryRefused: c.Times.RetryRefused,
+		Unique: s.Unique, Looks: s.Limits().Looks, Rest: c.Times.Rest, LateApply: c.Times.LateApply, RetryRefused: c.Times.RetryRefused,
 	}
 	for i := range c.Sources {
 		s := state.Source{Name: c.Sources[i].Name, Segments: c.Sources[i].Spec.Segments}

@@ -168,9 +168,11 @@ func (e *engine) work(wg *sync.WaitGroup) error {
 	if err := e.resume(); err != nil {
 		return e.cause(err)
 	}
-	defer e.reader.Close()
 	wg.Go(e.poll)
-	return e.cause(e.checkpoints())
+	err := e.cause(e.checkpoints())
+	e.cancel(errors.New("the epoch has ended")) // first: polling a closed client does not wait
+	e.reader.Close()
+	return err
 }
 
 // cause prefers why the epoch was ended over what that led to.

@@ -63,7 +63,7 @@ func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now tim
 		return err
 	}
 	sender := c.cfg.Sender(func() bool { return false })
-	t := state.New(c.cfg.tableConfig(nil, sender.Unique))
+	t := state.New(c.cfg.tableConfig(sender))
 	if err := changelog.Restore(ctx, c.cfg.Kafka, topic, end, t.Apply, nil); err != nil {
 		return err
 	}

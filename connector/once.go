@@ -173,7 +173,7 @@ func (c *Connection) peek(ctx context.Context, adm *kadm.Client) (*state.Table, 
 		return nil, err
 	}
 	sender := c.cfg.Sender(func() bool { return false })
-	t := state.New(c.cfg.tableConfig(nil, sender.Unique))
+	t := state.New(c.cfg.tableConfig(sender))
 	if end >= 0 {
 		if err := changelog.Restore(ctx, c.cfg.Kafka, topic, end, t.Apply, nil); err != nil {
 			return nil, err

@@ -19,10 +19,11 @@ const (
 	wayUpdate     // alone: one PUT adds, unlinks and sets
 	wayImport     // with thousands
 	wayDelete     // alone, after a look
+	wayLook       // looks alone
 )
 
 func (w way) String() string {
-	return [...]string{"none", "remove", "add", "upsert", "update", "import", "delete"}[w]
+	return [...]string{"none", "remove", "add", "upsert", "update", "import", "delete", "look"}[w]
 }
 
 // situation is what a plan depends on beside the contact.
@@ -36,7 +37,7 @@ type situation struct {
 // choose is the planner's reasons, in one place:
 //
 //   - who leaves for good and is to be deleted goes alone: the look must come immediately before;
-//   - who is looked at first goes alone, for the same reason;
+//   - who is looked at first goes alone, for the same reason; of more looks than fit before a write the first go alone;
 //   - who only leaves goes with others by 150; alone in several lists, one PUT does it;
 //   - an address given up is emptied by one PUT;
 //   - who enters with attributes as they stand there goes with others by 150, or, when nobody else is there, by an
@@ -51,6 +52,8 @@ func choose(n *state.Need, s situation) way {
 		return wayRemove
 	case !writes, len(n.Wanted) == 0:
 		return wayUpdate
+	case n.LookOnly:
+		return wayLook
 	case len(n.Look) > 0:
 		return single(n)
 	case s.bulk && s.row && !s.halved && n.Held == "":
@@ -179,10 +182,14 @@ func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
 
 // planSingle plans a call for one contact; one call is reserved for it.
 func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request {
-	if len(n.Look) > 0 && !e.reserve(len(n.Look)) {
-		e.sender.Unreserve(1)
-		e.table.Return(n, now)
-		return nil
+	if w == wayLook {
+		r := e.table.NewRequest(sink.Look, nil, nil, now)
+		r.Send.Look = slices.Clone(n.Look)
+		if !e.reserveMore(r, n, now) {
+			return nil
+		}
+		e.table.Take(r, n, e.table.Contact(n, false), now)
+		return r
 	}
 	kind, unlink := sink.Upsert, []int64(nil)
 	if w == wayUpdate {
@@ -190,9 +197,22 @@ func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request 
 	}
 	r := e.table.NewRequest(kind, slices.Clone(n.Add), unlink, now)
 	r.Send.Look = slices.Clone(n.Look)
+	if !e.reserveMore(r, n, now) {
+		return nil
+	}
 	c := e.table.Contact(n, n.Attributes)
 	e.table.Take(r, n, c, now)
 	return r
+}
+
+// reserveMore takes the calls of a request from the budget for which one was reserved, or puts its contact back.
+func (e *engine) reserveMore(r *state.Request, n *state.Need, now time.Time) bool {
+	if more := r.Send.Calls() - 1; more == 0 || e.reserve(more) {
+		return true
+	}
+	e.sender.Unreserve(1)
+	e.table.Return(n, now)
+	return false
 }
 
 func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Request {

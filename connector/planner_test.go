@@ -21,6 +21,7 @@ func TestTheWayOfEachDifference(t *testing.T) {
 		"not while somebody writes to it":                  {state.Need{Remove: in, Add: []int64{43}, Wanted: []int64{43}, Delete: true}, situation{}, wayUpdate},
 		"an address given up is emptied by a PUT":          {state.Need{Remove: in, Attributes: true}, situation{bulk: true, row: true, many: true}, wayUpdate},
 		"one who enters is upserted":                       {state.Need{Add: in, Wanted: in, Attributes: true}, situation{}, wayUpsert},
+		"more looks than fit before a write go alone":      {state.Need{Add: in, Wanted: in, Attributes: true, Look: []string{"x"}, LookOnly: true}, situation{}, wayLook},
 		"thousands are imported":                           {state.Need{Add: in, Wanted: in, Attributes: true}, situation{bulk: true, row: true, many: true}, wayImport},
 		"not what an import cannot carry":                  {state.Need{Add: in, Wanted: in, Attributes: true}, situation{bulk: true, many: true}, wayUpsert},
 		"not who is looked at first":                       {state.Need{Add: in, Wanted: in, Attributes: true, Look: []string{"x"}}, situation{bulk: true, row: true}, wayUpsert},

@@ -18,7 +18,7 @@ import (
 // table read back to it, open requests told, offsets found. Partitions are not read meanwhile; heartbeats go on.
 func (e *engine) takeOver() error {
 	began := time.Now()
-	table := state.New(e.cfg.tableConfig(nil, e.sender.Unique))
+	table := state.New(e.cfg.tableConfig(e.sender))
 	e.mu.Lock()
 	e.table = table
 	e.mu.Unlock()
@@ -247,7 +247,7 @@ func (e *engine) begin() error {
 		}
 	}
 	c.table = e.table.Cut(nil)
-	if err := e.write(changelog.Checkpoint{Rows: c.table.Rows, Offsets: c.offsets}); err != nil {
+	if err := e.changes.Commit(e.ctx, changelog.Checkpoint{Rows: c.table.Rows, Offsets: c.offsets}); err != nil {
 		return err
 	}
 	e.c.mu.Lock()

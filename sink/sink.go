@@ -46,7 +46,8 @@ type Contact struct {
 type Kind uint8
 
 // The ways to write. Add and Remove carry addresses of contacts that exist, for one list; Upsert, Update and Delete
-// one contact; Import many with their attributes, for a set of lists.
+// one contact; Import many with their attributes, for a set of lists. Look writes nothing: it makes the looks that are
+// too many to be made together with a write.
 const (
 	Upsert Kind = iota + 1
 	Update
@@ -54,10 +55,11 @@ const (
 	Remove
 	Import
 	Delete
+	Look
 )
 
 func (k Kind) String() string {
-	return [...]string{"none", "upsert", "update", "add", "remove", "import", "delete"}[k]
+	return [...]string{"none", "upsert", "update", "add", "remove", "import", "delete", "look"}[k]
 }
 
 // Request is one write. Its contacts want the same lists.
@@ -71,7 +73,12 @@ type Request struct {
 }
 
 // Calls is how many calls of the budget the request takes.
-func (r *Request) Calls() int { return 1 + len(r.Look) }
+func (r *Request) Calls() int {
+	if r.Kind == Look {
+		return len(r.Look)
+	}
+	return 1 + len(r.Look)
+}
 
 // Verdict is what an answer means for a contact. The zero verdict is Retry: an outcome that nobody set never
 // counts as delivered.
@@ -141,6 +148,8 @@ type Limits struct {
 	ImportBytes int // bytes of rows in an import
 	// PerSecond is how many calls our share of the budget allows in the long run.
 	PerSecond float64
+	// Looks is how many looks fit before a write: all calls of a request are granted together.
+	Looks int
 	// LookEvery is how often the scarce budget allows a look at the imports under way.
 	LookEvery time.Duration
 }

@@ -57,7 +57,7 @@ func demo(cmd *cobra.Command, length time.Duration, people, rate int, verbose bo
 	metrics := connector.NewMetrics()
 	w.Tune = func(c *connector.Config) { c.Metrics = metrics }
 	w.Rate = sendinblue.Plans["extended"]
-	p, err := w.Start("demo")
+	p, err := w.Start("demo", w.Cutter())
 	if err != nil {
 		return err
 	}

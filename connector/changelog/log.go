@@ -105,18 +105,42 @@ func (l *Log) Topic() string { return l.topic }
 
 // Sentinel commits a row behind everything that any predecessor wrote and returns its offset: a restore that has
 // read it has read all.
-func (l *Log) Sentinel(ctx context.Context) (int64, error) {
-	if err := l.cl.BeginTransaction(); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrEnded, err)
+func (l *Log) Sentinel(ctx context.Context) (offset int64, err error) {
+	err = l.whole(ctx, func(ctx context.Context) error {
+		if err := l.cl.BeginTransaction(); err != nil {
+			return fmt.Errorf("%w: %w", ErrEnded, err)
+		}
+		r, err := l.cl.ProduceSync(ctx, &kgo.Record{Topic: l.topic, Key: []byte(sentinel), Value: []byte{state.Version}}).First()
+		if err != nil {
+			return fmt.Errorf("%w: writing the sentinel: %w", ErrEnded, err)
+		}
+		if err := l.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+			return fmt.Errorf("%w: committing the sentinel: %w", ErrEnded, err)
+		}
+		offset = r.Offset
+		return nil
+	})
+	return offset, err
+}
+
+// transactionMost bounds the wait for a transaction: one that has taken longer is over for the broker.
+const transactionMost = 2 * time.Minute
+
+// whole makes a transaction. Its requests must not be cancelled, for they might be carried out unseen: when ctx ends, or
+// the wait is over, the whole client goes, and with it the ownership.
+func (l *Log) whole(ctx context.Context, transaction func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() { done <- transaction(context.WithoutCancel(ctx)) }()
+	most := time.NewTimer(transactionMost)
+	defer most.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	case <-most.C:
 	}
-	r, err := l.cl.ProduceSync(ctx, &kgo.Record{Topic: l.topic, Key: []byte(sentinel), Value: []byte{state.Version}}).First()
-	if err != nil {
-		return 0, fmt.Errorf("%w: writing the sentinel: %w", ErrEnded, err)
-	}
-	if err := l.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		return 0, fmt.Errorf("%w: committing the sentinel: %w", ErrEnded, err)
-	}
-	return r.Offset, nil
+	l.cl.Close()
+	return fmt.Errorf("%w: a transaction did not end: %w", ErrEnded, <-done)
 }
 
 // Offset is a position in a source partition: everything before Next is in the table.
@@ -137,6 +161,10 @@ type Checkpoint struct {
 
 // Commit writes a checkpoint: all of it or nothing. The error is ErrAborted or ErrEnded.
 func (l *Log) Commit(ctx context.Context, c Checkpoint) error {
+	return l.whole(ctx, func(ctx context.Context) error { return l.commit(ctx, c) })
+}
+
+func (l *Log) commit(ctx context.Context, c Checkpoint) error {
 	if err := l.cl.BeginTransaction(); err != nil {
 		return fmt.Errorf("%w: beginning a transaction: %w", ErrEnded, err)
 	}

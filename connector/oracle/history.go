@@ -16,6 +16,7 @@ type Shape struct {
 	Scatter        bool    // a person's records lie in several partitions
 	Poison         float64
 	Numbers        bool // profiles bring telephone numbers, some claimed by several
+	Plain          bool // records of no interest carry no profile: reading them again brings nothing new
 	Begin          time.Time
 }
 
@@ -58,7 +59,7 @@ func History(seed uint64, s Shape) []Event {
 			}
 		}
 		// A profile that comes by before its person is known, on another partition, is lost: that is a documented limit.
-		stray := s.Scatter && p%2 == 1 && e.Segment == s.Segments[len(s.Segments)-1]
+		stray := (s.Scatter && p%2 == 1 || s.Plain) && e.Segment == s.Segments[len(s.Segments)-1]
 		if !stray && (e.In || r.Float64() < 0.5) {
 			switch {
 			case r.Float64() < s.Move:

@@ -11,21 +11,8 @@ import (
 // promises fails if the account has seen a broken one.
 func (w *World) promises(t *testing.T) {
 	t.Helper()
-	s := w.Sandbox.Stats()
-	if s.Overlapping > 0 {
-		t.Errorf("order: %d writes of a contact while another was not answered", s.Overlapping)
-	}
-	if s.DuringRun > 0 {
-		t.Errorf("order: %d writes of a contact that an unfinished import holds", s.DuringRun)
-	}
-	if s.MostImports > 1 {
-		t.Errorf("order: %d imports of the account at once", s.MostImports)
-	}
-	if s.Flags > 0 {
-		t.Errorf("consent: %d blacklist flags sent as false", s.Flags)
-	}
-	if s.Refused > 0 {
-		t.Errorf("rate: %d calls over the limit", s.Refused)
+	for _, b := range w.broken() {
+		t.Error(b)
 	}
 }
 

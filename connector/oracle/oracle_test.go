@@ -26,10 +26,7 @@ func testLog(t *testing.T) *zap.Logger {
 func seeds(t *testing.T, n int, f func(t *testing.T, seed uint64)) {
 	t.Helper()
 	if s := os.Getenv("SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+		seed := parseSeed(t, s)
 		synctest.Test(t, func(t *testing.T) { f(t, seed) })
 		return
 	}
@@ -39,6 +36,15 @@ func seeds(t *testing.T, n int, f func(t *testing.T, seed uint64)) {
 			synctest.Test(t, func(t *testing.T) { f(t, uint64(seed)) })
 		})
 	}
+}
+
+func parseSeed(t *testing.T, s string) uint64 {
+	t.Helper()
+	seed, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seed
 }
 
 func newWorld(t *testing.T, s sandbox.Options) *World {
@@ -57,7 +63,7 @@ func newWorld(t *testing.T, s sandbox.Options) *World {
 // start begins a life that ends with the test.
 func (w *World) start(t *testing.T, instance string) *Process {
 	t.Helper()
-	p, err := w.Start(instance)
+	p, err := w.Start(instance, w.Cutter())
 	if err != nil {
 		t.Fatal(err)
 	}

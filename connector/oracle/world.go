@@ -3,11 +3,11 @@ package oracle
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/linkedin/goavro/v2"
@@ -58,6 +58,7 @@ const (
 	Topic       = "cdp.segment-membership"
 	DeadLetters = "segsync-dlq"
 	Key         = "sandbox-key"
+	SpareList   = 44 // no default export feeds it
 )
 
 // World is everything around segsync: Kafka, a schema registry, the sandbox, and the truth.
@@ -77,8 +78,10 @@ type World struct {
 	topic    string
 	parts    int32
 	schemaID int
+	down     atomic.Bool // the registry
 	codec    *goavro.Codec
 	producer *kgo.Client
+	own      *Cutter // the producer's network
 	servers  []*http.Server
 	mu       sync.Mutex
 }
@@ -87,6 +90,7 @@ type World struct {
 type WorldOptions struct {
 	Network    Network
 	Brokers    []string // of a Kafka that is there; none: an embedded one is started
+	Ports      []int    // of the embedded one's brokers; none: one broker
 	Topic      string   // of the events; "" the usual one
 	APIAddr    string
 	RegAddr    string
@@ -120,13 +124,18 @@ func NewWorld(o WorldOptions) (*World, error) {
 	}
 	var err error
 	if len(o.Brokers) == 0 {
-		w.Cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(o.Network.Listen), kfake.SeedTopics(o.Partitions, o.Topic))
+		opts := []kfake.Opt{kfake.NumBrokers(max(len(o.Ports), 1)), kfake.ListenFn(o.Network.Listen), kfake.SeedTopics(o.Partitions, o.Topic)}
+		if len(o.Ports) > 0 {
+			opts = append(opts, kfake.Ports(o.Ports...))
+		}
+		w.Cluster, err = kfake.NewCluster(opts...)
 		if err != nil {
 			return nil, fmt.Errorf("starting the embedded Kafka: %w", err)
 		}
 		w.brokers = w.Cluster.ListenAddrs()
 	}
 	o.Sandbox.Key = Key
+	o.Sandbox.Lists = append(o.Sandbox.Lists, SpareList)
 	for _, x := range o.Exports {
 		o.Sandbox.Lists = append(o.Sandbox.Lists, x.List)
 	}
@@ -140,17 +149,32 @@ func NewWorld(o WorldOptions) (*World, error) {
 	if w.schemaID, _, err = reg.RegisterSchema(o.Topic+"-value", sr.Schema{Schema: EventSchema}); err != nil {
 		return nil, fmt.Errorf("registering the event's schema: %w", err)
 	}
-	if w.Registry, err = w.serve(o.RegAddr, reg.Handler()); err != nil {
+	if w.Registry, err = w.serve(o.RegAddr, w.unlessDown(reg.Handler())); err != nil {
 		return nil, err
 	}
 	if w.codec, err = goavro.NewCodec(EventSchema); err != nil {
 		return nil, err
 	}
-	w.producer, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(o.Network.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	w.own = w.Cutter()
+	w.producer, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(w.own.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err == nil { // before it is needed: several brokers at once would wait for it under a lock
+		_, _, err = w.producer.ProducerID(context.Background())
+	}
 	if err == nil && w.Cluster == nil {
 		_, err = kadm.NewClient(w.producer).CreateTopic(context.Background(), o.Partitions, 1, nil, o.Topic)
 	}
 	return w, err
+}
+
+// unlessDown answers 503 in h's stead while the registry is down.
+func (w *World) unlessDown(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if w.down.Load() {
+			http.Error(rw, "down", http.StatusServiceUnavailable)
+			return
+		}
+		h.ServeHTTP(rw, r)
+	})
 }
 
 func (w *World) serve(address string, h http.Handler) (string, error) {
@@ -247,6 +271,13 @@ func hash(s string) uint32 {
 	return h
 }
 
+// Reconfigure changes the exports of the lives that are started from now on.
+func (w *World) Reconfigure(exports []Export) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.Exports, w.Truth.exports = exports, exports
+}
+
 // Wrong compares every list with the truth.
 func (w *World) Wrong() []Wrong {
 	w.mu.Lock()
@@ -314,12 +345,14 @@ type Process struct {
 	done       chan struct{}
 }
 
-// Start begins a life. instance is the static instance id of its membership.
-func (w *World) Start(instance string) (*Process, error) {
-	d := &Cutter{dial: w.Network.DialContext}
+// Start begins a life whose network is d. instance is the static instance id of its membership.
+func (w *World) Start(instance string, d *Cutter, tune ...func(*connector.Config)) (*Process, error) {
 	cfg, err := w.config(instance, d)
 	if err != nil {
 		return nil, err
+	}
+	for _, f := range tune {
+		f(&cfg)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Process{Connection: connector.New(cfg), Dialer: d, cancel: cancel, done: make(chan struct{})}
@@ -330,9 +363,12 @@ func (w *World) Start(instance string) (*Process, error) {
 	return p, nil
 }
 
+// Cutter is a network for one life.
+func (w *World) Cutter() *Cutter { return &Cutter{dial: w.Network.DialContext} }
+
 // Prepare makes a connection that does not run yet.
 func (w *World) Prepare(instance string, tune func(*connector.Config)) (*connector.Connection, error) {
-	cfg, err := w.config(instance, &Cutter{dial: w.Network.DialContext})
+	cfg, err := w.config(instance, w.Cutter())
 	if err != nil {
 		return nil, err
 	}
@@ -354,7 +390,7 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 	}
 	cfg := connector.Config{
 		Name: "demo", Prefix: "segsync", Instance: instance, Session: 10 * time.Second, Sources: []connector.Source{src},
-		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(d.DialContext)},
+		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(d.DialContext), kgo.DisableClientMetrics()},
 		DeadLetters: DeadLetters, Log: w.Log, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000},
 	}
 	metrics := connector.NewMetrics()
@@ -391,39 +427,3 @@ func (p *Process) Kill() {
 
 // Wait waits until what is left of a life has ended.
 func (p *Process) Wait() { <-p.done }
-
-// Cutter is a dialer whose connections can be cut.
-type Cutter struct {
-	dial  func(ctx context.Context, network, address string) (net.Conn, error)
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-	cut   bool
-}
-
-// DialContext dials unless the network is cut.
-func (c *Cutter) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cut {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("the network is cut")}
-	}
-	conn, err := c.dial(ctx, network, address)
-	if err == nil {
-		if c.conns == nil {
-			c.conns = map[net.Conn]struct{}{}
-		}
-		c.conns[conn] = struct{}{}
-	}
-	return conn, err
-}
-
-// Cut closes every connection and lets none be made.
-func (c *Cutter) Cut() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut = true
-	for conn := range c.conns {
-		_ = conn.Close()
-	}
-	c.conns = nil
-}

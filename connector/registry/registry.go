@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/sr"
+	"golang.org/x/sync/singleflight"
 
 	"segsync/mapping"
 )
@@ -28,6 +30,7 @@ type Client struct {
 	sr *sr.Client
 	// ctx ends with the process: mapping's interface has none.
 	timeout time.Duration
+	asked   singleflight.Group
 	mu      sync.Mutex
 	known   map[int]schema
 	failed  map[int]failure
@@ -69,24 +72,35 @@ func New(o Options) (*Client, error) {
 
 // Schema implements mapping.Schemas.
 func (c *Client) Schema(id int) (string, []string, error) {
+	got, err, _ := c.asked.Do(strconv.Itoa(id), func() (any, error) { return c.schema(id) })
+	s, _ := got.(schema)
+	return s.text, s.references, err
+}
+
+// schema looks a schema up, or asks for it; nobody else asks for it meanwhile.
+func (c *Client) schema(id int) (schema, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s, ok := c.known[id]; ok {
-		return s.text, s.references, nil
+	s, known := c.known[id]
+	f, failed := c.failed[id]
+	c.mu.Unlock()
+	if known {
+		return s, nil
 	}
-	if f, ok := c.failed[id]; ok && time.Now().Before(f.until) {
-		return "", nil, f.err
+	if failed && time.Now().Before(f.until) {
+		return s, f.err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
 	defer cancel()
 	s, err := c.fetch(ctx, id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err != nil {
 		c.failed[id] = failure{err, time.Now().Add(again)}
-		return "", nil, err
+		return s, err
 	}
 	delete(c.failed, id)
 	c.known[id] = s
-	return s.text, s.references, nil
+	return s, nil
 }
 
 func (c *Client) fetch(ctx context.Context, id int) (schema, error) {

@@ -14,6 +14,8 @@ type Config struct {
 	Retired []int64
 	// Unique says whether no two contacts may have the same value of an attribute.
 	Unique func(attribute string) bool
+	// Looks is how many looks fit before a write; 0: any.
+	Looks int
 	// Rest is how long an unanswered contact waits before it is sent again; LateApply how long after it the
 	// destination may still apply it.
 	Rest, LateApply time.Duration

@@ -282,12 +282,15 @@ func (t *Table) Ready(now time.Time) (imports []*Request, err error) {
 			t.Counts.Withheld += int(bit(l.withheld != 0))
 		}
 		t.Counts.Rejected += int(bit(t.row.rejected != ""))
-		t.restoreRefusals(ci, now)
+		for _, f := range t.row.refused {
+			t.noteRefused(ci, f.name, f.value, f.at)
+		}
 		if t.row.unknownSince != 0 {
 			t.owed++
 			t.remind(ci, t.row.unknownSince+t.cfg.LateApply.Milliseconds())
 		}
 	}
+	t.restoreLetGo(now)
 	for n, parts := range t.parts {
 		r, err := t.reopen(n, parts)
 		if err != nil {

@@ -3,6 +3,7 @@ package state
 import (
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"segsync/sink"
@@ -38,10 +39,12 @@ func (t *Table) Settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 	t.loadContact(ci, row)
 	switch o.Verdict {
 	case sink.Applied:
-		t.applied(ci, row, r, i, o, now)
+		if r.Kind != sink.Look {
+			t.applied(ci, row, r, i, o, now)
+			t.storeContact(ci, row)
+			s.Delivered = true
+		}
 		t.endWait(ci)
-		s.Delivered = true
-		t.storeContact(ci, row)
 		t.looked(ci, r)
 	case sink.Blocked:
 		t.block(ci, o.Address)
@@ -146,6 +149,9 @@ func (t *Table) mayStand(row *contactRow, c *sink.Contact) {
 
 // unanswered makes unknown what a request without an answer may have changed.
 func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now time.Time) {
+	if r.Kind == sink.Look {
+		return
+	}
 	touch := func(list int64) {
 		t.count(list, row.state(list), unknown)
 		was := row.list(list)
@@ -289,11 +295,11 @@ func (t *Table) refuse(ci uint32, row *contactRow, r *Request, name uint32, json
 	if t.freedAt[name] >= f.at {
 		f.at = 0
 	}
+	t.storeContact(ci, row)
+	t.noteRefused(ci, name, f.value, f.at)
 	if f.at != 0 && t.anyAt[name] >= f.at {
 		t.letGoAny(name, now)
 	}
-	t.storeContact(ci, row)
-	t.noteRefused(ci, name, f.value, f.at)
 	return f.value != was
 }
 
@@ -306,23 +312,6 @@ func (t *Table) noteRefused(ci, name uint32, value uint64, at int64) {
 		t.refusedBy[name][value] = append(same, ci)
 	}
 	t.remind(ci, at+t.cfg.RetryRefused.Milliseconds())
-}
-
-// restoreRefusals takes a restored contact's refusals up again. What was let go in a predecessor's last minutes is not
-// known: a refusal of then is tried again soon, not in a day.
-func (t *Table) restoreRefusals(ci uint32, now time.Time) {
-	recent := false
-	for i := range t.row.refused {
-		f := &t.row.refused[i]
-		if f.at > millis(now.Add(-restMost)) {
-			f.at -= (t.cfg.RetryRefused - restLeast).Milliseconds()
-			recent = true
-		}
-		t.noteRefused(ci, f.name, f.value, f.at)
-	}
-	if recent {
-		t.storeContact(ci, &t.row)
-	}
 }
 
 // retryRefused says whether a refused value is due to be tried again.
@@ -374,12 +363,28 @@ const (
 	restMost  = 15 * time.Minute
 )
 
-// letGoAny lets all that were refused a value of an attribute until now try again, after a rest.
+const letGoPrefix = "letgo/"
+
+func letGoKey(name uint32) string { return letGoPrefix + strconv.FormatUint(uint64(name), 10) }
+
+// letGoAny lets all that were refused a value of an attribute until now try again, after a rest. A row says so
+// meanwhile, for a successor.
 func (t *Table) letGoAny(name uint32, now time.Time) {
 	t.anyAt[name] = millis(now)
-	if t.anyDue[name] == 0 {
+	if t.anyDue[name] == 0 && len(t.refusedBy[name]) > 0 {
 		rest := time.Duration(len(t.refusedBy[name])) * time.Second
 		t.anyDue[name] = millis(now.Add(min(max(rest, restLeast), restMost)))
+		t.SetMeta(letGoKey(name), EncodeTime(now))
+	}
+}
+
+// restoreLetGo takes up what a predecessor had not come to.
+func (t *Table) restoreLetGo(now time.Time) {
+	for _, k := range t.MetaKeys(letGoPrefix) {
+		t.SetMeta(k, nil) // said anew, unless nobody was refused
+		if name, err := strconv.ParseUint(k[len(letGoPrefix):], 10, 32); err == nil {
+			t.letGoAny(uint32(name), now)
+		}
 	}
 }
 
@@ -393,6 +398,7 @@ func (t *Table) retryAny(now time.Time) (next int64) {
 			continue
 		}
 		delete(t.anyDue, name)
+		t.SetMeta(letGoKey(name), nil)
 		for value, refused := range t.refusedBy[name] {
 			refused = slices.DeleteFunc(refused, func(ci uint32) bool {
 				t.loadContact(ci, &t.row)

@@ -21,8 +21,8 @@ type wanted struct {
 	values []value  // by attribute name; forced ones among them
 	hash   uint64   // of the values that are not forced
 	forced int      // unique attributes that are emptied because what stands there is nobody's any more
-	looks  []string // addresses given up by who wants the contact
-	unseen bool     // one of them has not been looked at
+	looks  []string // addresses given up by who wants the contact: first those that have not been looked at
+	unseen int      // how many have not
 }
 
 // Need is the difference between wanted and delivered of a contact: what may go now.
@@ -34,6 +34,7 @@ type Need struct {
 	Attributes bool // they are to be set
 	Known      bool // the attributes there are as wanted, so the contact is known to exist
 	Look       []string
+	LookOnly   bool // more are to be looked at than fit before a write: these go first
 	Delete     bool // on_exit: delete_contact, and nobody else wants it
 	Unknown    bool // something of it is unknown
 	Halves     uint8
@@ -206,9 +207,16 @@ func (t *Table) wantLooks(carriers []carrier) {
 			continue
 		}
 		for _, g := range carriers[i].person.gaveUp {
-			t.w.unseen = t.w.unseen || !g.looked
-			if a := string(g.address); !slices.Contains(t.w.looks, a) {
-				t.w.looks = append(t.w.looks, a)
+			a, w := string(g.address), &t.w
+			switch i := slices.Index(w.looks, a); {
+			case i < 0 && g.looked:
+				w.looks = append(w.looks, a)
+			case i < 0:
+				w.looks = slices.Insert(w.looks, w.unseen, a)
+				w.unseen++
+			case i >= w.unseen && !g.looked: // by another
+				w.looks = slices.Insert(slices.Delete(w.looks, i, i+1), w.unseen, a)
+				w.unseen++
 			}
 		}
 	}
@@ -255,15 +263,18 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 		}
 	}
 	n.Known = r.hash != 0 && r.hash == w.hash && w.forced == 0
-	n.Attributes = len(w.lists) > 0 && (!n.Known || w.unseen) || w.forced > 0
+	n.Attributes = len(w.lists) > 0 && (!n.Known || w.unseen > 0) || w.forced > 0
 	if n.Attributes && len(n.Add) == 0 && !t.mayWrite(w.lists) {
 		n.Attributes, n.Held = false, t.heldAll
 		if n.Held == "" {
 			n.Held = t.holds(w.lists[0])
 		}
 	}
-	if len(n.Add) > 0 || w.unseen {
+	if len(n.Add) > 0 || w.unseen > 0 {
 		n.Look = w.looks
+		if most := t.cfg.Looks; most > 0 && len(n.Look) > most {
+			n.Look, n.LookOnly = n.Look[:most], w.unseen > most
+		}
 	}
 	n.erase = r.erase && len(w.lists) == 0 && t.heldAll == ""
 	n.Delete = (n.Delete && n.Held == "" || n.erase) && len(w.lists) == 0

@@ -125,6 +125,7 @@ func (c *Client) Limits() sink.Limits {
 	return sink.Limits{
 		Batch: batchMost, ImportBytes: importMost,
 		PerSecond: min(float64(second.ours), float64(hour.ours)/3600),
+		Looks:     max(1, second.ours-1),
 		LookEvery: time.Hour / time.Duration(c.limiter.other.windows[0].ours),
 	}
 }
@@ -229,11 +230,14 @@ func (c *Client) Send(ctx context.Context, r *sink.Request) sink.Answer {
 		if o.Verdict == sink.Applied && !blocked {
 			continue
 		}
-		c.Unreserve(len(r.Look) - i) // the other looks, and the write
+		c.Unreserve(r.Calls() - 1 - i) // the other looks, and the write
 		if blocked {
 			return sink.All(sink.Outcome{Verdict: sink.Blocked, Code: "unsubscribed", Address: address})
 		}
 		return sink.All(o)
+	}
+	if r.Kind == sink.Look {
+		return sink.All(sink.Outcome{Verdict: sink.Applied})
 	}
 	return c.write(ctx, r, build(r))
 }
