@@ -32,6 +32,8 @@ type Snap struct {
 	Answered bool
 	// Dies: the whole life ends with it.
 	Dies bool
+	// Freezes: nothing breaks, but nothing comes or goes for so long, the answer first of all.
+	Freezes time.Duration
 }
 
 // KafkaRequest matches a request by its API key.
@@ -183,11 +185,19 @@ func (c *cutConn) Read(b []byte) (int, error) {
 	c.mu.Lock()
 	s := c.snap
 	c.mu.Unlock()
-	if s != nil {
-		c.strike(*s)
-		return 0, errSnapped
+	switch {
+	case s == nil:
+		return n, err
+	case s.Freezes > 0:
+		c.mu.Lock()
+		c.snap = nil
+		c.mu.Unlock()
+		c.c.Freeze(s.Freezes)
+		c.c.thaw()
+		return n, err
 	}
-	return n, err
+	c.strike(*s)
+	return 0, errSnapped
 }
 
 func (c *cutConn) strike(s Snap) {

@@ -376,7 +376,11 @@ func run(t *testing.T, seed uint64, steps []step, people int) (wrong []string) {
 		if s.do != nil {
 			s.do(m)
 			struck.Lock()
-			struck.kinds[s.kind]++
+			kind := s.kind
+			if kind == "api" {
+				kind += ": " + s.what
+			}
+			struck.kinds[kind]++
 			struck.Unlock()
 		}
 		time.Sleep(s.wait)
