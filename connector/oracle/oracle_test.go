@@ -22,7 +22,7 @@ func testLog(t *testing.T) *zap.Logger {
 	return zaptest.NewLogger(t)
 }
 
-// seeds runs f for SEED, or for n seeds.
+// seeds runs f for SEED, or for n seeds (fewer with the race detector).
 func seeds(t *testing.T, n int, f func(t *testing.T, seed uint64)) {
 	t.Helper()
 	if s := os.Getenv("SEED"); s != "" {
@@ -30,7 +30,7 @@ func seeds(t *testing.T, n int, f func(t *testing.T, seed uint64)) {
 		synctest.Test(t, func(t *testing.T) { f(t, seed) })
 		return
 	}
-	for seed := range n {
+	for seed := range max(1, n/slower) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { f(t, uint64(seed)) })

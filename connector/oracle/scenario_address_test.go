@@ -9,7 +9,7 @@ import (
 )
 
 func TestS8S36SharedAddresses(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.enter("P", "vip", x)
 		s.enter("Q", "vip", x)
@@ -29,7 +29,7 @@ func TestS8S36SharedAddresses(t *testing.T) {
 }
 
 func TestS9S43ASwapOfAddressesWithTheirNumbers(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		say := func(person, email, phone string) {
 			s.say(Event{Person: person, Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: email, First: person, Phone: phone}})
@@ -77,7 +77,7 @@ func TestS14ABlockedContactIsNotDeletedAndNotMoved(t *testing.T) {
 }
 
 func TestS44S51ANewAddressOfAnUnsubscribedPersonIsNeverAdded(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
@@ -99,7 +99,7 @@ func TestS44S51ANewAddressOfAnUnsubscribedPersonIsNeverAdded(t *testing.T) {
 }
 
 func TestS21S41S42WhatLandsLateDoesNotStand(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", LateMillis: 60_000})
 		s.enter("P", "vip", x)
@@ -138,7 +138,7 @@ func TestS29ANumberThatSomebodyElseHas(t *testing.T) {
 }
 
 func TestS45DeleteForOneListWhileAnotherWantsTheContact(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Tune = func(c *connector.Config) { c.Exports[0].Delete = true }
 		s.begin()
 		s.enter("P", "vip", x)
@@ -154,7 +154,7 @@ func TestS45DeleteForOneListWhileAnotherWantsTheContact(t *testing.T) {
 }
 
 func TestS52TheEmptyingOfAnOldAddressIsLost(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		say := func(email string) {
 			s.say(Event{Person: "P", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: email, First: "P", Phone: "+33639980001"}})
@@ -170,7 +170,7 @@ func TestS52TheEmptyingOfAnOldAddressIsLost(t *testing.T) {
 }
 
 func TestS54AnExitOfWhomOthersPutInBeforeANewAddress(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Sandbox.Put(x, []int64{42}, nil)
 		s.begin()
 		s.say(Event{Person: "P", Segment: "vip", Partition: -1, Profile: &Profile{Email: x}})

@@ -12,7 +12,7 @@ import (
 )
 
 func TestS1AnAppliedEntryWhoseOwnerDiedIsNoNoOp(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", DropAfter: true})
 		s.enter("P", "vip", x)
@@ -25,7 +25,7 @@ func TestS1AnAppliedEntryWhoseOwnerDiedIsNoNoOp(t *testing.T) {
 }
 
 func TestS6SeveralSegmentsOnOneList(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		base := time.Now()
 		s.say(Event{Person: "P", Segment: "gold", In: true, At: base, Profile: &Profile{Email: x}})
@@ -40,7 +40,7 @@ func TestS6SeveralSegmentsOnOneList(t *testing.T) {
 }
 
 func TestS7ExitWithoutProfile(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Sandbox.Put(y, []int64{42}, nil)
 		s.begin()
 		s.exit("unknown", "vip") // no known address: a dead letter, and the membership moves
@@ -58,7 +58,7 @@ func TestS7ExitWithoutProfile(t *testing.T) {
 }
 
 func TestS12APersonInTwoPartitionsAndNewPartitions(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		base := time.Now()
 		s.say(Event{Person: "P", Segment: "vip", In: true, At: base.Add(2 * time.Second), Partition: 0, Profile: &Profile{Email: x}})
@@ -152,7 +152,7 @@ func TestS28NothingIsSkippedInSilence(t *testing.T) {
 }
 
 func TestS33WhomNobodyNamesIsLeftAlone(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Sandbox.Put(z, []int64{42}, map[string]any{"FIRSTNAME": "Zoe"})
 		s.begin()
 		s.enter("P", "vip", x)
@@ -161,7 +161,7 @@ func TestS33WhomNobodyNamesIsLeftAlone(t *testing.T) {
 }
 
 func TestS34ANullLeavesWhatStands(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.say(Event{Person: "P", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: x, First: "Ann"}})
 		s.attribute(42, x, "FIRSTNAME", "Ann")
@@ -176,7 +176,7 @@ func TestS34ANullLeavesWhatStands(t *testing.T) {
 }
 
 func TestS40AReplayAfterACrashDoesNotPutInWhoLeft(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)

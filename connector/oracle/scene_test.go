@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,27 +19,40 @@ type scene struct {
 	t *testing.T
 	p *Process
 	n int
+
+	mu      sync.Mutex // of p, while there is a storm
+	patient int        // how many times longer than usual to wait
 }
 
 // play runs a scenario in a bubble of its own.
 func play(t *testing.T, f func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 2 * time.Second})
-		s := &scene{World: w, t: t}
+		s := newScene(t)
 		f(s)
-		w.promises(t)
+		s.promises(t)
 		if s.p != nil {
 			s.p.Stop()
 		}
 	})
 }
 
-func (s *scene) begin() { s.p = s.start(s.t, "a") }
+func newScene(t *testing.T) *scene {
+	w := newWorld(t, sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 2 * time.Second})
+	return &scene{World: w, t: t, patient: 1}
+}
+
+func (s *scene) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.p = s.start(s.t, "a")
+}
 
 // kill ends the present life at once and begins the next.
 func (s *scene) kill() {
+	s.mu.Lock()
 	s.p.Kill()
+	s.mu.Unlock()
 	s.begin()
 }
 
@@ -68,7 +82,7 @@ func (s *scene) exit(person, segment string) {
 func (s *scene) list(id int64, within time.Duration, addresses ...string) {
 	s.t.Helper()
 	slices.Sort(addresses)
-	end := time.Now().Add(within)
+	end := time.Now().Add(within * time.Duration(s.patient))
 	for {
 		have := slices.Sorted(maps.Keys(s.Sandbox.List(id)))
 		if slices.Equal(have, addresses) {
@@ -91,7 +105,7 @@ func (s *scene) stays(id int64, addresses ...string) {
 
 func (s *scene) attribute(list int64, address, name string, want any) {
 	s.t.Helper()
-	end := time.Now().Add(15 * time.Minute)
+	end := time.Now().Add(15 * time.Minute * time.Duration(s.patient))
 	for {
 		got := s.Sandbox.List(list)[address][name]
 		if fmt.Sprint(got) == fmt.Sprint(want) {

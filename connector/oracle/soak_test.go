@@ -62,7 +62,7 @@ func TestFaultMatrix(t *testing.T) {
 		matrixRun(t, parseSeed(t, s))
 		return
 	}
-	for seed := range uint64(40) {
+	for seed := range uint64(60 / slower) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			matrixRun(t, seed)

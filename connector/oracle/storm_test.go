@@ -1,0 +1,69 @@
+package oracle
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"segsync/sink/sandbox"
+)
+
+// storm plays a scenario again and again while lives end, answers are lost and the API fails. It is for scenarios that
+// say only what the lists hold in the end.
+func storm(t *testing.T, f func(s *scene)) {
+	t.Helper()
+	play(t, f)
+	for seed := range uint64(max(1, 4/slower)) {
+		t.Run(fmt.Sprintf("in a storm, seed=%d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene(t)
+				s.patient = 30
+				s.raging(rand.New(rand.NewPCG(seed, 6)), f)
+				s.promises(t)
+				s.p.Stop()
+			})
+		})
+	}
+}
+
+// raging plays a scenario in a storm.
+func (s *scene) raging(r *rand.Rand, f func(s *scene)) {
+	over, gone := make(chan struct{}), make(chan struct{})
+	go func() { defer close(gone); s.rage(r, over) }()
+	defer func() { close(over); <-gone }()
+	f(s)
+}
+
+// rage does something bad every other second.
+func (s *scene) rage(r *rand.Rand, over chan struct{}) {
+	faults := []sandbox.Fault{
+		{DropAfter: true, Endpoint: "/contacts"}, {Status: 500, Endpoint: "/contacts"}, {Hang: true, Endpoint: "/contacts"},
+		{Status: 524, Body: "<html>", Endpoint: "/contacts"}, {DelayMillis: 2000, Endpoint: "/contacts"},
+	}
+	end := time.Now().Add(3 * time.Minute)
+	for time.Now().Before(end) {
+		select {
+		case <-over:
+			return
+		case <-time.After(time.Duration(300+r.IntN(3000)) * time.Millisecond):
+		}
+		s.mu.Lock()
+		p := s.p
+		s.mu.Unlock()
+		switch r.IntN(3) {
+		case 0:
+			s.Sandbox.Order(faults[r.IntN(len(faults))])
+		case 1:
+			key := kafkaCalls[r.IntN(len(kafkaCalls))]
+			if p != nil {
+				p.Dialer.Order(Snap{Match: KafkaRequest(int16(key)), Answered: r.IntN(2) == 0})
+			}
+		default:
+			if p != nil {
+				s.kill()
+			}
+		}
+	}
+}
