@@ -1,10 +1,10 @@
-# Targets: build demo test lint integration image bench fuzz soak. All need Go alone; integration needs Docker or KAFKA_BROKERS.
+# Targets: build demo test lint integration image bench fuzz soak sabotage. All need Go alone; integration needs Docker or KAFKA_BROKERS.
 GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # The race detector needs a C compiler.
 CC_FOUND := $(shell command -v gcc || command -v clang || command -v cc)
 RACE := $(if $(CC_FOUND),-race,)
 
-.PHONY: build demo test lint integration bench soak fuzz
+.PHONY: build demo test lint integration bench soak sabotage fuzz
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/segsync ./cmd/segsync
 
@@ -30,10 +30,15 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZ) ./mapping
 	go test -run '^$$' -fuzz FuzzSchema -fuzztime $(FUZZ) ./mapping
 
-# New seeds of the kill-and-fault test; SEED=n repeats one.
+# New seeds of the fault matrix; SEED=n go test ./connector/oracle -run TestFaultMatrix repeats and shrinks one.
 FOR ?= 2m
 soak:
-	SEGSYNC_SOAK=$(FOR) go test -count=1 -timeout 0 -v -run Soak ./connector/oracle
+	@mkdir -p bin; SEGSYNC_SOAK=$(FOR) go test -count=1 -timeout 0 -v -run Soak ./connector/oracle >bin/soak.log; status=$$?; \
+	grep -v -- '=== RUN\|--- PASS' bin/soak.log; exit $$status
+
+# Ten ways to break the engine, each of which must turn its test red.
+sabotage:
+	.ci/sabotage
 
 # The image needs the system's certificates: Debian's ca-certificates, or CERTS=file.
 CERTS ?= /etc/ssl/certs/ca-certificates.crt

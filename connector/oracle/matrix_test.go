@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -425,6 +426,12 @@ func (m *matrix) judge() (wrong []string) {
 		return wrong
 	}
 	wrong = append(wrong, m.broken()...)
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+	defer cancel()
+	untold, err := m.Untold(ctx)
+	if len(untold) > 0 || err != nil {
+		wrong = append(wrong, fmt.Sprintf("no dead letter tells of %v (%v)", untold, err))
+	}
 	for address := range m.Truth.Unsubscribed {
 		if c, ok := m.Sandbox.Contact(address); ok && !c.EmailBlacklisted {
 			wrong = append(wrong, "consent: the block of "+address+" was lifted")

@@ -102,8 +102,9 @@ func TestS37AKillAtEveryCall(t *testing.T) {
 					play(t, func(s *scene) {
 						s.begin()
 						s.enter("P", "vip", x)
+						s.list(42, time.Minute, x)
+						time.Sleep(2 * time.Second)
 						if restoring { // the next life ends
-							s.list(42, time.Minute, x)
 							s.kill()
 						}
 						s.p.Dialer.Order(Snap{Match: match, Answered: answered, Dies: true})

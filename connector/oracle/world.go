@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,6 +81,7 @@ type World struct {
 	schemaID int
 	down     atomic.Bool // the registry
 	codec    *goavro.Codec
+	poison   []string // where undecodable records lie
 	producer *kgo.Client
 	own      *Cutter // the producer's network
 	servers  []*http.Server
@@ -257,10 +259,52 @@ func (w *World) Produce(ctx context.Context, events ...Event) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, e := range events {
+	for i, e := range events {
 		w.Truth.Apply(e)
+		if e.Poison != nil {
+			w.poison = append(w.poison, position(records[i].Topic, records[i].Partition, records[i].Offset))
+		}
 	}
 	return nil
+}
+
+func position(topic string, partition int32, offset int64) string {
+	return fmt.Sprintf("%s/%d/%d", topic, partition, offset)
+}
+
+// Untold lists the undecodable records that no dead letter tells of.
+func (w *World) Untold(ctx context.Context) ([]string, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(w.own.DialContext), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	end, err := kadm.NewClient(cl).ListCommittedOffsets(ctx, DeadLetters)
+	if err != nil {
+		return nil, err
+	}
+	told := map[string]bool{}
+	if last, ok := end.Lookup(DeadLetters, 0); ok && last.Offset > 0 {
+		// Its last record is the marker of a transaction: that is what is waited for.
+		cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{DeadLetters: {0: kgo.NewOffset().AtStart()}})
+		for at := int64(0); at < last.Offset; {
+			fetches := cl.PollFetches(ctx)
+			if err := fetches.Err0(); err != nil {
+				return nil, err
+			}
+			fetches.EachRecord(func(r *kgo.Record) {
+				at = r.Offset + 1
+				h := map[string]string{}
+				for _, kv := range r.Headers {
+					h[kv.Key] = string(kv.Value)
+				}
+				told[h["__connect.errors.topic"]+"/"+h["__connect.errors.partition"]+"/"+h["__connect.errors.offset"]] = true
+			})
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(w.poison), func(p string) bool { return told[p] }), nil
 }
 
 func hash(s string) uint32 {
