@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -152,7 +151,7 @@ admin: { addr: "ADMIN" }
 
 type benchRun struct {
 	cmd   *exec.Cmd
-	log   *bytes.Buffer
+	log   *text
 	admin string
 }
 
@@ -172,7 +171,7 @@ func startBench(t *testing.T, binary, config string) *benchRun {
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(b), "ADMIN", admin)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &benchRun{cmd: exec.Command(binary, "run", "-c", file), log: &bytes.Buffer{}, admin: admin}
+	p := &benchRun{cmd: exec.Command(binary, "run", "-c", file), log: &text{}, admin: admin}
 	p.cmd.Stderr = p.log
 	if prof := os.Getenv("BENCH_GODEBUG"); prof != "" {
 		p.cmd.Env = append(os.Environ(), prof)

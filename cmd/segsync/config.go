@@ -45,9 +45,7 @@ type kafkaConfig struct {
 	CA         string
 	Cert, Key  string
 	ServerName string
-	Mechanism  string
-	Username   secret
-	Password   secret
+	SASL       saslConfig
 	Session    time.Duration
 }
 
@@ -225,12 +223,7 @@ func readKafka(d *document, n ast.Node) kafkaConfig {
 		}
 	}
 	if s, ok := f.keys["sasl"]; ok {
-		sf := d.mapping(s, "mechanism", "username", "password")
-		sf.need("mechanism", "username", "password")
-		k.Mechanism = sf.oneOf("mechanism", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-		k.Username, k.Password = sf.raw("username"), sf.raw("password")
-		sf.text("username")
-		sf.text("password")
+		k.SASL = readSASL(d, s, k.TLS)
 	}
 	return k
 }

@@ -97,6 +97,10 @@ func TestWhatIsRefused(t *testing.T) {
 		"a share that is none":   {with("usable_by: [crm]", "rate: { share: 1.5 }"), "share must be above 0"},
 		"a flow with a variable": {with("consent: {", "x: { y: ${file:/k} }\n    consent: {"), "needs quotes"},
 		"a time that is none":    {with("topics: [events]", "topics: [events]\n    start: yesterday"), "start must be earliest, latest or a time"},
+		"no token":               {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: OAUTHBEARER }"), "OAUTHBEARER needs either token"},
+		"a token over http":      {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: OAUTHBEARER, token_url: http://login.example.com/t, client_id: a, client_secret: b }"), "would travel in clear text"},
+		"MSK without TLS":        {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: AWS_MSK_IAM }"), "over TLS only"},
+		"half of a key pair":     {with("brokers: [localhost:9092]", "brokers: [localhost:9092], tls: {}, sasl: { mechanism: AWS_MSK_IAM, access_key: a }"), "access_key and secret_key go together"},
 		"memberships and member": {with(`member: change == "ENTERED"`, `member: "true", memberships: x`), "memberships is the whole truth"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,8 +3,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -38,8 +38,9 @@ const kafkaImage = "apache/kafka:4.3.1"
 var (
 	binary  string
 	brokers []string
-	secured string // the broker's SASL listener, "" if it was not started here
-	why     string // there is no broker
+	secured string                   // the broker's SASL listener, "" if it was not started here
+	why     string                   // there is no broker
+	broker  testcontainers.Container // nil if it was not started here
 )
 
 func TestMain(m *testing.M) { os.Exit(integration(m)) }
@@ -86,13 +87,19 @@ func startKafka() (stop func(), err error) {
 		"KAFKA_CONTROLLER_LISTENER_NAMES":      "CONTROLLER",
 		"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT,INTERNAL:PLAINTEXT",
 		// The broker verifies transactions by a connection to itself, which the mapped ports would not reach from inside.
-		"KAFKA_INTER_BROKER_LISTENER_NAME":                               "INTERNAL",
-		"KAFKA_CONTROLLER_QUORUM_VOTERS":                                 "1@localhost:9093",
-		"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":                         "1",
-		"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR":                 "1",
-		"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":                            "1",
-		"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS":                         "0",
-		"KAFKA_SASL_ENABLED_MECHANISMS":                                  "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+		"KAFKA_INTER_BROKER_LISTENER_NAME":               "INTERNAL",
+		"KAFKA_CONTROLLER_QUORUM_VOTERS":                 "1@localhost:9093",
+		"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":         "1",
+		"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+		"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":            "1",
+		"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS":         "0",
+		"KAFKA_SASL_ENABLED_MECHANISMS":                  "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+		// Its own validator takes tokens without a signature, and checks their claims: subject, times, scope.
+		"KAFKA_LISTENER_NAME_SECURED_OAUTHBEARER_SASL_JAAS_CONFIG": `org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker" unsecuredValidatorRequiredScope="kafka";`,
+		// Whoever is not named by a rule may do all: tests make rules for topics of their own.
+		"KAFKA_AUTHORIZER_CLASS_NAME":                                    "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND":                           "true",
+		"KAFKA_SUPER_USERS":                                              "User:ANONYMOUS",
 		"KAFKA_LISTENER_NAME_SECURED_PLAIN_SASL_JAAS_CONFIG":             jaas,
 		"KAFKA_LISTENER_NAME_SECURED_SCRAM___SHA___256_SASL_JAAS_CONFIG": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 		"KAFKA_LISTENER_NAME_SECURED_SCRAM___SHA___512_SASL_JAAS_CONFIG": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
@@ -111,6 +118,7 @@ func startKafka() (stop func(), err error) {
 		return stop, err
 	}
 	stop = func() { _ = testcontainers.TerminateContainer(c) }
+	broker = c
 	brokers = []string{"127.0.0.1:" + plain}
 	return stop, awaitBroker(ctx)
 }
@@ -220,7 +228,7 @@ admin: { addr: 127.0.0.1:%s }
 // program is a running binary.
 type program struct {
 	cmd *exec.Cmd
-	log bytes.Buffer
+	log text
 }
 
 func (p *place) start(args ...string) *program {
@@ -422,6 +430,44 @@ func TestIntegrationSASL(t *testing.T) {
 	p.extra = fmt.Sprintf("brokers: [%s]\n  sasl: { mechanism: PLAIN, username: segsync, password: wrong }", secured)
 	if out, code := p.command("check", "-c", p.config(freePort())); code != exitEnvironment {
 		t.Errorf("a wrong password: check ends with %d:\n%s", code, out)
+	}
+}
+
+// OAUTHBEARER: a token of the client's, and one from a file; the broker checks its subject, times and scope.
+func TestIntegrationOAuth(t *testing.T) {
+	p := newPlace(t, fast())
+	if secured == "" {
+		t.Skip("KAFKA_BROKERS has no SASL listener that is known here")
+	}
+	token := func(scope string) string {
+		part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+		now := time.Now().Unix()
+		return part(`{"alg":"none"}`) + "." + part(fmt.Sprintf(`{"sub":"segsync","iat":%d,"exp":%d,"scope":%q}`, now, now+3600, scope)) + "."
+	}
+	address, asked := issuer(t, func() string { return token("kafka") })
+	file := filepath.Join(p.dir, "token")
+	if err := os.WriteFile(file, []byte(token("kafka")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.produce(oracle.History(6, shape(10, 60)))
+	for name, sasl := range map[string]string{
+		"client credentials": "token_url: " + address + ", client_id: segsync, client_secret: client-secret, scope: kafka",
+		"token file":         `token: "${file:` + file + `}"`,
+	} {
+		p.extra = fmt.Sprintf("brokers: [%s]\n  sasl: { mechanism: OAUTHBEARER, %s }", secured, sasl)
+		if out, code := p.command("run", "--once", "-c", p.config(freePort())); code != 0 {
+			t.Errorf("%s: run --once ends with %d:\n%s", name, code, out)
+		}
+		p.converge(0)
+	}
+	if *asked == 0 {
+		t.Error("no token was asked for")
+	}
+	if err := os.WriteFile(file, []byte(token("mail")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := p.command("check", "-c", p.config(freePort())); code != exitEnvironment {
+		t.Errorf("a token of another scope: check ends with %d:\n%s", code, out)
 	}
 }
 

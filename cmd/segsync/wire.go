@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,9 +15,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/twmb/franz-go/plugin/kzap"
 	"go.uber.org/zap"
 
@@ -76,30 +72,12 @@ func kafkaOptions(k kafkaConfig, log *zap.Logger) ([]kgo.Opt, error) {
 		}
 		opts = append(opts, kgo.DialTLSConfig(t))
 	}
-	if k.Mechanism == "" {
+	if k.SASL.Mechanism == "" {
 		return opts, nil
 	}
-	credentials := func() (string, string, error) {
-		u, err := k.Username.value()
-		p, err2 := k.Password.value()
-		return u, p, errors.Join(err, err2)
-	}
-	var m sasl.Mechanism
-	switch k.Mechanism {
-	case "PLAIN":
-		m = plain.Plain(func(context.Context) (plain.Auth, error) {
-			u, p, err := credentials()
-			return plain.Auth{User: u, Pass: p}, err
-		})
-	case "SCRAM-SHA-256", "SCRAM-SHA-512":
-		auth := func(context.Context) (scram.Auth, error) {
-			u, p, err := credentials()
-			return scram.Auth{User: u, Pass: p}, err
-		}
-		m = scram.Sha256(auth)
-		if k.Mechanism == "SCRAM-SHA-512" {
-			m = scram.Sha512(auth)
-		}
+	m, err := k.SASL.mechanism()
+	if err != nil {
+		return nil, err
 	}
 	return append(opts, kgo.SASL(m)), nil
 }
