@@ -1,10 +1,10 @@
-# Targets: build demo test lint integration image bench fuzz soak sabotage. All need Go alone; integration needs Docker or KAFKA_BROKERS.
+# Targets: build demo test lint integration image bench fuzz soak sabotage official. All need Go alone; integration needs Docker or KAFKA_BROKERS.
 GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # The race detector needs a C compiler.
 CC_FOUND := $(shell command -v gcc || command -v clang || command -v cc)
 RACE := $(if $(CC_FOUND),-race,)
 
-.PHONY: build demo test lint integration bench soak sabotage fuzz
+.PHONY: build demo test lint integration bench soak sabotage official fuzz
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/segsync ./cmd/segsync
 
@@ -35,6 +35,10 @@ FOR ?= 2m
 soak:
 	@mkdir -p bin; SEGSYNC_SOAK=$(FOR) go test -count=1 -timeout 0 -v -run Soak ./connector/oracle >bin/soak.log; status=$$?; \
 	grep -v -- '=== RUN\|--- PASS' bin/soak.log; exit $$status
+
+# The stand-in, tried with the API's own Go client (a module of its own).
+official:
+	cd sink/sandbox/official && go test -count=1 ./...
 
 # Ten ways to break the engine, each of which must turn its test red.
 sabotage:
