@@ -28,6 +28,7 @@ func (e *engine) checkpoints() error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	var drainBy time.Time
+	aborted := 0 // in a row
 	for {
 		if e.draining.Load() && drainBy.IsZero() {
 			drainBy = time.Now().Add(e.cfg.Times.Drain)
@@ -35,8 +36,14 @@ func (e *engine) checkpoints() error {
 		}
 		c, next := e.makeCut(drainBy)
 		if c != nil {
-			if err := e.commit(c); err != nil {
+			switch err := e.commit(c); {
+			case errors.Is(err, changelog.ErrAborted): // Kafka refuses it: not again at once
+				sleep(e.ctx, min(50*time.Millisecond<<min(aborted, 7), 5*time.Second))
+				aborted++
+			case err != nil:
 				return err
+			default:
+				aborted = 0
 			}
 			e.throttle() // what had filled the bound is written
 			continue
@@ -121,8 +128,8 @@ func (e *engine) restBeforeCut(now time.Time) (time.Duration, bool) {
 	return min(e.lastChange.Add(e.cfg.Times.Quiet).Sub(now), e.firstChange.Add(e.cfg.Times.Most).Sub(now)), true
 }
 
-// commit writes a cut and hands its requests to the senders. A checkpoint that was certainly not committed gives
-// everything back; any other failure ends the epoch.
+// commit writes a cut and hands its requests to the senders. A checkpoint that was certainly not committed (ErrAborted)
+// gives everything back; any other failure ends the epoch.
 func (e *engine) commit(c *cut) error {
 	err := e.changes.Commit(e.ctx, changelog.Checkpoint{Rows: c.table.Rows, Records: c.dead, Offsets: c.offsets})
 	now := time.Now()
@@ -141,7 +148,7 @@ func (e *engine) commit(c *cut) error {
 			}
 		}
 		e.giveBack(c, now)
-		return nil
+		return err
 	case err != nil:
 		e.cfg.Metrics.Checkpoints.WithLabelValues(name, "ended").Inc()
 		return err

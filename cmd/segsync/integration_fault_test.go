@@ -245,9 +245,9 @@ func TestIntegrationABrokerThatFails(t *testing.T) {
 	p.produce(events[200:400])
 	p.converge(3 * time.Minute)
 	adm, table := p.admin(), p.prefix+"-main-table"
-	two, one := "2", "1"
+	none, usual := "1", "1048588"
 	set := func(v *string) {
-		resp, err := adm.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "min.insync.replicas", Value: v}}, table)
+		resp, err := adm.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "max.message.bytes", Value: v}}, table)
 		if err == nil && len(resp) > 0 {
 			err = resp[0].Err
 		}
@@ -255,14 +255,15 @@ func TestIntegrationABrokerThatFails(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	set(&two) // NOT_ENOUGH_REPLICAS
+	set(&none) // no batch is taken
+	time.Sleep(2 * time.Second)
 	calls := p.calls()
 	p.produce(events[400:])
 	time.Sleep(20 * time.Second)
 	if n := p.calls(); n > calls+2 { // a life that begins anew asks for the attributes
 		t.Errorf("%d calls were made while no row could be written", n-calls)
 	}
-	set(&one)
+	set(&usual)
 	p.converge(3 * time.Minute)
 	p.promised()
 	if code := r.end(syscall.SIGTERM); code != 0 {
@@ -274,7 +275,7 @@ func TestIntegrationABrokerThatFails(t *testing.T) {
 func TestIntegrationATermInTheMiddleOfAnImport(t *testing.T) {
 	p := newPlace(t, sandbox.Options{Latency: 10 * time.Millisecond, ImportTime: 40 * time.Second})
 	config := p.config(freePort())
-	s := shape(1500, 3000)
+	s := shape(5000, 8000) // more than single calls work off sooner
 	s.Numbers = false
 	r := p.start("run", "-c", config)
 	p.produce(oracle.History(16, s))

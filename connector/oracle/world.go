@@ -92,6 +92,7 @@ type World struct {
 type WorldOptions struct {
 	Network    Network
 	Brokers    []string // of a Kafka that is there; none: an embedded one is started
+	DataDir    string   // of the embedded one; "" memory
 	Ports      []int    // of the embedded one's brokers; none: one broker
 	Topic      string   // of the events; "" the usual one
 	APIAddr    string
@@ -129,6 +130,9 @@ func NewWorld(o WorldOptions) (*World, error) {
 		opts := []kfake.Opt{kfake.NumBrokers(max(len(o.Ports), 1)), kfake.ListenFn(o.Network.Listen), kfake.SeedTopics(o.Partitions, o.Topic)}
 		if len(o.Ports) > 0 {
 			opts = append(opts, kfake.Ports(o.Ports...))
+		}
+		if o.DataDir != "" {
+			opts = append(opts, kfake.DataDir(o.DataDir))
 		}
 		w.Cluster, err = kfake.NewCluster(opts...)
 		if err != nil {
