@@ -172,7 +172,7 @@ func section(text, from, to string) string {
 		}
 	}
 	if to != "" {
-		text = text[:strings.Index(text, to)]
+		text, _, _ = strings.Cut(text, to)
 	}
 	return text
 }
@@ -355,6 +355,7 @@ func TestIntegrationATopicMadeAgain(t *testing.T) {
 	r.end(syscall.SIGTERM)
 	late := shape(20, 100)
 	late.Begin = time.Now()
+	p.Renew()
 	p.produce(oracle.History(19, late))
 	if out, code := p.command("backfill", "-c", config, "--export", "vip", "--from", "earliest"); code != 0 {
 		t.Fatalf("backfill ends with %d:\n%s", code, out)

@@ -138,7 +138,8 @@ func (s saslConfig) bearer() func(context.Context) (oauth.Auth, error) {
 			if s.Scope != "" {
 				c.Scopes = []string{s.Scope}
 			}
-			source = c.TokenSource(context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Timeout: tokenTimeout}))
+			client := &http.Client{Timeout: tokenTimeout}
+			source = c.TokenSource(context.WithValue(context.Background(), oauth2.HTTPClient, client)) //nolint:contextcheck // it outlives the session
 		}
 		t, err := source.Token()
 		if err != nil {

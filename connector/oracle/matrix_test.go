@@ -46,11 +46,10 @@ var brokerPorts = []int{9092, 9093, 9094}
 // matrix is a run under way.
 type matrix struct {
 	*World
-	t       *testing.T
-	lives   map[string]*Process
-	events  []Event
-	rand    *rand.Rand
-	rewound bool
+	t      *testing.T
+	lives  map[string]*Process
+	events []Event
+	rand   *rand.Rand
 }
 
 // kafkaCalls are the calls of Kafka whose requests and answers are lost, and at which lives end.

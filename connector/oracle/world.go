@@ -272,6 +272,9 @@ func (w *World) Produce(ctx context.Context, events ...Event) error {
 	return nil
 }
 
+// Renew lets the producer look the topic up again, which was made again.
+func (w *World) Renew() { w.producer.PurgeTopicsFromProducing(w.topic) }
+
 func position(topic string, partition int32, offset int64) string {
 	return fmt.Sprintf("%s/%d/%d", topic, partition, offset)
 }

@@ -47,8 +47,9 @@ func build(r *sink.Request) call {
 		return call{http.MethodPost, "/contacts/import", "/contacts/import", importBody(r), false}
 	case sink.Delete:
 		return call{http.MethodDelete, contactPath(r.Contacts[0].Address), "/contacts/{id}", nil, false}
+	case sink.Look: // nothing is written
 	}
-	panic("a request of no kind")
+	panic("a request of no kind, or one that writes nothing")
 }
 
 func update(r *sink.Request) call {
