@@ -337,7 +337,8 @@ func (m *matrix) atRest() bool {
 // struck counts the faults of all runs, by kind.
 var struck = struct {
 	sync.Mutex
-	kinds map[string]int
+	kinds   map[string]int
+	imports int // that the account has taken
 }{kinds: map[string]int{}}
 
 // run makes the steps of a run and holds what came of it against the truth. It returns what was wrong.
@@ -359,8 +360,12 @@ func run(t *testing.T, seed uint64, steps []step, people int) (wrong []string) {
 	shape := DefaultShape(time.Now())
 	shape.Plain, shape.People = true, people
 	m := &matrix{World: w, t: t, lives: map[string]*Process{}, rand: r}
+	many := 1 // more people say more, so that imports pay
+	if people > 100 {
+		many = 8
+	}
 	for _, s := range steps {
-		shape.Events += s.n
+		shape.Events += s.n * many
 		// An address that the table has never held, because a newer one was read before it on another partition, is not
 		// looked at: whom it matters for has one partition here.
 		shape.Scatter = shape.Scatter && s.kind != "unsubscribe"
@@ -372,7 +377,7 @@ func run(t *testing.T, seed uint64, steps []step, people int) (wrong []string) {
 			m.begin("a")
 		}
 		note(t, s)
-		m.produce(s.n)
+		m.produce(s.n * many)
 		if s.do != nil {
 			s.do(m)
 			struck.Lock()
@@ -424,6 +429,9 @@ func (m *matrix) judge() (wrong []string) {
 	if len(wrong) > 0 {
 		return wrong
 	}
+	struck.Lock()
+	struck.imports += m.Sandbox.Stats().Imports
+	struck.Unlock()
 	wrong = append(wrong, m.broken()...)
 	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
 	defer cancel()

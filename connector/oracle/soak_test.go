@@ -94,5 +94,5 @@ func TestSoak(t *testing.T) {
 	for _, k := range slices.Sorted(maps.Keys(struck.kinds)) {
 		t.Logf("%6d × %s", struck.kinds[k], k)
 	}
-	t.Logf("%d runs from seed %d, %d failures", runs, first, failures)
+	t.Logf("%d runs from seed %d with %d imports, %d failures", runs, first, struck.imports, failures)
 }
