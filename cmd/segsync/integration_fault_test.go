@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,27 +100,32 @@ func TestIntegrationKilledEveryTwoSeconds(t *testing.T) {
 
 // Three replicas of two connections: each connection has one owner, whoever is killed.
 func TestIntegrationThreeReplicasOfTwoConnections(t *testing.T) {
-	p, q := newPlace(t, fast()), newPlace(t, fast())
+	other := fast()
+	other.Key = "the-other-key"
+	p, q := newPlace(t, fast()), newPlace(t, other)
 	var ports, configs []string
 	for range 3 {
 		port := freePort()
-		first, second := p.config(port), q.config(port)
-		a, err := os.ReadFile(first)
+		file, its := p.config(port), q.config(port)
+		a, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := os.ReadFile(second)
+		b, err := os.ReadFile(its)
 		if err != nil {
 			t.Fatal(err)
 		}
 		// The second's sources, connections and exports, under other names, behind the first's.
-		other := strings.NewReplacer("name: cdp", "name: crm", "source: cdp", "source: crm", "name: main", "name: second", "connection: main", "connection: second", "name: vip", "name: vip2", "name: news", "name: news2").Replace(string(b))
-		merged := section(string(a), "", "connections:") + section(other, "sources:\n", "connections:") +
-			section(string(a), "connections:", "exports:") + section(other, "connections:\n", "exports:") +
-			section(string(a), "exports:", "dead_letters:") + section(other, "exports:\n", "dead_letters:") + section(string(a), "dead_letters:", "")
-		file := first + ".both"
+		second := strings.NewReplacer(oracle.Key, other.Key, "name: cdp", "name: crm", "source: cdp", "source: crm", "name: main", "name: second", "connection: main", "connection: second", "name: vip", "name: vip2", "name: news", "name: news2").Replace(string(b))
+		merged := section(string(a), "", "connections:") + section(second, "sources:\n", "connections:") +
+			section(string(a), "connections:", "exports:") + section(second, "connections:\n", "exports:") +
+			section(string(a), "exports:", "dead_letters:") + section(second, "exports:\n", "dead_letters:") + section(string(a), "dead_letters:", "")
+		file += ".both"
 		if err := os.WriteFile(file, []byte(merged), 0o600); err != nil {
 			t.Fatal(err)
+		}
+		if out, code := p.command("check", "--offline", "-c", file); code != 0 {
+			t.Fatalf("check --offline ends with %d:\n%s", code, out)
 		}
 		ports, configs = append(ports, port), append(configs, file)
 	}
@@ -140,6 +146,9 @@ func TestIntegrationThreeReplicasOfTwoConnections(t *testing.T) {
 	}
 	p.converge(6 * time.Minute)
 	q.converge(6 * time.Minute)
+	p.until("all answer", time.Minute, func() bool { // one that has only just begun does not listen to signals yet
+		return !slices.ContainsFunc(ports, func(port string) bool { return p.status(port) == nil })
+	})
 	for _, c := range []string{"main", "second"} {
 		p.until("one owner of "+c, time.Minute, func() bool {
 			n := 0
@@ -245,7 +254,7 @@ func TestIntegrationABrokerThatFails(t *testing.T) {
 	p.produce(events[200:400])
 	p.converge(3 * time.Minute)
 	adm, table := p.admin(), p.prefix+"-main-table"
-	none, usual := "1", "1048588"
+	none, usual := "100", "1048588" // the markers of transactions fit, rows do not
 	set := func(v *string) {
 		resp, err := adm.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "max.message.bytes", Value: v}}, table)
 		if err == nil && len(resp) > 0 {
@@ -255,7 +264,7 @@ func TestIntegrationABrokerThatFails(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	set(&none) // no batch is taken
+	set(&none) // MESSAGE_TOO_LARGE
 	time.Sleep(2 * time.Second)
 	calls := p.calls()
 	p.produce(events[400:])

@@ -140,7 +140,9 @@ func NewWorld(o WorldOptions) (*World, error) {
 		}
 		w.brokers = w.Cluster.ListenAddrs()
 	}
-	o.Sandbox.Key = Key
+	if o.Sandbox.Key == "" {
+		o.Sandbox.Key = Key
+	}
 	o.Sandbox.Lists = append(o.Sandbox.Lists, SpareList)
 	for _, x := range o.Exports {
 		o.Sandbox.Lists = append(o.Sandbox.Lists, x.List)
