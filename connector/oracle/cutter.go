@@ -18,8 +18,9 @@ type Cutter struct {
 	mu     sync.Mutex
 	conns  map[*cutConn]struct{}
 	cut    bool
-	refuse time.Time // until then nothing can be dialled
-	still  time.Time // until then nothing comes or goes
+	gone   chan struct{} // closed by the cut; nil until somebody waits
+	refuse time.Time     // until then nothing can be dialled
+	still  time.Time     // until then nothing comes or goes
 	orders []Snap
 	struck int
 }
@@ -88,6 +89,9 @@ func (c *Cutter) Freeze(d time.Duration) {
 func (c *Cutter) Cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.cut && c.gone != nil {
+		close(c.gone)
+	}
 	c.cut = true
 	c.breakAll()
 }
@@ -119,7 +123,8 @@ func (c *Cutter) DialContext(ctx context.Context, network, address string) (net.
 	return cc, nil
 }
 
-// thaw waits until the network does not stand still; it says whether it had to.
+// thaw waits until the network does not stand still, or is cut; it says whether it had to. A killed life must not wait
+// on: its client may hold a lock meanwhile, and a bubble's time stands still while somebody waits for one.
 func (c *Cutter) thaw() bool {
 	waited := false
 	for {
@@ -128,12 +133,19 @@ func (c *Cutter) thaw() bool {
 		if c.cut {
 			d = 0
 		}
+		if c.gone == nil {
+			c.gone = make(chan struct{})
+		}
+		gone := c.gone
 		c.mu.Unlock()
 		if d <= 0 {
 			return waited
 		}
 		waited = true
-		time.Sleep(d)
+		select {
+		case <-time.After(d):
+		case <-gone:
+		}
 	}
 }
 
