@@ -161,7 +161,7 @@ func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.
 			break
 		}
 		if n = e.table.Pop(q.Kind, q.List, now); n != nil && (n.Delete || e.limits.Batch>>n.Halves < most) {
-			e.table.Return(n, now)
+			e.table.Return(n)
 			break
 		}
 	}
@@ -171,7 +171,7 @@ func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.
 func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
 	if !e.reserve(1) { // the look
 		e.sender.Unreserve(1)
-		e.table.Return(n, now)
+		e.table.Return(n)
 		return nil
 	}
 	r := e.table.NewRequest(sink.Delete, nil, slices.Clone(n.Remove), now)
@@ -185,7 +185,7 @@ func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request 
 	if w == wayLook {
 		r := e.table.NewRequest(sink.Look, nil, nil, now)
 		r.Send.Look = slices.Clone(n.Look)
-		if !e.reserveMore(r, n, now) {
+		if !e.reserveMore(r, n) {
 			return nil
 		}
 		e.table.Take(r, n, e.table.Contact(n, false), now)
@@ -197,7 +197,7 @@ func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request 
 	}
 	r := e.table.NewRequest(kind, slices.Clone(n.Add), unlink, now)
 	r.Send.Look = slices.Clone(n.Look)
-	if !e.reserveMore(r, n, now) {
+	if !e.reserveMore(r, n) {
 		return nil
 	}
 	c := e.table.Contact(n, n.Attributes)
@@ -206,12 +206,12 @@ func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request 
 }
 
 // reserveMore takes the calls of a request from the budget for which one was reserved, or puts its contact back.
-func (e *engine) reserveMore(r *state.Request, n *state.Need, now time.Time) bool {
+func (e *engine) reserveMore(r *state.Request, n *state.Need) bool {
 	if more := r.Send.Calls() - 1; more == 0 || e.reserve(more) {
 		return true
 	}
 	e.sender.Unreserve(1)
-	e.table.Return(n, now)
+	e.table.Return(n)
 	return false
 }
 
@@ -245,7 +245,7 @@ func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Re
 		return e.planAdd(q, n, now)
 	case behind:
 		e.sender.Unreserve(1)
-		e.table.Return(n, now)
+		e.table.Return(n)
 		return nil
 	default:
 		return e.planSingle(n, w, now)
@@ -268,7 +268,7 @@ func (e *engine) popWrite(q state.Queue, passing bool, now time.Time) *state.Nee
 		if choose(n, situation{bulk: true, row: row, halved: n.Halves > 0}) != wayImport {
 			return n
 		}
-		e.table.Return(n, now)
+		e.table.Return(n)
 	}
 	return nil
 }
@@ -299,7 +299,7 @@ func (e *engine) planAdd(q state.Queue, n *state.Need, now time.Time) *state.Req
 		}
 		n = e.table.Pop(q.Kind, q.List, now)
 		if n != nil && (!n.Known || n.Add[0] != list || len(n.Look) > 0 || n.Halves > 0) {
-			e.table.Return(n, now)
+			e.table.Return(n)
 			break
 		}
 	}
@@ -316,7 +316,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 		g, bytes, erase, ok := e.sender.Row(&c)
 		fits := ok && g == group && n.Held == "" && len(n.Look) == 0 && slices.Equal(n.Wanted, lists) && importRows>>n.Halves >= most
 		if fits && size+bytes > e.limits.ImportBytes {
-			e.table.Return(n, now)
+			e.table.Return(n)
 			break
 		}
 		if fits {
@@ -324,7 +324,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 			r.Send.Erase = erase
 			e.table.Take(r, n, c, now)
 		} else {
-			e.table.Return(n, now)
+			e.table.Return(n)
 		}
 		if len(r.Taken) >= most || scanned >= min(q.Len, scanMost) {
 			break

@@ -82,7 +82,7 @@ func TestBenchEndToEnd(t *testing.T) {
 	t.Logf("| processor time of the run process | %.1f s: %.0f events/s on two cores of its own |", cpu.Seconds(), 2*float64(2*people)/cpu.Seconds())
 	t.Logf("| from the start of the process to the ownership | %s |", owned.Round(time.Millisecond))
 	t.Logf("| calls | %d imports + %d removals + %d single = %.2f × the fewest (%.0f) |", imports, removes, single, float64(imports+removes+single)/fewest, fewest)
-	t.Logf("| peak memory of the run process | %d MiB |", rss)
+	t.Logf("| peak memory of the run process (0: not told here) | %d MiB |", rss)
 	t.Logf("| restore | %s |", restored)
 	t.Logf("| median latency from event to delivered at low load | %s = %.2f × one API call (%s) |", latency, float64(latency)/float64(call), call)
 }
@@ -189,7 +189,7 @@ func (p *benchRun) peak(t *testing.T) int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		t.Skip("the peak of memory is read from /proc")
+		return 0 // a system without /proc
 	}
 	_, rest, _ := strings.Cut(string(b), "VmHWM:")
 	kib, err := strconv.Atoi(strings.Fields(rest)[0])

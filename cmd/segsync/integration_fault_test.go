@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,60 +13,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
-	"segsync/connector"
 	"segsync/connector/oracle"
 	"segsync/sink/sandbox"
 )
-
-// promised fails if an account has seen a broken promise.
-func (p *place) promised() {
-	p.t.Helper()
-	if s := p.Sandbox.Stats(); s.Overlapping+s.DuringRun+s.Flags > 0 || s.MostImports > 1 {
-		p.t.Errorf("broken promises: %+v", s)
-	}
-}
-
-// state is what a program's connection of a name is doing; "" while it does not answer.
-func (p *place) state(port, connection string) string {
-	for _, s := range p.status(port) {
-		if s.Name == connection {
-			return s.State
-		}
-	}
-	return ""
-}
-
-func (p *place) status(port string) []connector.Status {
-	var all struct {
-		Connections []connector.Status `json:"connections"`
-	}
-	if b, err := fetchStatus(p.t.Context(), "127.0.0.1:"+port); err != nil || json.Unmarshal(b, &all) != nil {
-		return nil
-	}
-	return all.Connections
-}
-
-// until waits for a condition.
-func (p *place) until(what string, within time.Duration, f func() bool) {
-	p.t.Helper()
-	for end := time.Now().Add(within); !f(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			p.t.Fatalf("not within %s: %s", within, what)
-		}
-	}
-}
-
-func (p *place) admin() *kadm.Client {
-	p.t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(cl.Close)
-	return kadm.NewClient(cl)
-}
 
 // S39: one that is killed every two seconds, and started again at once, gets on.
 func TestIntegrationKilledEveryTwoSeconds(t *testing.T) {

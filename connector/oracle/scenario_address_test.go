@@ -31,21 +31,18 @@ func TestS8S36SharedAddresses(t *testing.T) {
 func TestS9S43ASwapOfAddressesWithTheirNumbers(t *testing.T) {
 	storm(t, func(s *scene) {
 		s.begin()
-		say := func(person, email, phone string) {
-			s.say(Event{Person: person, Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: email, First: person, Phone: phone}})
-		}
-		say("P", x, "+33639980001")
-		say("Q", y, "+33639980002")
+		s.number("P", x, "+33639980001")
+		s.number("Q", y, "+33639980002")
 		s.attribute(42, x, "SMS", "33639980001")
 		s.attribute(42, y, "SMS", "33639980002")
 		s.Sandbox.Order(sandbox.Fault{Method: "PUT", DropAfter: true})
-		say("P", y, "+33639980001")
-		say("Q", x, "+33639980002")
+		s.number("P", y, "+33639980001")
+		s.number("Q", x, "+33639980002")
 		time.Sleep(100 * time.Millisecond)
 		s.kill()
 		s.attribute(42, y, "SMS", "33639980001")
 		s.attribute(42, x, "SMS", "33639980002")
-		say("P", z, "+33639980001") // and a chain, its answers lost
+		s.number("P", z, "+33639980001") // and a chain, its answers lost
 		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts", DropAfter: true, Count: 3})
 		s.stays(42, x, z)
 		s.converge(s.t, 0)
@@ -119,19 +116,16 @@ func TestS21S41S42WhatLandsLateDoesNotStand(t *testing.T) {
 func TestS29ANumberThatSomebodyElseHas(t *testing.T) {
 	play(t, func(s *scene) {
 		s.begin()
-		say := func(person, email, phone string) {
-			s.say(Event{Person: person, Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: email, First: person, Phone: phone}})
-		}
-		say("Q", y, "+33639980001")
+		s.number("Q", y, "+33639980001")
 		s.attribute(42, y, "SMS", "33639980001")
-		say("P", x, "+33639980001")
+		s.number("P", x, "+33639980001")
 		s.list(42, time.Minute, x, y)
 		s.attribute(42, x, "SMS", nil)
-		say("Q", y, "+33639980002") // Q gives it up
+		s.number("Q", y, "+33639980002") // Q gives it up
 		s.attribute(42, x, "SMS", "33639980001")
 		s.attribute(42, y, "SMS", "33639980002")
-		say("P", x, "+33639980002") // a swap
-		say("Q", y, "+33639980001")
+		s.number("P", x, "+33639980002") // a swap
+		s.number("Q", y, "+33639980001")
 		s.attribute(42, x, "SMS", "33639980002")
 		s.attribute(42, y, "SMS", "33639980001")
 	})
@@ -156,13 +150,10 @@ func TestS45DeleteForOneListWhileAnotherWantsTheContact(t *testing.T) {
 func TestS52TheEmptyingOfAnOldAddressIsLost(t *testing.T) {
 	storm(t, func(s *scene) {
 		s.begin()
-		say := func(email string) {
-			s.say(Event{Person: "P", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: email, First: "P", Phone: "+33639980001"}})
-		}
-		say(x)
+		s.number("P", x, "+33639980001")
 		s.attribute(42, x, "SMS", "33639980001")
 		s.Sandbox.Order(sandbox.Fault{Method: "PUT", Address: "x%40example.com", LateMillis: 20_000})
-		say(y)
+		s.number("P", y, "+33639980001")
 		s.attribute(42, y, "SMS", "33639980001")
 		s.stays(42, y)
 		s.attribute(42, y, "SMS", "33639980001")

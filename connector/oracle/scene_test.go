@@ -73,6 +73,12 @@ func (s *scene) enter(person, segment, email string) {
 	s.say(Event{Person: person, Segment: segment, In: true, Partition: -1, Profile: &Profile{Email: email, First: person}})
 }
 
+// number is an entry into vip with a telephone number.
+func (s *scene) number(person, email, phone string) {
+	s.t.Helper()
+	s.say(Event{Person: person, Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: email, First: person, Phone: phone}})
+}
+
 func (s *scene) exit(person, segment string) {
 	s.t.Helper()
 	s.say(Event{Person: person, Segment: segment, Partition: -1})

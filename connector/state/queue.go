@@ -32,12 +32,7 @@ type queue struct {
 
 func (q *queue) len() int { return len(q.items) - q.head }
 
-func (q *queue) push(ci uint32, now time.Time) {
-	if q.len() == 0 {
-		q.since = millis(now)
-	}
-	q.items = append(q.items, ci)
-}
+func (q *queue) push(ci uint32) { q.items = append(q.items, ci) }
 
 func (q *queue) pop() uint32 {
 	ci := q.items[q.head]
@@ -176,11 +171,15 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 		if was != queueNone {
 			t.settled = append(t.settled, ci)
 		}
-		t.endUnknown(ci, now)
+		t.endUnknown(ci)
 		t.sweep(ci)
 	case c.flags&(flagQueued|flagWaiting) == 0:
 		c.flags |= flagQueued
-		t.queueAt(queueKey{kind, list}).push(ci, now)
+		q := t.queueAt(queueKey{kind, list})
+		if q.len() == 0 {
+			q.since = millis(now)
+		}
+		q.push(ci)
 	}
 }
 
@@ -219,7 +218,7 @@ func (t *Table) refile(c *contactSlot, kind queueKind, now time.Time) {
 }
 
 // endUnknown ends what is unknown of a contact whose late re-send has left nothing unknown.
-func (t *Table) endUnknown(ci uint32, now time.Time) {
+func (t *Table) endUnknown(ci uint32) {
 	r := &t.row
 	t.loadContact(ci, r)
 	if r.unknownSince == 0 || !r.late {
@@ -234,7 +233,6 @@ func (t *Table) endUnknown(ci uint32, now time.Time) {
 	t.owed--
 	t.storeContact(ci, r)
 	t.settled = append(t.settled, ci)
-	_ = now
 }
 
 // releaseSettled lets go of who gave up the contacts that have become clean.

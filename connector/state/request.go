@@ -100,12 +100,12 @@ func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 }
 
 // Return puts a popped contact that was not taken back at the end of its queue.
-func (t *Table) Return(n *Need, now time.Time) {
+func (t *Table) Return(n *Need) {
 	c := t.contacts.at(n.contact)
 	if c.flags&flagQueued == 0 {
 		c.flags |= flagQueued
 		kind, list := n.file()
-		t.queueAt(queueKey{kind, list}).push(n.contact, now)
+		t.queueAt(queueKey{kind, list}).push(n.contact)
 	}
 }
 
