@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"segsync/connector"
@@ -187,5 +189,42 @@ func TestNothingIsLeftOfAnEngine(t *testing.T) {
 				p.Stop()
 			}
 		}
+	})
+}
+
+// A life whose Kafka goes away while it takes over can be ended all the same.
+func TestATakeOverCanBeEndedWithoutKafka(t *testing.T) {
+	play(t, func(s *scene) {
+		c := s.Cutter()
+		c.Order(Snap{Match: KafkaRequest(int16(kmsg.Produce)), Answered: true}) // of the sentinel: it may have been taken
+		p, err := s.Start("a", c)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.until("it takes over", time.Minute, func() bool { return c.Struck() > 0 })
+		c.Refuse(24 * time.Hour)
+		began := time.Now()
+		p.Stop()
+		if d := time.Since(began); d > 5*time.Minute {
+			s.t.Errorf("it took %s", d)
+		}
+	})
+}
+
+// A checkpoint that Kafka refuses is not made again at once, for ever.
+func TestARefusedCheckpointRests(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		f := s.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "segsync-demo-table", Err: kerr.MessageTooLarge, Count: -1})
+		s.enter("Q", "vip", y)
+		time.Sleep(time.Minute)
+		if n := f.Hits(); n == 0 || n > 40 {
+			s.t.Errorf("it was tried %d times in a minute", n)
+		}
+		s.list(42, 0, x)
+		f.Remove()
+		s.list(42, time.Minute, x, y)
 	})
 }

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -169,5 +170,27 @@ func TestS54AnExitOfWhomOthersPutInBeforeANewAddress(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		s.kill()
 		s.stays(42)
+	})
+}
+
+// More addresses are given up, in an outage, than a second's budget has looks: they are looked at in several goes, and
+// who is found unsubscribed in the last of them is not added.
+func TestMoreAddressesGivenUpThanASecondHasLooks(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Sandbox.Put("q12@example.com", nil, nil)
+		s.Sandbox.Unsubscribe("q12@example.com")
+		s.Sandbox.Order(sandbox.Fault{Status: 503, Endpoint: "/contacts", Count: -1, Method: "POST"})
+		s.Sandbox.Order(sandbox.Fault{Status: 503, Endpoint: "/contacts", Count: -1, Method: "PUT"})
+		s.begin()
+		for i := range 14 {
+			s.enter("P", "vip", fmt.Sprintf("p%d@example.com", i))
+			s.enter("Q", "vip", fmt.Sprintf("q%d@example.com", i))
+		}
+		time.Sleep(10 * time.Second)
+		s.Sandbox.Mend()
+		s.stays(42, "p13@example.com")
+		if _, ok := s.Sandbox.Contact("q13@example.com"); ok {
+			s.t.Error("the new address of somebody who had unsubscribed was written, if only for a moment")
+		}
 	})
 }

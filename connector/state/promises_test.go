@@ -174,3 +174,66 @@ func TestRefusedNumbersAreTriedAgainTogether(t *testing.T) {
 		}
 	}
 }
+
+// That somebody has let go of a number which is not known is not forgotten by a restart before the others tried again.
+func TestALettingGoOutlivesItsOwner(t *testing.T) {
+	d := newDesk(t)
+	var rows []Row
+	d.enter("x@example.com", Value{1, []byte(`"+33639980001"`)})
+	try := func(tab *Table) (tries int) {
+		tab.Tick(d.now)
+		for need := tab.Pop(QueueWrite, 42, d.now); need != nil; need = tab.Pop(QueueWrite, 42, d.now) {
+			r := tab.NewRequest(sink.Upsert, slices.Clone(need.Add), nil, d.now)
+			tab.Take(r, need, tab.Contact(need, true), d.now)
+			o := applied
+			if !r.Send.Contacts[0].Attributes[0].Empties() {
+				tries++
+				o = sink.Outcome{Verdict: sink.Reject, Attribute: "SMS"}
+			}
+			tab.Settle(r, 0, o, true, d.now)
+			tab.Close(r)
+		}
+		return tries
+	}
+	try(d.Table)
+	d.now = d.now.Add(time.Second)
+	d.letGoAny(d.number("attribute", "SMS"), d.now)
+	for restart := range 2 { // the second finds nothing to take up any more
+		rows = append(rows, d.Cut(nil).Rows...)
+		back := New(d.cfg)
+		for _, r := range rows {
+			if err := back.Apply(r.Key, r.Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := back.Ready(d.now); err != nil {
+			t.Fatal(err)
+		}
+		d.Table, d.now = back, d.now.Add(2*time.Minute)
+		if tries := try(back); tries != 1-restart {
+			t.Errorf("after restart %d: %d tries", restart+1, tries)
+		}
+	}
+}
+
+// A queue's age is how long nothing was taken from it: a contact that was dirty before it got there does not count, nor
+// does one that was looked at and put back.
+func TestTheAgeOfAQueue(t *testing.T) {
+	d := newDesk(t)
+	d.enter("x@example.com")
+	age := func() int64 { return d.Queues(d.now)[0].Age }
+	d.now = d.now.Add(6 * time.Second)
+	if age() != 6000 {
+		t.Errorf("%d ms, not 6000", age())
+	}
+	d.Return(d.Pop(QueueWrite, 42, d.now))
+	if age() != 6000 {
+		t.Errorf("%d ms after one was put back", age())
+	}
+	d.Fold(&Change{Person: KeyOf("s", "q"), Stamp: Stamp{Topic: 9, Offset: 9, Time: 9}, Memberships: []Membership{{0, true}}, Profile: &Profile{Address: "y@example.com"}}, d.now)
+	n := d.Pop(QueueWrite, 42, d.now)
+	d.Take(d.NewRequest(sink.Upsert, n.Add, nil, d.now), n, d.Contact(n, true), d.now)
+	if age() != 0 {
+		t.Errorf("%d ms after one was taken", age())
+	}
+}
