@@ -60,7 +60,7 @@ func shrink(t *testing.T, seed uint64, steps []step, people int) []step {
 var onceFailed = []uint64{4160208, 380043704, 380043736, 11017720, 566536334}
 
 func fewSeeds() (seeds []uint64) {
-	for seed := range uint64(60 / slower) {
+	for seed := range uint64(50 / slower) {
 		seeds = append(seeds, seed)
 	}
 	return seeds
