@@ -104,7 +104,10 @@ func draw(r *rand.Rand) step {
 		return step{kind: "events", n: 1 + r.IntN(15)}
 	case k < 56:
 		name := slices.Sorted(maps.Keys(apiFaults))[r.IntN(len(apiFaults))]
-		return step{kind: "api", what: name, do: func(m *matrix) { m.Sandbox.Order(apiFaults[name]) }}
+		return step{kind: "api", what: name, do: func(m *matrix) {
+			m.hung = m.hung || apiFaults[name].Hang
+			m.Sandbox.Order(apiFaults[name])
+		}}
 	case k < 62:
 		return step{kind: "kill", do: func(m *matrix) { m.kill("a") }}
 	case k < 72:
@@ -115,7 +118,10 @@ func draw(r *rand.Rand) step {
 		return drawMember(r)
 	case k < 87:
 		d := time.Duration(2+r.IntN(40)) * time.Second
-		return step{kind: "freeze", what: d.String(), do: func(m *matrix) { m.each(func(c *Cutter) { c.Freeze(d) }) }}
+		return step{kind: "freeze", what: d.String(), do: func(m *matrix) {
+			m.frozen = m.frozen || m.lives["b"] != nil
+			m.each(func(c *Cutter) { c.Freeze(d) })
+		}}
 	case k < 91:
 		return drawBroker(r)
 	case k < 93:

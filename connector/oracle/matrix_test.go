@@ -28,6 +28,8 @@ type matrix struct {
 	lives  map[string]*Process
 	events []Event
 	rand   *rand.Rand
+	hung   bool // a call of the API was left without an answer
+	frozen bool // so was a life, while another could take over
 }
 
 func (m *matrix) each(f func(c *Cutter)) {
@@ -213,6 +215,7 @@ func (m *matrix) judge() (wrong []string) {
 	m.each(func(c *Cutter) { c.Mend() })
 	m.kill("a") // a fault may have been ordered for a call that this life does not make again
 	m.produce(len(m.events))
+	m.exorcise()
 	for end := time.Now().Add(2 * time.Hour); len(m.Wrong()) > 0 && time.Now().Before(end); {
 		time.Sleep(3 * time.Second)
 	}
@@ -221,12 +224,15 @@ func (m *matrix) judge() (wrong []string) {
 		wrong = append(wrong, x.String())
 	}
 	if len(wrong) > 0 {
+		for name, p := range m.lives {
+			wrong = append(wrong, fmt.Sprintf("life %s: %+v", name, p.Connection.Status()))
+		}
 		return wrong
 	}
 	struck.Lock()
 	struck.imports += m.Sandbox.Stats().Imports
 	struck.Unlock()
-	wrong = append(wrong, m.broken()...)
+	wrong = append(wrong, m.broken(m.hung && m.frozen)...)
 	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
 	defer cancel()
 	untold, err := m.Untold(ctx)
@@ -254,6 +260,16 @@ func (m *matrix) judge() (wrong []string) {
 	return wrong
 }
 
+// exorcise lets a standby join and leave in order. The embedded broker has been seen to keep a static member that died
+// in the middle of joining for ever, with all partitions: one of its name takes its place and frees it. (A real broker
+// ends its session: make integration.)
+func (m *matrix) exorcise() {
+	m.end("b", false)
+	m.begin("b")
+	time.Sleep(30 * time.Second)
+	m.end("b", false)
+}
+
 // writes is how many calls have been made that change something.
 func (m *matrix) writes() (n int) {
 	for endpoint, calls := range m.Sandbox.Stats().Calls {
@@ -264,9 +280,13 @@ func (m *matrix) writes() (n int) {
 	return n
 }
 
-// broken are the promises that the account has seen broken.
-func (w *World) broken() (all []string) {
+// broken are the promises that the account has seen broken. A call of an owner that stands still, and is not dead, goes
+// on beside what its successor sends: nobody can take it back (overlaps).
+func (w *World) broken(overlaps bool) (all []string) {
 	s := w.Sandbox.Stats()
+	if overlaps {
+		s.Overlapping = 0
+	}
 	for _, p := range []struct {
 		n    int
 		what string
