@@ -32,7 +32,8 @@ type Connection struct {
 	self     string // what this member is called in the group
 	begun    bool   // an epoch of this process has begun, its rewind with it
 	last     Counters
-	types    map[string]sink.AttributeType
+	types    map[string]sink.AttributeType // of the account's attributes, once it has told them
+	untold   error                         // why it has not, in the last try
 }
 
 // New makes a connection.
@@ -90,6 +91,7 @@ func (c *Connection) life(ctx context.Context) error {
 	if err := c.environment(ctx); err != nil {
 		return err
 	}
+	c.askEarly(ctx)
 	m := &membership{c: c, ended: make(chan error, 1)}
 	defer m.close(ctx)
 	if err := m.join(); err != nil {
@@ -101,7 +103,7 @@ func (c *Connection) life(ctx context.Context) error {
 	return m.poll(ctx)
 }
 
-// environment waits until the sources' topics are there and the account has said its attributes' types.
+// environment waits until the sources' topics are there.
 func (c *Connection) environment(ctx context.Context) error {
 	cl, err := kgo.NewClient(c.cfg.Kafka...)
 	if err != nil {
@@ -135,15 +137,6 @@ func (c *Connection) look(ctx context.Context, cl *kgo.Client) error {
 			}
 		}
 	}
-	if c.types != nil {
-		return nil
-	}
-	sender := c.cfg.Sender(func() bool { return true })
-	types, err := sender.Attributes(ctx)
-	if err != nil {
-		return fmt.Errorf("waiting for the account: %w", err)
-	}
-	c.types = types
 	return nil
 }
 

@@ -40,6 +40,11 @@ type Progress struct {
 func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	bounded, stop := context.WithTimeout(ctx, environmentMost)
 	err := c.environment(bounded)
+	if err == nil {
+		if _, err = c.askTypes(bounded, c.cfg.Sender(func() bool { return true })); err != nil {
+			c.setWaiting(c.untold.Error())
+		}
+	}
 	stop()
 	if err != nil && ctx.Err() == nil {
 		c.mu.Lock()
@@ -128,7 +133,7 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 	if tell != nil {
 		tell(p)
 	}
-	if len(e.sourceHalts) > 0 || e.halts[0] != nil && p.Left == 0 || p.Left == 0 && p.Pending == 0 && len(e.halts) > 0 {
+	if len(e.sourceHalts) > 0 || e.halts[0] != nil && p.Left == 0 || p.Left == 0 && p.Pending == 0 && (len(e.halts) > 0 || e.importsHalt != "") {
 		return false, fmt.Errorf("%w: %s", ErrHalted, e.halted())
 	}
 	return p.Left == 0 && p.Pending == 0 && len(e.imports) == 0 && !e.table.Changed() && e.held.Load() == 0 && e.free == e.cfg.Senders, nil
@@ -142,6 +147,9 @@ func (e *engine) halted() string {
 	}
 	for _, m := range e.sourceHalts {
 		all = append(all, m)
+	}
+	if e.importsHalt != "" {
+		all = append(all, e.importsHalt)
 	}
 	return strings.Join(all, "; ")
 }

@@ -64,6 +64,10 @@ func (e *engine) settle(r *state.Request, a sink.Answer, took time.Duration) {
 	e.changed(now)
 }
 
+// healthyFor is how long after a success a failure may be a contact's own. In an outage nobody succeeds any more, and
+// nobody has failed alone for state.AloneFor by then.
+const healthyFor = state.AloneFor / 3
+
 // outcomes settles every contact of a request and draws the consequences. Under the lock.
 func (e *engine) outcomes(r *state.Request, of func(i int) sink.Outcome, now time.Time) {
 	for i := range r.Taken {
@@ -76,7 +80,7 @@ func (e *engine) outcomes(r *state.Request, of func(i int) sink.Outcome, now tim
 			e.halt(o, now)
 		default:
 		}
-		s := e.table.Settle(r, i, o, now.Sub(e.lastApplied) < time.Minute, now)
+		s := e.table.Settle(r, i, o, now.Sub(e.lastApplied) < healthyFor, now)
 		switch {
 		case s.Delivered:
 			e.delivered(r, s, now)

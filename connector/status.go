@@ -44,7 +44,7 @@ type Status struct {
 // Status tells what the connection is doing.
 func (c *Connection) Status() Status {
 	c.mu.Lock()
-	e, standby := c.engine, c.member
+	e, standby, untold := c.engine, c.member, c.untold
 	s := Status{Name: c.cfg.Name, State: "standby", Waiting: c.waiting, Owner: c.balancer.Owner(), Counters: c.last}
 	c.mu.Unlock()
 	if e == nil {
@@ -58,6 +58,9 @@ func (c *Connection) Status() Status {
 	s.Restored = e.restoring.Rows
 	if e.table == nil || !e.ready {
 		s.State = "restoring"
+		if untold != nil {
+			s.Waiting = untold.Error()
+		}
 		return s
 	}
 	s.State = "running"

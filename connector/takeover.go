@@ -90,12 +90,16 @@ func (e *engine) holdDisabled(now time.Time) {
 
 // makeMappers compiles the mappings with the account's attribute types.
 func (e *engine) makeMappers() error {
+	types, err := e.knowTypes()
+	if err != nil {
+		return err
+	}
 	for i := range e.cfg.Sources {
 		s := &e.cfg.Sources[i]
 		spec := s.Spec
 		spec.Attributes = slices.Clone(spec.Attributes)
 		for j := range spec.Attributes {
-			spec.Attributes[j].Type = mapping.AttributeType(e.c.types[spec.Attributes[j].Name])
+			spec.Attributes[j].Type = mapping.AttributeType(types[spec.Attributes[j].Name])
 		}
 		m, err := mapping.NewMapper(spec, s.Value, s.Key)
 		if err != nil {

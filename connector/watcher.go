@@ -110,7 +110,7 @@ func (e *engine) lookAtImports() {
 		return
 	}
 	byID := make(map[int64]sink.Process, len(all))
-	strangers := false // unfinished processes that are none of ours
+	var strangers []int64 // unfinished processes that are none of ours
 	for _, p := range all {
 		byID[p.ID] = p
 	}
@@ -125,7 +125,9 @@ func (e *engine) lookAtImports() {
 	}
 	e.mu.Unlock()
 	for _, p := range all {
-		strangers = strangers || !p.Done && !known[p.ID]
+		if !p.Done && !known[p.ID] {
+			strangers = append(strangers, p.ID)
+		}
 	}
 	for _, i := range ours {
 		switch p, listed := byID[i.r.Process]; {
@@ -145,9 +147,13 @@ func (e *engine) lookAtImports() {
 
 // abandonWhenSafe makes the contacts of a lost import unknown once it cannot be under way any more: every unfinished
 // process that could be it has ended, and it cannot appear any more.
-func (e *engine) abandonWhenSafe(i *importing, strangers bool) {
+func (e *engine) abandonWhenSafe(i *importing, strangers []int64) {
 	now := time.Now()
-	if strangers || now.Sub(i.since) < e.cfg.Times.LateApply {
+	if len(strangers) > 0 {
+		e.stuck(i, "the answer to an import was lost, and import processes that may be it have not ended", strangers, now)
+		return
+	}
+	if now.Sub(i.since) < e.cfg.Times.LateApply {
 		return
 	}
 	e.mu.Lock()
@@ -156,6 +162,7 @@ func (e *engine) abandonWhenSafe(i *importing, strangers bool) {
 		return
 	}
 	delete(e.imports, i.r.Number)
+	e.importsHalt = ""
 	e.table.Abandon(i.r, now)
 	e.changed(now)
 	e.nudge()
@@ -166,9 +173,7 @@ func (e *engine) followed(ctx context.Context, i *importing, p sink.Process) {
 	now := time.Now()
 	switch {
 	case !p.Done:
-		if now.Sub(i.since) > e.cfg.Times.ImportStuck {
-			e.stuck(p.ID)
-		}
+		e.stuck(i, "an import has not ended", []int64{p.ID}, now)
 	case p.Failed:
 		e.endImport(i, now, func(int) sink.Outcome {
 			return sink.Outcome{Verdict: sink.Retry, Code: "import_failed", Message: "the import failed or was cancelled", Split: true}
@@ -178,12 +183,15 @@ func (e *engine) followed(ctx context.Context, i *importing, p sink.Process) {
 	}
 }
 
-// stuck halts imports: one has not ended for too long.
-func (e *engine) stuck(process int64) {
+// stuck halts imports if one has not ended for too long, in this process or a former one.
+func (e *engine) stuck(i *importing, what string, processes []int64, now time.Time) {
+	if now.Sub(i.r.At) <= e.cfg.Times.ImportStuck {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.importsHalt == "" {
-		e.importsHalt = fmt.Sprintf("import process %d has not ended within %s: no other is started; ask Sendinblue's support about it", process, e.cfg.Times.ImportStuck)
+		e.importsHalt = fmt.Sprintf("%s within %s (process %s): no other is started; ask Sendinblue's support about it", what, e.cfg.Times.ImportStuck, strings.Trim(fmt.Sprint(processes), "[]"))
 		e.log.Error(e.importsHalt)
 	}
 }

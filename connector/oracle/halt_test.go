@@ -32,8 +32,26 @@ func TestHaltsSayHowToMendAndEndByThemselves(t *testing.T) {
 	}
 }
 
+// An outage of the API stops reading in no life, were it one that begins in it: what is not read might not be kept for
+// as long as the outage is.
+func TestALifeThatBeginsInAnOutageReads(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.stop()
+		s.Sandbox.Order(sandbox.Fault{Status: 503, Count: -1})
+		s.begin()
+		s.enter("Q", "vip", y)
+		s.until("reading", time.Minute, func() bool { return s.status().People == 2 })
+		time.Sleep(10 * time.Minute)
+		s.Sandbox.Mend()
+		s.list(42, 10*time.Minute, x, y)
+	})
+}
+
 func TestAListThatIsGoneHaltsItsExportAlone(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.until("running", time.Minute, func() bool { return s.status().State == "running" })
 		s.Sandbox.RemoveList(42)
@@ -47,11 +65,11 @@ func TestAListThatIsGoneHaltsItsExportAlone(t *testing.T) {
 }
 
 func TestS13AListIsExchanged(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
-		s.p.Stop()
+		s.stop()
 		s.Sandbox.AddList(50)
 		s.Tune = func(c *connector.Config) { c.Exports[0].List = 50 }
 		s.begin()
@@ -61,12 +79,12 @@ func TestS13AListIsExchanged(t *testing.T) {
 }
 
 func TestS13ANewSegmentIsReadFromTheStart(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.enter("Q", "extra", y) // nobody asks for it yet
 		s.begin()
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
-		s.p.Stop()
+		s.stop()
 		s.Tune = func(c *connector.Config) {
 			c.Sources[0].Spec.Segments = append(c.Sources[0].Spec.Segments, "extra")
 			c.Exports[0].Segments = append(c.Exports[0].Segments, "extra")
@@ -77,7 +95,7 @@ func TestS13ANewSegmentIsReadFromTheStart(t *testing.T) {
 }
 
 func TestS18TheGuardWithholdsAndNobodyElseWaits(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Tune = func(c *connector.Config) { c.Exports[0].Guard.Share, c.Exports[0].Guard.AtLeast = 0.3, 5 }
 		s.crowd(40)
 		s.begin()
@@ -91,7 +109,7 @@ func TestS18TheGuardWithholdsAndNobodyElseWaits(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		s.kill()
 		s.until("still withheld after a restart", time.Minute, func() bool { return s.status().Withheld > 20 })
-		if n := len(s.Sandbox.List(42)); n < 25 {
+		if n := len(s.Sandbox.List(42)); n < 1+28 && s.calm() { // whose entry has no answer does not count as delivered in
 			s.t.Errorf("only %d are left", n)
 		}
 	})
@@ -99,14 +117,14 @@ func TestS18TheGuardWithholdsAndNobodyElseWaits(t *testing.T) {
 
 // Quiet: reading everything a second time makes no call.
 func TestASecondReadingMakesNoCall(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		if err := s.Produce(s.t.Context(), History(5, DefaultShape(time.Now()))...); err != nil {
 			s.t.Fatal(err)
 		}
 		s.converge(s.t, 20*time.Minute)
 		time.Sleep(15 * time.Minute)
-		s.p.Stop()
+		s.stop()
 		before := s.Sandbox.Stats()
 		s.Tune = func(c *connector.Config) { c.Rewind = &connector.Rewind{} }
 		s.begin()
@@ -122,7 +140,7 @@ func TestASecondReadingMakesNoCall(t *testing.T) {
 }
 
 func TestTopicsByPattern(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Tune = func(c *connector.Config) { c.Sources[0].Topics, c.Sources[0].Regex = nil, `^cdp\..*` }
 		s.begin()
 		s.enter("P", "vip", x)
@@ -131,7 +149,7 @@ func TestTopicsByPattern(t *testing.T) {
 }
 
 func TestS25ATruncateHaltsItsSource(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Tune = func(c *connector.Config) { c.Sources[0].Spec.HaltWhen = `segment_id == "truncate"` }
 		s.begin()
 		s.enter("P", "vip", x)
@@ -146,7 +164,7 @@ func TestS25ATruncateHaltsItsSource(t *testing.T) {
 }
 
 func TestS32ASchemaThatNobodyKnows(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.say(Event{Poison: []byte{0, 0, 0, 3, 231, 1, 2, 3}, Partition: 0})
 		s.say(Event{Person: "P", Segment: "vip", In: true, Partition: 0, Profile: &Profile{Email: x}})
@@ -155,18 +173,18 @@ func TestS32ASchemaThatNobodyKnows(t *testing.T) {
 			s.t.Errorf("%d dead letters before the id had its five minutes", n)
 		}
 		s.list(42, 5*time.Minute, x)
-		if n := s.status().Counters.DeadLetters; n != 1 {
+		if n := s.status().Counters.DeadLetters; n != 1 && s.calm() { // they are a life's
 			s.t.Errorf("%d dead letters", n)
 		}
 	})
 }
 
 func TestS49ACrashInTheMiddleOfARewind(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.crowd(150)
 		s.begin()
 		s.converge(s.t, 20*time.Minute)
-		s.p.Stop()
+		s.stop()
 		s.Tune = func(c *connector.Config) {
 			if c.Rewind == nil {
 				c.Rewind = &connector.Rewind{Resend: true, Lists: []int64{42}}
@@ -174,7 +192,7 @@ func TestS49ACrashInTheMiddleOfARewind(t *testing.T) {
 		}
 		s.begin()
 		time.Sleep(30 * time.Millisecond)
-		s.p.Kill()
+		s.die()
 		s.Tune = nil
 		s.begin()
 		s.exit("crowd-7", "vip")
@@ -193,8 +211,7 @@ func TestABoundedRunDoesItsRewindBeforeItEnds(t *testing.T) {
 		s.begin()
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
-		s.p.Stop()
-		s.p = nil
+		s.stop()
 		p, err := s.Prepare("b", func(c *connector.Config) { c.Rewind = &connector.Rewind{} })
 		if err != nil {
 			s.t.Fatal(err)

@@ -51,7 +51,7 @@ func TestS9S43ASwapOfAddressesWithTheirNumbers(t *testing.T) {
 }
 
 func TestS14ABlockedContactIsNotDeletedAndNotMoved(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Tune = func(c *connector.Config) { c.Exports[0].Delete = true }
 		s.begin()
 		s.enter("P", "vip", x)
@@ -115,7 +115,7 @@ func TestS21S41S42WhatLandsLateDoesNotStand(t *testing.T) {
 }
 
 func TestS29ANumberThatSomebodyElseHas(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.number("Q", y, "+33639980001")
 		s.attribute(42, y, "SMS", "33639980001")
@@ -176,7 +176,7 @@ func TestS54AnExitOfWhomOthersPutInBeforeANewAddress(t *testing.T) {
 // More addresses are given up, in an outage, than a second's budget has looks: they are looked at in several goes, and
 // who is found unsubscribed in the last of them is not added.
 func TestMoreAddressesGivenUpThanASecondHasLooks(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Sandbox.Put("q12@example.com", nil, nil)
 		s.Sandbox.Unsubscribe("q12@example.com")
 		s.Sandbox.Order(sandbox.Fault{Status: 503, Endpoint: "/contacts", Count: -1, Method: "POST"})

@@ -12,22 +12,19 @@ import (
 )
 
 func TestS2AnImportOutlivesItsSender(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 60_000})
 		s.crowd(200)
 		s.begin()
-		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") == 1 })
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
 		time.Sleep(time.Second)
-		for range 10 { // ten takeovers in a row pile up none
+		for range 10 { // ten takeovers in a row pile up none: promises()
 			s.kill()
 			time.Sleep(3 * time.Second)
 		}
 		s.exit("crowd-150", "vip")
 		s.until("the import's end", 5*time.Minute, func() bool { return s.Sandbox.Unfinished() == 0 })
 		s.converge(s.t, 20*time.Minute)
-		if n := s.Sandbox.Stats().MostImports; n != 1 {
-			s.t.Errorf("%d imports at once", n)
-		}
 	})
 }
 
@@ -44,11 +41,11 @@ func (s *scene) crowd(n int) {
 }
 
 func TestS3TheAnswerToAnImportIsLost(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", DropAfter: true, ImportTime: 400_000})
 		s.crowd(200)
 		s.begin()
-		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") >= 1 })
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
 		time.Sleep(2 * time.Second)
 		s.exit("crowd-150", "vip")
 		s.converge(s.t, time.Hour) // promises(): no write to its contacts while it could run
@@ -56,7 +53,7 @@ func TestS3TheAnswerToAnImportIsLost(t *testing.T) {
 }
 
 func TestS4S53AnImportThatHangs(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", Import: "hang"})
 		s.crowd(200)
 		s.begin()
@@ -73,15 +70,17 @@ func TestS4S53AnImportThatHangs(t *testing.T) {
 }
 
 func TestS5ExitsBesideALongImport(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
 		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 300_000})
 		s.crowd(300)
-		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") == 1 })
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
 		s.exit("P", "vip")
-		s.until("who is not in it leaves at once", 10*time.Second, func() bool { _, in := s.Sandbox.List(42)[x]; return !in })
+		if s.calm() { // P's entry may have no answer, and be in it
+			s.until("who is not in it leaves at once", 10*time.Second, func() bool { _, in := s.Sandbox.List(42)[x]; return !in })
+		}
 		s.exit("crowd-250", "vip")
 		s.converge(s.t, 30*time.Minute)
 	})
@@ -95,7 +94,7 @@ func TestS23WhatAnImportLosesOrRejects(t *testing.T) {
 		"cancelled":        {Endpoint: "/contacts/import", Import: "cancelled"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			play(t, func(s *scene) {
+			storm(t, func(s *scene) {
 				f.ImportTime = 3000
 				s.Sandbox.Order(f)
 				s.Sandbox.Put("owner@example.com", nil, map[string]any{"SMS": "33639980099"})
@@ -103,7 +102,7 @@ func TestS23WhatAnImportLosesOrRejects(t *testing.T) {
 				s.say(Event{Person: "dup", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: z, Phone: "+33639980099"}})
 				s.begin()
 				s.converge(s.t, time.Hour)
-				if s.count("POST /contacts/import") == 0 {
+				if s.calm() && s.count("POST /contacts/import") == 0 {
 					s.t.Error("no import was made")
 				}
 			})
@@ -112,7 +111,7 @@ func TestS23WhatAnImportLosesOrRejects(t *testing.T) {
 }
 
 func TestS24AnAddThatFailedIsSettledByAnUpsert(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
@@ -125,11 +124,11 @@ func TestS24AnAddThatFailedIsSettledByAnUpsert(t *testing.T) {
 }
 
 func TestS38TwoExportsShareAContactInAnImport(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 120_000})
 		s.crowd(200)
 		s.begin()
-		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") == 1 })
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
 		s.say(Event{Person: "crowd-120", Segment: "news", In: true, Partition: -1, Profile: &Profile{Email: "c120@example.com", First: "Newest"}})
 		s.converge(s.t, 30*time.Minute)
 		s.attribute(43, "c120@example.com", "FIRSTNAME", "Newest")

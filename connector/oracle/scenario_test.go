@@ -17,7 +17,7 @@ func TestS1AnAppliedEntryWhoseOwnerDiedIsNoNoOp(t *testing.T) {
 		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", DropAfter: true})
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
-		s.p.Kill()
+		s.die()
 		s.exit("P", "vip")
 		s.begin()
 		s.stays(42)
@@ -44,7 +44,7 @@ func TestS7ExitWithoutProfile(t *testing.T) {
 		s.Sandbox.Put(y, []int64{42}, nil)
 		s.begin()
 		s.exit("unknown", "vip") // no known address: a dead letter, and the membership moves
-		s.until("a dead letter", time.Minute, func() bool { return s.status().Counters.DeadLetters == 1 })
+		s.until("a dead letter", time.Minute, s.letters)
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x, y)
 		s.exit("P", "vip")
@@ -74,23 +74,23 @@ func TestS12APersonInTwoPartitionsAndNewPartitions(t *testing.T) {
 }
 
 func TestS16OneOddContactIsRejectedAndOthersGoOn(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.Sandbox.Order(sandbox.Fault{Status: 500, Address: x, Count: -1})
 		s.enter("P", "vip", x)
-		for i := range 20 {
-			s.enter(fmt.Sprint("other-", i), "vip", fmt.Sprintf("o%d@example.com", i))
-			time.Sleep(time.Minute)
-		}
-		s.until("it is rejected", 20*time.Minute, func() bool { return s.status().Rejected == 1 })
-		if n := len(s.Sandbox.List(42)); n != 20 {
-			s.t.Errorf("%d of 20 others are in", n)
-		}
+		var others []string
+		s.until("it is rejected", 20*time.Minute, func() bool {
+			others = append(others, fmt.Sprintf("o%d@example.com", len(others)))
+			s.enter(fmt.Sprint("other-", len(others)), "vip", others[len(others)-1])
+			time.Sleep(time.Minute) // while others succeed: else it could be an outage
+			return s.status().Rejected == 1
+		})
+		s.list(42, time.Minute, others...)
 	})
 }
 
 func TestS17TheBreaker(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		for range 90 {
 			s.say(Event{Poison: []byte{9}, Partition: 0})
@@ -100,7 +100,9 @@ func TestS17TheBreaker(t *testing.T) {
 		for range 30 {
 			s.say(Event{Poison: []byte{9}, Partition: 0})
 		}
-		s.until("the breaker", time.Minute, func() bool { return s.halted("breaker") })
+		if s.calm() { // another life counts anew
+			s.until("the breaker", time.Minute, func() bool { return s.halted("breaker") })
+		}
 		s.until("it lets go by itself", 10*time.Minute, func() bool { return len(s.status().Halted) == 0 })
 		s.enter("Q", "vip", y)
 		s.list(42, time.Minute, x, y)
@@ -108,11 +110,11 @@ func TestS17TheBreaker(t *testing.T) {
 }
 
 func TestS27ATopicMadeAgainHalts(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
-		s.p.Stop()
+		s.stop()
 		if err := s.Cluster.DeleteTopic(Topic); err != nil {
 			s.t.Fatal(err)
 		}
@@ -128,7 +130,7 @@ func TestS27ATopicMadeAgainHalts(t *testing.T) {
 }
 
 func TestS28NothingIsSkippedInSilence(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.Tune = func(c *connector.Config) { c.Sources[0].Start.Latest = true }
 		s.say(Event{Person: "old", Segment: "vip", In: true, Partition: 0, Profile: &Profile{Email: z}})
 		delete(s.Truth.people, "old")
@@ -136,7 +138,7 @@ func TestS28NothingIsSkippedInSilence(t *testing.T) {
 		s.until("running", time.Minute, func() bool { return s.status().State == "running" })
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
-		s.p.Stop()
+		s.stop()
 		// While it is away the log's beginning passes its position.
 		for range 3 {
 			s.say(Event{Person: "lost", Segment: "other", Partition: 1})
@@ -192,12 +194,12 @@ func TestS40AReplayAfterACrashDoesNotPutInWhoLeft(t *testing.T) {
 }
 
 func TestS46TheLargestRecordIsOneDeadLetter(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.say(Event{Poison: append([]byte{9}, make([]byte, 990_000)...), Partition: 0})
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
-		s.until("the dead letter", time.Minute, func() bool { return s.Cluster.PartitionInfo(DeadLetters, 0).HighWatermark > 0 })
+		s.until("the dead letter", time.Minute, s.letters)
 		if b := s.Cluster.PartitionInfo(DeadLetters, 0).NumBytes; b > 10_000 {
 			s.t.Errorf("the dead letter takes %d bytes", b)
 		}
@@ -205,7 +207,7 @@ func TestS46TheLargestRecordIsOneDeadLetter(t *testing.T) {
 }
 
 func TestS48AnExitWhileTheEntryWaits(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.until("running", time.Minute, func() bool { return s.status().State == "running" })
 		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", Status: 429, Header: map[string]string{"x-sib-ratelimit-reset": "120"}})
@@ -216,21 +218,23 @@ func TestS48AnExitWhileTheEntryWaits(t *testing.T) {
 		s.exit("P", "vip")
 		s.list(42, 5*time.Minute, y)
 		time.Sleep(time.Minute)
-		if _, ok := s.Sandbox.Contact(x); ok {
+		if _, ok := s.Sandbox.Contact(x); ok && s.calm() { // another life does not know that it has to wait
 			s.t.Error("P was put in")
 		}
 	})
 }
 
 func TestS50ARejectLeavesWhatIsUnknownToBeSentAgain(t *testing.T) {
-	play(t, func(s *scene) {
+	storm(t, func(s *scene) {
 		s.begin()
 		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", Address: x, LateMillis: 100_000})
 		s.enter("P", "vip", x)
 		time.Sleep(100 * time.Millisecond)
 		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", Address: x, Status: 400, Body: `{"code":"invalid_parameter","message":"no"}`})
 		s.say(Event{Person: "P", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: x, First: "New"}})
-		s.until("rejected", time.Minute, func() bool { return s.status().Rejected == 1 })
+		if s.calm() { // the answer may be lost
+			s.until("rejected", time.Minute, func() bool { return s.status().Rejected == 1 })
+		}
 		s.exit("P", "vip")
 		s.stays(42)
 	})

@@ -21,7 +21,7 @@ type scene struct {
 	n int
 
 	mu      sync.Mutex // of p, while there is a storm
-	patient int        // how many times longer than usual to wait
+	patient int        // how many times longer than usual to wait: 1 where there is no storm
 }
 
 // play runs a scenario in a bubble of its own.
@@ -31,29 +31,64 @@ func play(t *testing.T, f func(s *scene)) {
 		s := newScene(t)
 		f(s)
 		s.promises(t)
-		if s.p != nil {
-			s.p.Stop()
-		}
+		s.stop()
 	})
 }
 
 func newScene(t *testing.T) *scene {
-	w := newWorld(t, sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 2 * time.Second})
+	w := newWorld(t, sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 2 * time.Second, Observe: tracing(t)})
 	return &scene{World: w, t: t, patient: 1}
 }
 
+// calm says whether nothing but the scenario's own faults happens: how often and how soon something is done can be told
+// then, and what a life knows until it ends.
+func (s *scene) calm() bool { return s.patient == 1 }
+
+// begin begins a life.
 func (s *scene) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.p = s.start(s.t, "a")
 }
 
-// kill ends the present life at once and begins the next.
+// kill ends the present life at once and begins the next. Without one there is nothing to kill.
 func (s *scene) kill() {
 	s.mu.Lock()
-	s.p.Kill()
-	s.mu.Unlock()
-	s.begin()
+	defer s.mu.Unlock()
+	if s.p != nil {
+		s.p.Kill()
+		s.p = s.start(s.t, "a")
+	}
+}
+
+// die ends the present life at once.
+func (s *scene) die() {
+	if p := s.take(); p != nil {
+		p.Kill()
+	}
+}
+
+// stop ends the present life in order, if there is one.
+func (s *scene) stop() {
+	if p := s.take(); p != nil {
+		p.Stop()
+	}
+}
+
+// take leaves the scene without a life.
+func (s *scene) take() *Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.p
+	s.p = nil
+	return p
+}
+
+// life is the present one.
+func (s *scene) life() *Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.p
 }
 
 func (s *scene) say(e Event) {
@@ -126,21 +161,28 @@ func (s *scene) attribute(list int64, address, name string, want any) {
 
 func (s *scene) count(endpoint string) int { return s.Sandbox.Stats().Calls[endpoint] }
 
-func (s *scene) status() connector.Status { return s.p.Connection.Status() }
+func (s *scene) status() connector.Status { return s.life().Connection.Status() }
 
 func (s *scene) halted(code string) bool {
 	return slices.ContainsFunc(s.status().Halted, func(h connector.Halted) bool { return h.Code == code })
 }
 
+// letters says whether there are dead letters.
+func (s *scene) letters() bool {
+	p := s.Cluster.PartitionInfo(DeadLetters, 0)
+	return p != nil && p.HighWatermark > 0
+}
+
 // until waits for a condition.
 func (s *scene) until(what string, within time.Duration, f func() bool) {
 	s.t.Helper()
+	within *= time.Duration(s.patient)
 	end := time.Now().Add(within)
 	for !f() {
 		if time.Now().After(end) {
 			s.t.Fatalf("not within %s: %s; %+v", within, what, s.status())
 		}
-		time.Sleep(max(50*time.Millisecond, within/1000))
+		time.Sleep(min(max(50*time.Millisecond, within/1000), time.Second))
 	}
 }
 

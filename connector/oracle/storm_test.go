@@ -3,6 +3,7 @@ package oracle
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,19 +11,22 @@ import (
 	"segsync/sink/sandbox"
 )
 
-// storm plays a scenario again and again while lives end, answers are lost and the API fails. It is for scenarios that
-// say only what the lists hold in the end.
+// storm plays a scenario in calm, and then again and again while lives end, answers are lost and the API fails.
 func storm(t *testing.T, f func(s *scene)) {
 	t.Helper()
 	play(t, f)
-	for seed := range uint64(max(1, 4/slower)) {
+	seeds := 4
+	if os.Getenv("SEGSYNC_SOAK") != "" {
+		seeds = 60
+	}
+	for seed := range uint64(max(1, seeds/slower)) {
 		t.Run(fmt.Sprintf("in a storm, seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newScene(t)
 				s.patient = 30
 				s.raging(rand.New(rand.NewPCG(seed, 6)), f)
 				s.promises(t)
-				s.p.Stop()
+				s.stop()
 			})
 		})
 	}
@@ -49,21 +53,16 @@ func (s *scene) rage(r *rand.Rand, over chan struct{}) {
 			return
 		case <-time.After(time.Duration(300+r.IntN(3000)) * time.Millisecond):
 		}
-		s.mu.Lock()
-		p := s.p
-		s.mu.Unlock()
 		switch r.IntN(3) {
 		case 0:
 			s.Sandbox.Order(faults[r.IntN(len(faults))])
 		case 1:
 			key := kafkaCalls[r.IntN(len(kafkaCalls))]
-			if p != nil {
+			if p := s.life(); p != nil {
 				p.Dialer.Order(Snap{Match: KafkaRequest(int16(key)), Answered: r.IntN(2) == 0})
 			}
 		default:
-			if p != nil {
-				s.kill()
-			}
+			s.kill()
 		}
 	}
 }

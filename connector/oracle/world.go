@@ -81,6 +81,7 @@ type World struct {
 	producer *kgo.Client
 	own      *Cutter // the producer's network
 	servers  []*http.Server
+	calls    sync.WaitGroup // under way
 	mu       sync.Mutex
 }
 
@@ -189,7 +190,12 @@ func (w *World) serve(address string, h http.Handler) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("listening on %s: %w", address, err)
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: nil}
+	counted := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.calls.Add(1)
+		defer w.calls.Done()
+		h.ServeHTTP(rw, r)
+	})
+	s := &http.Server{Handler: counted, ReadHeaderTimeout: time.Minute, ErrorLog: nil}
 	w.servers = append(w.servers, s)
 	go func() { _ = s.Serve(l) }()
 	return "http://" + l.Addr().String(), nil
@@ -201,6 +207,7 @@ func (w *World) Close() {
 	for _, s := range w.servers {
 		_ = s.Close()
 	}
+	w.calls.Wait()
 	if w.Cluster != nil {
 		w.Cluster.Close()
 	}

@@ -17,6 +17,7 @@ type guardCount struct {
 	start  [buckets]int64 // of the bucket, Unix milliseconds
 	count  [buckets]int64
 	opened int64 // approved up to this time
+	flying int   // removals without an outcome yet, of people who still count as delivered in
 }
 
 func (g *guardCount) slot(now int64) int {
@@ -90,7 +91,8 @@ func (t *Table) withholds(r *contactRow, list int64, now time.Time) bool {
 		return false
 	}
 	n := g.lastHour(millis(now))
-	return n >= int64(cfg.AtLeast) && float64(n+1) > cfg.Share*float64(int64(t.inCount[list])+n)
+	before := int64(t.inCount[list]-g.flying) + n // those delivered in an hour ago, and since
+	return n >= int64(cfg.AtLeast) && float64(n+1) > cfg.Share*float64(before)
 }
 
 // withhold notes in a contact's row since when its removal is withheld.
@@ -121,7 +123,17 @@ func (t *Table) unwithhold(ci uint32, wanted []int64) {
 func (t *Table) removed(list int64, now time.Time) {
 	g := t.guardOf(list)
 	g.count[g.slot(millis(now))]++
+	g.flying++
 	t.storeGuard(list, g)
+}
+
+// returned ends what removed began: the request that took the contact with this row has its outcome, or is none.
+func (t *Table) returned(row *contactRow, r *Request) {
+	for _, list := range r.unlink {
+		if r.Send != nil && row.state(list) == in {
+			t.guardOf(list).flying--
+		}
+	}
 }
 
 // uncount takes a removal back that certainly did not take the contact with this row out: the next try counts it.

@@ -111,6 +111,47 @@ func TestTheGuardCountsARemovalOnce(t *testing.T) {
 	}
 }
 
+// The guard's share is of those delivered in before, however many removals are under way at once: of 40, three tenths
+// are twelve.
+func TestTheGuardsShareIsExact(t *testing.T) {
+	for _, per := range []int{1, 5, 40} {
+		d := newDesk(t)
+		d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
+		say := func(in bool) {
+			for i := range 40 {
+				d.n++
+				d.Fold(&Change{
+					Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: d.n, Time: d.n}, Memberships: []Membership{{0, in}},
+					Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)},
+				}, d.now)
+			}
+		}
+		say(true)
+		d.send(applied)
+		say(false)
+		for {
+			r := d.NewRequest(sink.Remove, nil, []int64{42}, d.now)
+			for len(r.Taken) < per {
+				n := d.Pop(QueueRemove, 42, d.now)
+				if n == nil {
+					break
+				}
+				d.Take(r, n, d.Contact(n, false), d.now)
+			}
+			if len(r.Taken) == 0 {
+				break
+			}
+			for i := range r.Taken {
+				d.Settle(r, i, applied, true, d.now)
+			}
+			d.Close(r)
+		}
+		if left := d.In(42); left != 28 {
+			t.Errorf("in calls of %d: %d of 40 are left", per, left)
+		}
+	}
+}
+
 // What failed while everybody failed is not held against a contact that fails once more.
 func TestAnOutageDoesNotRejectAnybody(t *testing.T) {
 	d := newDesk(t)

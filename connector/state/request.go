@@ -138,6 +138,7 @@ func (t *Table) Drop(r *Request, now time.Time) {
 	for i := range r.Taken {
 		t.land(r.Taken[i].Contact)
 		t.loadContact(r.Taken[i].Contact, &t.row)
+		t.returned(&t.row, r)
 		t.uncount(&t.row, r)
 	}
 	for i := range r.Taken {

@@ -36,6 +36,7 @@ func (t *Table) Settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 	s := Settlement{Contact: ci, Taken: *taken, Outcome: o}
 	row := &t.row
 	t.loadContact(ci, row)
+	t.returned(row, r)
 	switch o.Verdict {
 	case sink.Applied:
 		if r.Kind != sink.Look {

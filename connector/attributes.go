@@ -1,0 +1,106 @@
+package connector
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"segsync/sink"
+)
+
+// typesKey is the row with the types of the account's attributes, as last told: names to types, "" of one that the
+// account does not have.
+const typesKey = "attributes"
+
+// askMost is how long the account may take to answer, and how long a take-over asks before it goes on with what the table
+// knows.
+const askMost = 10 * time.Second
+
+// askTypes asks the account through a sender for its attributes' types, unless it has told them in this process, until
+// it answers or ctx ends.
+func (c *Connection) askTypes(ctx context.Context, s sink.Sender) (map[string]sink.AttributeType, error) {
+	for try := 0; ; try++ {
+		c.mu.Lock()
+		types := c.types
+		c.mu.Unlock()
+		if types != nil {
+			return types, nil
+		}
+		once, cancel := context.WithTimeout(ctx, askMost)
+		types, err := s.Attributes(once)
+		cancel()
+		if err != nil {
+			err = fmt.Errorf("waiting for the account: %w", err)
+		}
+		c.mu.Lock()
+		c.types, c.untold = types, err
+		c.mu.Unlock()
+		if err != nil && ctx.Err() != nil {
+			return nil, err
+		}
+		if err != nil {
+			if try%20 == 0 {
+				c.cfg.Log.Warn("the account does not tell its attributes' types", zap.Error(err))
+			}
+			sleep(ctx, min(time.Second<<min(try, 4), 15*time.Second))
+		}
+	}
+}
+
+// askEarly gives the account a first chance to tell, before this process may own anything: a standby need not ask when
+// it takes over, and no call is made beside the engine's.
+func (c *Connection) askEarly(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, askMost)
+	defer cancel()
+	_, _ = c.askTypes(ctx, c.cfg.Sender(func() bool { return true }))
+}
+
+// knowTypes gives the types of the attributes that the configuration names: from the account or, in an outage of it, as
+// the table knows them, so that reading goes on. Without either it waits: what is read would have no form.
+func (e *engine) knowTypes() (map[string]sink.AttributeType, error) {
+	last := e.lastTypes()
+	ctx := e.ctx
+	if last != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, askMost)
+		defer cancel()
+	}
+	types, err := e.c.askTypes(ctx, e.sender)
+	if err != nil && last != nil && e.ctx.Err() == nil {
+		e.log.Warn("the account does not answer: attributes have the types that it told last", zap.Error(err))
+		return last, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	named := map[string]sink.AttributeType{}
+	for _, s := range e.cfg.Sources {
+		for _, a := range s.Spec.Attributes {
+			named[a.Name] = types[a.Name]
+		}
+	}
+	row, err := json.Marshal(named)
+	if err == nil && string(row) != string(e.table.Meta(typesKey)) {
+		e.table.SetMeta(typesKey, row)
+	}
+	return named, err
+}
+
+// lastTypes are those in the table; nil if it does not know all that the configuration names.
+func (e *engine) lastTypes() map[string]sink.AttributeType {
+	var last map[string]sink.AttributeType
+	if json.Unmarshal(e.table.Meta(typesKey), &last) != nil {
+		return nil
+	}
+	for _, s := range e.cfg.Sources {
+		for _, a := range s.Spec.Attributes {
+			if _, ok := last[a.Name]; !ok {
+				return nil
+			}
+		}
+	}
+	return last
+}
