@@ -98,6 +98,9 @@ type Times struct {
 	BreakerRest  time.Duration // a tripped breaker lets go again
 }
 
+// ImportStuck is how long an import may take, usually: Sendinblue's end in minutes.
+const ImportStuck = 2 * time.Hour
+
 func (t Times) withDefaults() Times {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -110,7 +113,7 @@ func (t Times) withDefaults() Times {
 	def(&t.Most, time.Second)
 	def(&t.Drain, 15*time.Second)
 	def(&t.UnknownID, 5*time.Minute)
-	def(&t.ImportStuck, 2*time.Hour)
+	def(&t.ImportStuck, ImportStuck)
 	def(&t.RetryRefused, 24*time.Hour)
 	def(&t.Probe, 15*time.Second)
 	def(&t.ProbeMost, 5*time.Minute)

@@ -15,7 +15,7 @@ import (
 )
 
 // importing is an import that has not ended: announced, sent, or adopted from a dead owner. While there is one, no
-// other is started, and nothing else touches its contacts.
+// other is started, and nothing else touches its contacts, unless it was freed.
 type importing struct {
 	r        *state.Request
 	began    time.Time
@@ -156,6 +156,11 @@ func (e *engine) abandonWhenSafe(i *importing, strangers []int64) {
 	if now.Sub(i.since) < e.cfg.Times.LateApply {
 		return
 	}
+	e.abandon(i, now)
+}
+
+// abandon forgets an import whose contacts are unknown from now on.
+func (e *engine) abandon(i *importing, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ctx.Err() != nil {
@@ -174,6 +179,8 @@ func (e *engine) followed(ctx context.Context, i *importing, p sink.Process) {
 	switch {
 	case !p.Done:
 		e.stuck(i, "an import has not ended", []int64{p.ID}, now)
+	case i.r.Freed(): // whatever it has done came in between
+		e.abandon(i, now)
 	case p.Failed:
 		e.endImport(i, now, func(int) sink.Outcome {
 			return sink.Outcome{Verdict: sink.Retry, Code: "import_failed", Message: "the import failed or was cancelled", Split: true}
@@ -191,7 +198,7 @@ func (e *engine) stuck(i *importing, what string, processes []int64, now time.Ti
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.importsHalt == "" {
-		e.importsHalt = fmt.Sprintf("%s within %s (process %s): no other is started; ask Sendinblue's support about it", what, e.cfg.Times.ImportStuck, strings.Trim(fmt.Sprint(processes), "[]"))
+		e.importsHalt = fmt.Sprintf("%s within %s (process %s): no other is started; ask Sendinblue's support about it, or let its contacts go with segsync retry", what, e.cfg.Times.ImportStuck, strings.Trim(fmt.Sprint(processes), "[]"))
 		e.log.Error(e.importsHalt)
 	}
 }

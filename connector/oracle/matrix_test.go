@@ -232,7 +232,7 @@ func (m *matrix) judge() (wrong []string) {
 	struck.Lock()
 	struck.imports += m.Sandbox.Stats().Imports
 	struck.Unlock()
-	wrong = append(wrong, m.broken(m.hung && m.frozen)...)
+	wrong = append(wrong, m.broken(excuses{overlaps: m.hung && m.frozen})...)
 	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
 	defer cancel()
 	untold, err := m.Untold(ctx)
@@ -280,12 +280,20 @@ func (m *matrix) writes() (n int) {
 	return n
 }
 
-// broken are the promises that the account has seen broken. A call of an owner that stands still, and is not dead, goes
-// on beside what its successor sends: nobody can take it back (overlaps).
-func (w *World) broken(overlaps bool) (all []string) {
+// excuses are what is not held against segsync.
+type excuses struct {
+	overlaps  bool // a call of an owner that stands still, and is not dead, goes on beside its successor's: nobody can take it back
+	duringRun bool // contacts were freed from an import that does not end
+}
+
+// broken are the promises that the account has seen broken.
+func (w *World) broken(x excuses) (all []string) {
 	s := w.Sandbox.Stats()
-	if overlaps {
+	if x.overlaps {
 		s.Overlapping = 0
+	}
+	if x.duringRun {
+		s.DuringRun = 0
 	}
 	for _, p := range []struct {
 		n    int

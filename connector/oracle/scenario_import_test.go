@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"segsync/connector"
+	"segsync/connector/state"
 	"segsync/sink/sandbox"
 )
 
@@ -52,20 +53,72 @@ func TestS3TheAnswerToAnImportIsLost(t *testing.T) {
 	})
 }
 
-func TestS4S53AnImportThatHangs(t *testing.T) {
+func TestS4AnImportThatHangs(t *testing.T) {
 	storm(t, func(s *scene) {
-		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", Import: "hang"})
-		s.crowd(200)
-		s.begin()
-		s.until("imports are halted, naming the process", 3*time.Hour, func() bool {
-			return slices.ContainsFunc(s.status().Halted, func(h connector.Halted) bool {
-				return h.Code == "import_stuck" && strings.Contains(h.Mend, "process ")
-			})
-		})
+		s.hangs()
 		s.enter("P", "vip", x) // others go on
 		s.until("somebody else enters", 5*time.Minute, func() bool { _, ok := s.Sandbox.List(42)[x]; return ok })
 		s.Sandbox.Unhang()
 		s.converge(s.t, time.Hour)
+	})
+}
+
+// hangs lets an import hang until imports are halted.
+func (s *scene) hangs() {
+	s.t.Helper()
+	s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", Import: "hang"})
+	s.crowd(200)
+	s.begin()
+	s.until("imports are halted, naming the process", 3*time.Hour, func() bool {
+		return slices.ContainsFunc(s.status().Halted, func(h connector.Halted) bool {
+			return h.Code == "import_stuck" && strings.Contains(h.Mend, "process ")
+		})
+	})
+}
+
+// The answer to the POST was lost, and it hangs: which process it is cannot be known.
+func TestS4AnImportThatHangsAndWhoseAnswerIsLost(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", Import: "hang", DropAfter: true})
+		s.hangs()
+		s.Sandbox.Mend()
+		s.Sandbox.Unhang()
+		s.converge(s.t, time.Hour)
+	})
+}
+
+func TestS53ContactsOfAnImportThatHangsAreFreed(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.hangs()
+		s.stop()
+		c, err := s.Prepare("", func(*connector.Config) {})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		freed := 0
+		err = c.Offline(s.t.Context(), func(t *state.Table, now time.Time) (err error) {
+			_, freed, err = t.Free(42, now.Add(-connector.ImportStuck))
+			return err
+		})
+		if err != nil || freed == 0 {
+			s.t.Fatalf("%d contacts were freed, %v", freed, err)
+		}
+		s.freed = true
+		s.begin()
+		s.exit("crowd-150", "vip")
+		s.enter("crowd-151", "vip", x)
+		s.converge(s.t, 10*time.Minute) // without the import
+		s.kill()
+		s.exit("crowd-152", "vip")
+		time.Sleep(time.Hour)
+		s.converge(s.t, 0)
+		s.until("imports are still halted", time.Minute, func() bool { return s.halted("import_stuck") })
+		s.Sandbox.Unhang() // it puts everybody back, as they were
+		s.until("it has run", time.Hour, func() bool { return s.Sandbox.Unfinished() == 0 })
+		s.converge(s.t, time.Hour)
+		time.Sleep(time.Hour)
+		s.converge(s.t, 0)
+		s.until("nothing is halted", time.Minute, func() bool { return len(s.status().Halted) == 0 && s.status().Imports == 0 })
 	})
 }
 

@@ -20,6 +20,8 @@ type scene struct {
 	p *Process
 	n int
 
+	freed bool // contacts of an unfinished import: they are written while it has not ended
+
 	mu      sync.Mutex // of p, while there is a storm
 	patient int        // how many times longer than usual to wait: 1 where there is no storm
 }
@@ -30,9 +32,17 @@ func play(t *testing.T, f func(s *scene)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
 		f(s)
-		s.promises(t)
+		s.kept()
 		s.stop()
 	})
+}
+
+// kept fails if a promise was broken.
+func (s *scene) kept() {
+	s.t.Helper()
+	for _, b := range s.broken(excuses{duringRun: s.freed}) {
+		s.t.Error(b)
+	}
 }
 
 func newScene(t *testing.T) *scene {

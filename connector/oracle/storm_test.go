@@ -25,7 +25,7 @@ func storm(t *testing.T, f func(s *scene)) {
 				s := newScene(t)
 				s.patient = 30
 				s.raging(rand.New(rand.NewPCG(seed, 6)), f)
-				s.promises(t)
+				s.kept()
 				s.stop()
 			})
 		})

@@ -19,7 +19,8 @@ type Request struct {
 	Taken   []Taken
 
 	parts   int
-	process bool // the row with the process id has been written
+	process bool     // the row with the process id has been written
+	freed   [][]byte // addresses of a freed import's contacts, which it takes no more
 }
 
 // Taken is what a request holds of a contact.

@@ -292,7 +292,7 @@ func (t *Table) Ready(now time.Time) (imports []*Request, err error) {
 	}
 	t.restoreLetGo(now)
 	for n, parts := range t.parts {
-		r, err := t.reopen(n, parts)
+		r, err := t.reopen(n, parts, now)
 		if err != nil {
 			return nil, err
 		}
@@ -315,10 +315,11 @@ func (t *Table) Ready(now time.Time) (imports []*Request, err error) {
 // Peek joins the table without telling open requests: for a look, or for a change made while nobody owns it. Requests
 // stay open for the next owner to find.
 func (t *Table) Peek(now time.Time) (open int, err error) {
-	open = len(t.parts)
+	parts := t.parts
 	t.parts = nil
 	_, err = t.Ready(now)
-	return open, err
+	t.parts = parts
+	return len(parts), err
 }
 
 // join links a restored person to their contact.
@@ -337,64 +338,4 @@ func (t *Table) join(pi uint32) error {
 		t.gave[ci] = append(t.gave[ci], pi)
 	}
 	return nil
-}
-
-// reopen reads an open request back and puts its contacts in flight.
-func (t *Table) reopen(number uint64, parts map[string][]byte) (*Request, error) {
-	r := &Request{Number: number}
-	for part, v := range parts {
-		rd := reader{b: v}
-		rd.version()
-		if part == "process" {
-			r.Process, r.process = rd.int(), true
-			continue
-		}
-		r.parts++
-		r.Kind = sink.Kind(rd.uint())
-		r.At = time.UnixMilli(rd.int())
-		var lists [2][]int64
-		for i := range lists {
-			for range rd.count() {
-				lists[i] = append(lists[i], rd.int())
-			}
-		}
-		r.Lists, r.unlink = lists[0], lists[1]
-		for rd.err == nil && len(rd.b) > 0 {
-			address, hash := rd.bytes(), rd.fixed64()
-			if rd.err != nil {
-				break
-			}
-			ci := t.findContact(address)
-			r.Taken = append(r.Taken, Taken{Contact: ci, Hash: hash})
-			t.contacts.at(ci).flags |= flagInFlight
-			t.Counts.InFlight++
-		}
-		if rd.err != nil {
-			return nil, rd.err
-		}
-	}
-	t.open[number] = r
-	return r, nil
-}
-
-// Abandon ends a request whose outcome will never be known: its contacts are unknown from now on.
-func (t *Table) Abandon(r *Request, now time.Time) {
-	for i := range r.Taken {
-		ci := r.Taken[i].Contact
-		t.land(ci)
-		t.loadContact(ci, &t.row)
-		t.unanswered(ci, &t.row, r, i, now)
-		t.storeContact(ci, &t.row)
-		t.remind(ci, t.row.unknownSince+t.cfg.LateApply.Milliseconds())
-		w, ok := t.waits[ci]
-		if !ok {
-			w = &wait{failing: millis(now)}
-			t.waits[ci] = w
-		}
-		w.reason = "unknown"
-		t.waitUntil(ci, w, millis(now)+t.cfg.Rest.Milliseconds())
-		t.reconsider(ci, now)
-	}
-	t.Close(r)
-	t.releaseSettled(now)
 }
