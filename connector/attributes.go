@@ -15,21 +15,24 @@ import (
 // account does not have.
 const typesKey = "attributes"
 
-// askMost is how long the account may take to answer, and how long a take-over asks before it goes on with what the table
-// knows.
-const askMost = 10 * time.Second
+// Bounds of asking: how long a call may take, and how long a take-over asks before it goes on with what the table knows.
+// (Nothing is sent in an engine's first second: a predecessor may have used the budget.)
+const (
+	askCall = 30 * time.Second
+	askMost = 5 * time.Second
+)
 
 // askTypes asks the account through a sender for its attributes' types, unless it has told them in this process, until
 // it answers or ctx ends.
 func (c *Connection) askTypes(ctx context.Context, s sink.Sender) (map[string]sink.AttributeType, error) {
+	c.mu.Lock()
+	types := c.types
+	c.mu.Unlock()
+	if types != nil {
+		return types, nil
+	}
 	for try := 0; ; try++ {
-		c.mu.Lock()
-		types := c.types
-		c.mu.Unlock()
-		if types != nil {
-			return types, nil
-		}
-		once, cancel := context.WithTimeout(ctx, askMost)
+		once, cancel := context.WithTimeout(ctx, askCall)
 		types, err := s.Attributes(once)
 		cancel()
 		if err != nil {
@@ -38,24 +41,16 @@ func (c *Connection) askTypes(ctx context.Context, s sink.Sender) (map[string]si
 		c.mu.Lock()
 		c.types, c.untold = types, err
 		c.mu.Unlock()
-		if err != nil && ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil {
+			return types, err
+		}
+		if try%20 == 0 {
+			c.cfg.Log.Warn("the account does not tell its attributes' types", zap.Error(err))
+		}
+		if sleep(ctx, min(time.Second<<min(try, 4), 15*time.Second)); ctx.Err() != nil {
 			return nil, err
 		}
-		if err != nil {
-			if try%20 == 0 {
-				c.cfg.Log.Warn("the account does not tell its attributes' types", zap.Error(err))
-			}
-			sleep(ctx, min(time.Second<<min(try, 4), 15*time.Second))
-		}
 	}
-}
-
-// askEarly gives the account a first chance to tell, before this process may own anything: a standby need not ask when
-// it takes over, and no call is made beside the engine's.
-func (c *Connection) askEarly(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, askMost)
-	defer cancel()
-	_, _ = c.askTypes(ctx, c.cfg.Sender(func() bool { return true }))
 }
 
 // knowTypes gives the types of the attributes that the configuration names: from the account or, in an outage of it, as

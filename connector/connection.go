@@ -91,7 +91,6 @@ func (c *Connection) life(ctx context.Context) error {
 	if err := c.environment(ctx); err != nil {
 		return err
 	}
-	c.askEarly(ctx)
 	m := &membership{c: c, ended: make(chan error, 1)}
 	defer m.close(ctx)
 	if err := m.join(); err != nil {

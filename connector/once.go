@@ -42,7 +42,7 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	err := c.environment(bounded)
 	if err == nil {
 		if _, err = c.askTypes(bounded, c.cfg.Sender(func() bool { return true })); err != nil {
-			c.setWaiting(c.untold.Error())
+			c.setWaiting(err.Error())
 		}
 	}
 	stop()

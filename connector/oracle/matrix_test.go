@@ -152,7 +152,6 @@ func run(t *testing.T, seed uint64, steps []step, people int) (wrong []string) {
 	}
 	t.Cleanup(w.Close)
 	w.Tune = func(c *connector.Config) { c.Times.Drain = 5 * time.Second }
-	w.Rate.Share = 0.8 // the usual: each life that starts asks for the attributes beside the owner
 	shape := DefaultShape(time.Now())
 	shape.Plain, shape.People = true, people
 	m := &matrix{World: w, t: t, lives: map[string]*Process{}, rand: r}

@@ -130,7 +130,7 @@ func TestASixHourOutage(t *testing.T) {
 		w.converge(t, 10*time.Minute)
 		w.Sandbox.Order(sandbox.Fault{Hang: true, Endpoint: "/contacts", Count: -1})
 		hour := func() {
-			for range 60 {
+			for range 60 / slower {
 				time.Sleep(time.Minute)
 				w.say(t, people/6, change)
 			}

@@ -104,8 +104,7 @@ func TestS37AKillAtEveryCall(t *testing.T) {
 		for _, answered := range []bool{false, true} {
 			for _, restoring := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, answered=%v, restoring=%v", name, answered, restoring), func(t *testing.T) {
-					t.Parallel()
-					play(t, func(s *scene) {
+					storm(t, func(s *scene) {
 						s.begin()
 						s.enter("P", "vip", x)
 						s.list(42, time.Minute, x)
@@ -113,7 +112,7 @@ func TestS37AKillAtEveryCall(t *testing.T) {
 						if restoring { // the next life ends
 							s.kill()
 						}
-						s.p.Dialer.Order(Snap{Match: match, Answered: answered, Dies: true})
+						s.life().Dialer.Order(Snap{Match: match, Answered: answered, Dies: true})
 						s.exit("P", "vip")
 						s.enter("Q", "vip", y)
 						s.exit("R", "gold") // by a dead letter: nobody knows an address

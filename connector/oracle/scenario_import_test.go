@@ -110,13 +110,13 @@ func TestS53ContactsOfAnImportThatHangsAreFreed(t *testing.T) {
 		s.converge(s.t, 10*time.Minute) // without the import
 		s.kill()
 		s.exit("crowd-152", "vip")
-		time.Sleep(time.Hour)
+		time.Sleep(12 * time.Minute)
 		s.converge(s.t, 0)
 		s.until("imports are still halted", time.Minute, func() bool { return s.halted("import_stuck") })
 		s.Sandbox.Unhang() // it puts everybody back, as they were
 		s.until("it has run", time.Hour, func() bool { return s.Sandbox.Unfinished() == 0 })
 		s.converge(s.t, time.Hour)
-		time.Sleep(time.Hour)
+		time.Sleep(12 * time.Minute)
 		s.converge(s.t, 0)
 		s.until("nothing is halted", time.Minute, func() bool { return len(s.status().Halted) == 0 && s.status().Imports == 0 })
 	})

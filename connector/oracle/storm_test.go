@@ -14,6 +14,7 @@ import (
 // storm plays a scenario in calm, and then again and again while lives end, answers are lost and the API fails.
 func storm(t *testing.T, f func(s *scene)) {
 	t.Helper()
+	t.Parallel()
 	play(t, f)
 	seeds := 4
 	if os.Getenv("SEGSYNC_SOAK") != "" {

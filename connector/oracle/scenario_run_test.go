@@ -1,0 +1,139 @@
+package oracle
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"segsync/connector"
+	"segsync/sink/sandbox"
+)
+
+func TestS13TheKeyBecomesAnotherAccounts(t *testing.T) {
+	storm(t, func(s *scene) {
+		account := func(mark, name string) {
+			s.Tune = func(c *connector.Config) {
+				c.KeyMark = func() string { return mark }
+				c.Account = func(context.Context) (string, error) { return name, nil }
+			}
+		}
+		account("one", "first@example.com")
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.stop()
+		account("two", "second@example.com")
+		s.begin()
+		s.until("the halt", time.Minute, func() bool { return s.halted("account_changed") })
+		s.enter("Q", "vip", y)
+		time.Sleep(time.Minute)
+		s.list(42, 0, x) // nothing is sent to an account that the lists were not delivered to
+		s.stop()
+		account("three", "first@example.com") // another key of the first
+		s.begin()
+		s.list(42, time.Minute, x, y)
+	})
+}
+
+// S19: the topic's last offset is a transaction's marker, and another process has the connection.
+func TestS19ABoundedRunEndsWhenAllIsSettled(t *testing.T) {
+	for _, beside := range []bool{false, true} {
+		t.Run(fmt.Sprintf("beside a live run=%v", beside), func(t *testing.T) {
+			storm(t, func(s *scene) {
+				for i := range 20 {
+					s.enter(fmt.Sprint("p", i), "vip", fmt.Sprintf("p%d@example.com", i))
+				}
+				s.inTransaction(Event{Person: "P", Segment: "vip", In: true, At: time.Now(), Profile: &Profile{Email: x}})
+				if beside {
+					s.begin()
+				}
+				for {
+					c, err := s.Prepare("once", func(*connector.Config) {})
+					if err == nil {
+						err = c.Once(s.t.Context(), nil)
+					}
+					if err == nil {
+						break
+					}
+					if s.calm() { // else the account may not be there within a minute
+						s.t.Fatal(err)
+					}
+				}
+				s.converge(s.t, 0)
+			})
+		})
+	}
+}
+
+// inTransaction says what ends with a marker.
+func (s *scene) inTransaction(e Event) {
+	s.t.Helper()
+	value, err := s.Encode(e)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers()...), kgo.Dialer(s.own.DialContext), kgo.TransactionalID("events"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx := s.t.Context()
+	if err := cl.BeginTransaction(); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cl.ProduceSync(ctx, &kgo.Record{Topic: Topic, Key: []byte(e.Person), Value: value}).FirstErr(); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		s.t.Fatal(err)
+	}
+	s.World.mu.Lock()
+	defer s.World.mu.Unlock()
+	s.Truth.Apply(e)
+}
+
+func TestS20ThousandsOfEventsOfOnePersonInAnOutage(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.Sandbox.Order(sandbox.Fault{Status: 503, Endpoint: "/contacts", Count: -1})
+		s.begin()
+		for i := range 30 {
+			var all []Event
+			for j := range 100 {
+				all = append(all, Event{Person: "P", Segment: "vip", In: j%3 > 0, At: time.Now().Add(time.Duration(j) * time.Microsecond), Partition: 0, Profile: &Profile{Email: fmt.Sprintf("p%d@example.com", j%4), First: fmt.Sprint(i, j)}})
+			}
+			if err := s.Produce(s.t.Context(), all...); err != nil {
+				s.t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		s.Sandbox.Mend()
+		s.converge(s.t, time.Hour)
+		if n := len(s.Sandbox.List(42)); n != 0 {
+			s.t.Errorf("%d are in, and the last event was an exit", n)
+		}
+	})
+}
+
+func TestS39AKillEveryTwoSeconds(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.begin()
+		delivered := 0
+		for i := range 30 {
+			for j := range 10 {
+				s.enter(fmt.Sprint(i, "-", j), "vip", fmt.Sprintf("p%d-%d@example.com", i, j))
+			}
+			time.Sleep(2 * time.Second)
+			s.kill()
+			if n := len(s.Sandbox.List(42)); i%10 == 9 && s.calm() {
+				if n <= delivered {
+					s.t.Errorf("after %d lives %d are in, as %d were ten lives ago", i+1, n, delivered)
+				}
+				delivered = n
+			}
+		}
+		s.converge(s.t, 30*time.Minute)
+	})
+}
