@@ -3,7 +3,9 @@ package connector
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"go.uber.org/zap"
@@ -66,22 +68,37 @@ func (e *engine) knowTypes() (map[string]sink.AttributeType, error) {
 	types, err := e.c.askTypes(ctx, e.sender)
 	if err != nil && last != nil && e.ctx.Err() == nil {
 		e.log.Warn("the account does not answer: attributes have the types that it told last", zap.Error(err))
+		e.oldTypes = last
 		return last, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	named := e.named(types)
+	row, err := json.Marshal(named)
+	if err == nil && string(row) != string(e.table.Meta(typesKey)) {
+		e.table.SetMeta(typesKey, row)
+	}
+	return named, err
+}
+
+// renewTypes ends an epoch that began with types that are not the account's any more: the next one has these.
+func (e *engine) renewTypes() {
+	types, err := e.c.askTypes(e.ctx, e.sender)
+	if err == nil && !maps.Equal(e.oldTypes, e.named(types)) {
+		e.kill(errors.New("the account's attributes have other types than before the outage"))
+	}
+}
+
+// named are the types of the attributes that the configuration names.
+func (e *engine) named(types map[string]sink.AttributeType) map[string]sink.AttributeType {
 	named := map[string]sink.AttributeType{}
 	for _, s := range e.cfg.Sources {
 		for _, a := range s.Spec.Attributes {
 			named[a.Name] = types[a.Name]
 		}
 	}
-	row, err := json.Marshal(named)
-	if err == nil && string(row) != string(e.table.Meta(typesKey)) {
-		e.table.SetMeta(typesKey, row)
-	}
-	return named, err
+	return named
 }
 
 // lastTypes are those in the table; nil if it does not know all that the configuration names.

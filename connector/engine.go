@@ -92,6 +92,7 @@ type engine struct {
 	marked      string               // the key that was checked
 	rereads     []int                // sources to be read again from their start
 	rewinds     map[int]*rewindRow
+	oldTypes    map[string]sink.AttributeType // of attributes, if the account has not told them in this life
 }
 
 func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned map[string][]int32) *engine {
@@ -165,6 +166,9 @@ func (e *engine) work(wg *sync.WaitGroup) error {
 	}
 	wg.Go(e.watch)
 	wg.Go(e.probe)
+	if e.oldTypes != nil {
+		wg.Go(e.renewTypes)
+	}
 	if err := e.resume(); err != nil {
 		return e.cause(err)
 	}

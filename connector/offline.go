@@ -68,7 +68,7 @@ func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now tim
 		return err
 	}
 	now := time.Now()
-	if _, err := t.Peek(now); err != nil {
+	if err := t.Peek(now); err != nil {
 		return err
 	}
 	if err := f(t, now); err != nil {

@@ -130,6 +130,9 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 		}
 	}
 	p.Pending = e.table.Counts.Pending - e.table.Held()
+	if e.importsHalt != "" {
+		p.Pending = max(0, p.Pending-e.waitForImports())
+	}
 	if tell != nil {
 		tell(p)
 	}
@@ -137,6 +140,16 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 		return false, fmt.Errorf("%w: %s", ErrHalted, e.halted())
 	}
 	return p.Left == 0 && p.Pending == 0 && len(e.imports) == 0 && !e.table.Changed() && e.held.Load() == 0 && e.free == e.cfg.Senders, nil
+}
+
+// waitForImports is how many pending contacts wait for an import. Under the lock.
+func (e *engine) waitForImports() (n int) {
+	for _, i := range e.imports {
+		if i.r.Send != nil && !i.r.Freed() {
+			n += len(i.r.Taken)
+		}
+	}
+	return n
 }
 
 // halted joins the reasons. Under the lock.
@@ -170,7 +183,14 @@ func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map
 	if err != nil {
 		return false, err
 	}
-	return t.Counts.Pending-t.Held() == 0 && t.Counts.InFlight == 0, nil
+	hangs, waiting := t.Hanging(time.Now().Add(-c.cfg.Times.ImportStuck))
+	if t.Counts.Pending > t.Held() || t.Counts.InFlight > waiting {
+		return false, nil
+	}
+	if hangs {
+		return false, fmt.Errorf("%w: an import has not ended within %s, says the table of the process that owns the connection", ErrHalted, c.cfg.Times.ImportStuck)
+	}
+	return true, nil
 }
 
 // peek reads the table as it stands in the changelog, without owning it.
@@ -187,7 +207,5 @@ func (c *Connection) peek(ctx context.Context, adm *kadm.Client) (*state.Table, 
 			return nil, err
 		}
 	}
-	open, err := t.Peek(time.Now())
-	t.Counts.InFlight += open
-	return t, err
+	return t, t.Peek(time.Now())
 }

@@ -280,6 +280,9 @@ func (e *engine) bulkPays(backlog int, now time.Time) bool {
 	}
 	wait := e.importTime
 	for _, i := range e.imports {
+		if i.r.Freed() { // it may never end
+			return false
+		}
 		wait += max(0, e.importTime-now.Sub(i.began))
 	}
 	rate := e.limits.PerSecond

@@ -150,7 +150,7 @@ func (e *engine) lookAtImports() {
 func (e *engine) abandonWhenSafe(i *importing, strangers []int64) {
 	now := time.Now()
 	if len(strangers) > 0 {
-		e.stuck(i, "the answer to an import was lost, and import processes that may be it have not ended", strangers, now)
+		e.unended(i, "the answer to an import was lost, and import processes that may be it have not ended", strangers, now)
 		return
 	}
 	if now.Sub(i.since) < e.cfg.Times.LateApply {
@@ -178,7 +178,7 @@ func (e *engine) followed(ctx context.Context, i *importing, p sink.Process) {
 	now := time.Now()
 	switch {
 	case !p.Done:
-		e.stuck(i, "an import has not ended", []int64{p.ID}, now)
+		e.unended(i, "an import has not ended", []int64{p.ID}, now)
 	case i.r.Freed(): // whatever it has done came in between
 		e.abandon(i, now)
 	case p.Failed:
@@ -190,8 +190,9 @@ func (e *engine) followed(ctx context.Context, i *importing, p sink.Process) {
 	}
 }
 
-// stuck halts imports if one has not ended for too long, in this process or a former one.
-func (e *engine) stuck(i *importing, what string, processes []int64, now time.Time) {
+// unended halts imports if one has not ended for too long, in this process or a former one, and frees its contacts if
+// that was asked for.
+func (e *engine) unended(i *importing, what string, processes []int64, now time.Time) {
 	if now.Sub(i.r.At) <= e.cfg.Times.ImportStuck {
 		return
 	}
@@ -200,6 +201,11 @@ func (e *engine) stuck(i *importing, what string, processes []int64, now time.Ti
 	if e.importsHalt == "" {
 		e.importsHalt = fmt.Sprintf("%s within %s (process %s): no other is started; ask Sendinblue's support about it, or let its contacts go with segsync retry", what, e.cfg.Times.ImportStuck, strings.Trim(fmt.Sprint(processes), "[]"))
 		e.log.Error(e.importsHalt)
+	}
+	if e.ctx.Err() == nil && e.table.Free(i.r, now) {
+		e.log.Info("the contacts of an import that has not ended are sent again", zap.Int("contacts", len(i.r.Taken)))
+		e.changed(now)
+		e.nudge()
 	}
 }
 

@@ -85,11 +85,10 @@ func newApprove() *cobra.Command {
 func newRetry() *cobra.Command {
 	return offline("retry", "Try the contacts again that were rejected, or that wait for an import that does not end", func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time) error {
 		cmd.Printf("%d rejected contacts are tried again when segsync runs\n", t.RetryRejected(e.List, now))
-		imports, contacts, err := t.Free(e.List, now.Add(-connector.ImportStuck))
-		if imports > 0 {
-			cmd.Printf("%d contacts of %d imports that have not ended within %s are sent again when segsync runs, and once more when the imports end\n", contacts, imports, connector.ImportStuck)
+		if imports, contacts := t.ToFree(e.List, now.Add(-connector.ImportStuck)); imports > 0 {
+			cmd.Printf("%d contacts of %d imports that were begun more than %s ago are sent again when segsync runs, and once more when the imports end, should they not have ended\n", contacts, imports, connector.ImportStuck)
 		}
-		return err
+		return nil
 	})
 }
 

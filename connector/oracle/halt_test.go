@@ -50,6 +50,26 @@ func TestALifeThatBeginsInAnOutageReads(t *testing.T) {
 	})
 }
 
+// The account has changed the type of an attribute meanwhile: what is read after it has answered has the new form.
+func TestAnAttributeChangesItsTypeInAnOutage(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.stop()
+		s.Sandbox.Order(sandbox.Fault{Status: 503, Count: -1})
+		s.Sandbox.Retype("LASTNAME", "date")
+		s.begin()
+		s.until("reading", time.Minute, func() bool { return s.status().State == "running" })
+		time.Sleep(time.Minute)
+		s.Sandbox.Mend()
+		time.Sleep(time.Minute)
+		s.say(Event{Person: "Q", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: y, Last: "2026-01-02T03:04:05Z"}})
+		s.list(42, time.Minute, x, y)
+		s.attribute(42, y, "LASTNAME", "2026-01-02")
+	})
+}
+
 func TestAListThatIsGoneHaltsItsExportAlone(t *testing.T) {
 	storm(t, func(s *scene) {
 		s.begin()
@@ -58,7 +78,8 @@ func TestAListThatIsGoneHaltsItsExportAlone(t *testing.T) {
 		s.enter("P", "vip", x)
 		s.until("the halt", time.Minute, func() bool { return s.halted("list_gone") })
 		s.enter("Q", "news", y)
-		s.list(43, time.Minute, y)
+		s.enter("P", "news", x) // who waits for the one list goes into the other
+		s.list(43, time.Minute, x, y)
 		s.Sandbox.AddList(42)
 		s.list(42, 10*time.Minute, x)
 	})

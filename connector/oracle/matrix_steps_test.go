@@ -74,6 +74,7 @@ var apiFaults = map[string]sandbox.Fault{
 	"attributes: unanswered":  {Endpoint: "/contacts/attributes", Status: 500},
 	"look: unanswered":        {Method: "GET", Endpoint: "/contacts/", Status: 500, Count: 2},
 	"import: sent to nowhere": {Endpoint: "/contacts/import", Hang: true},
+	"a list said to be gone":  {Endpoint: "/contacts/lists/42", Status: 404, Body: `{"code":"document_not_found","message":"List ID does not exist"}`, Count: 3},
 }
 
 // configurations are the exports that a run changes between.

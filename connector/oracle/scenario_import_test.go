@@ -1,6 +1,8 @@
 package oracle
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -87,6 +89,36 @@ func TestS4AnImportThatHangsAndWhoseAnswerIsLost(t *testing.T) {
 	})
 }
 
+// A bounded run ends all the same, and says why: its own import hangs, or that of a process beside it.
+func TestS4ABoundedRunWhoseImportHangs(t *testing.T) {
+	for _, beside := range []bool{false, true} {
+		t.Run(fmt.Sprintf("beside a live run=%v", beside), func(t *testing.T) {
+			play(t, func(s *scene) {
+				s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", Import: "hang"})
+				s.crowd(200)
+				if beside {
+					s.begin()
+					s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
+				}
+				c, err := s.Prepare("once", func(*connector.Config) {})
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Hour)
+				defer cancel()
+				if err := c.Once(ctx, nil); !errors.Is(err, connector.ErrHalted) {
+					s.t.Errorf("it ends with %v", err)
+				}
+				s.Sandbox.Unhang()
+				if !beside {
+					s.begin()
+				}
+				s.converge(s.t, time.Hour)
+			})
+		})
+	}
+}
+
 func TestS53ContactsOfAnImportThatHangsAreFreed(t *testing.T) {
 	storm(t, func(s *scene) {
 		s.hangs()
@@ -96,9 +128,9 @@ func TestS53ContactsOfAnImportThatHangsAreFreed(t *testing.T) {
 			s.t.Fatal(err)
 		}
 		freed := 0
-		err = c.Offline(s.t.Context(), func(t *state.Table, now time.Time) (err error) {
-			_, freed, err = t.Free(42, now.Add(-connector.ImportStuck))
-			return err
+		err = c.Offline(s.t.Context(), func(t *state.Table, now time.Time) error {
+			_, freed = t.ToFree(42, now.Add(-connector.ImportStuck))
+			return nil
 		})
 		if err != nil || freed == 0 {
 			s.t.Fatalf("%d contacts were freed, %v", freed, err)

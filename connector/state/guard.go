@@ -79,12 +79,15 @@ func DecodeTime(b []byte) time.Time {
 // takes somebody out whom we delivered in is guarded, and only once: a re-send of the same removal is not.
 func (t *Table) withholds(r *contactRow, list int64, now time.Time) bool {
 	l := r.list(list)
-	if l == nil || l.state != in {
+	if l == nil {
 		return false
 	}
 	g := t.guardOf(list)
-	if l.withheld != 0 {
+	if l.withheld != 0 { // and unknown meanwhile, perhaps
 		return l.withheld > g.opened
+	}
+	if l.state != in {
+		return false
 	}
 	cfg, ok := t.guards[list]
 	if !ok || cfg.Share <= 0 {
@@ -127,10 +130,10 @@ func (t *Table) removed(list int64, now time.Time) {
 	t.storeGuard(list, g)
 }
 
-// returned ends what removed began: the request that took the contact with this row has its outcome, or is none.
-func (t *Table) returned(row *contactRow, r *Request) {
-	for _, list := range r.unlink {
-		if r.Send != nil && row.state(list) == in {
+// returned ends what removed began: the request that took a contact has its outcome, or is none.
+func (t *Table) returned(taken *Taken, r *Request) {
+	for i, list := range r.unlink {
+		if taken.left&(1<<i) != 0 {
 			t.guardOf(list).flying--
 		}
 	}

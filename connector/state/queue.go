@@ -15,7 +15,7 @@ const (
 	queueNone   queueKind = iota
 	QueueRemove           // it only leaves lists
 	QueueWrite            // it enters lists or gets attributes
-	queueHeld             // nothing of it may go now: withheld, paused or halted
+	queueHeld             // nothing of it may go now: withheld, paused or halted (held.go)
 )
 
 type queueKey struct {
@@ -173,6 +173,8 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 		}
 		t.endUnknown(ci)
 		t.sweep(ci)
+	case kind == queueHeld:
+		t.hold(ci)
 	case c.flags&(flagQueued|flagWaiting) == 0:
 		c.flags |= flagQueued
 		q := t.queueAt(queueKey{kind, list})
@@ -208,6 +210,7 @@ func (t *Table) refile(c *contactSlot, kind queueKind, now time.Time) {
 		return
 	}
 	t.Counts.Pending += int(bit(kind != queueNone)) - int(bit(c.queue != queueNone))
+	t.held.n += int(bit(kind == queueHeld)) - int(bit(c.queue == queueHeld))
 	if c.queue == queueNone {
 		c.since = millis(now)
 	}
@@ -247,7 +250,7 @@ func (t *Table) releaseSettled(now time.Time) {
 // sweep drops a contact that nobody carries, that is out of every list of ours and of which nothing is unknown.
 func (t *Table) sweep(ci uint32) {
 	c := t.contacts.at(ci)
-	if c.carriers != 0 || c.queue != queueNone || c.flags&(flagQueued|flagInFlight|flagWaiting) != 0 || c.flags&flagLive == 0 {
+	if c.carriers != 0 || c.queue != queueNone || c.flags&(flagQueued|flagInFlight|flagWaiting|flagPinned) != 0 || c.flags&flagLive == 0 {
 		return
 	}
 	if _, given := t.gave[ci]; given {
@@ -275,64 +278,16 @@ func (t *Table) sweep(ci uint32) {
 // the queues only.
 func (t *Table) Oldest(now time.Time) int64 {
 	var oldest int64
-	for _, q := range t.queues {
+	look := func(q *queue) {
 		for i := q.head; i < min(len(q.items), q.head+16); i++ {
 			if s := t.contacts.at(q.items[i]).since; s != 0 {
 				oldest = max(oldest, millis(now)-s)
 			}
 		}
 	}
+	for _, q := range t.queues {
+		look(q)
+	}
+	look(&t.held.queue)
 	return oldest
-}
-
-// Hold stops everything that would be sent for a list (0: the whole account), saying why; "" lets it go again.
-func (t *Table) Hold(list int64, why string, now time.Time) {
-	if list == 0 {
-		if t.heldAll == why {
-			return
-		}
-		t.heldAll = why
-	} else {
-		if t.held[list] == why {
-			return
-		}
-		t.held[list] = why
-	}
-	t.unheld(now)
-}
-
-// unheld files the contacts that were held anew.
-func (t *Table) unheld(now time.Time) {
-	q := t.queueAt(queueKey{kind: queueHeld})
-	for range q.len() {
-		t.refresh(q.pop(), now)
-	}
-	t.releaseSettled(now)
-}
-
-// refresh files a contact that was just popped off a queue.
-func (t *Table) refresh(ci uint32, now time.Time) {
-	t.contacts.at(ci).flags &^= flagQueued
-	t.reconsider(ci, now)
-}
-
-func (t *Table) holds(list int64) string {
-	if t.heldAll != "" {
-		return t.heldAll
-	}
-	return t.held[list]
-}
-
-// Held is how many pending contacts cannot go: withheld, paused or halted.
-func (t *Table) Held() (n int) {
-	q, ok := t.queues[queueKey{kind: queueHeld}]
-	if !ok {
-		return 0
-	}
-	for _, ci := range q.items[q.head:] {
-		if t.contacts.at(ci).queue == queueHeld {
-			n++
-		}
-	}
-	return n
 }

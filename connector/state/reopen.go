@@ -8,9 +8,9 @@ import (
 	"segsync/sink"
 )
 
-// readRequest reads the rows of an open request back; its contacts are handed to each.
-func readRequest(number uint64, parts map[string][]byte, each func(address []byte, hash uint64)) (*Request, error) {
-	r := &Request{Number: number}
+// reopen reads an open request back. Its contacts are in flight, or only pinned if it was freed.
+func (t *Table) reopen(number uint64, parts map[string][]byte) error {
+	r := &Request{Number: number, freed: t.meta[freedKey(number)] != nil}
 	for part, v := range parts {
 		rd := reader{b: v}
 		rd.version()
@@ -33,89 +33,93 @@ func readRequest(number uint64, parts map[string][]byte, each func(address []byt
 			if rd.err != nil {
 				break
 			}
-			each(address, hash)
+			r.Taken = append(r.Taken, Taken{Contact: t.findContact(address), Hash: hash})
 		}
 		if rd.err != nil {
-			return nil, rd.err
+			return rd.err
 		}
 	}
-	return r, nil
-}
-
-// reopen reads an open request back and puts its contacts in flight, or lets them go if it was freed.
-func (t *Table) reopen(number uint64, parts map[string][]byte, now time.Time) (*Request, error) {
-	freed := string(t.meta[freedKey(number)])
-	var addresses [][]byte
-	var taken []Taken
-	r, err := readRequest(number, parts, func(address []byte, hash uint64) {
-		if freed != "" {
-			addresses = append(addresses, slices.Clone(address))
-		}
-		if freed != isFreed {
-			taken = append(taken, Taken{Contact: t.findContact(address), Hash: hash})
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	r.Taken, r.freed = taken, addresses
-	t.open[number] = r
-	switch freed {
-	case "":
-		for i := range taken {
-			t.contacts.at(taken[i].Contact).flags |= flagInFlight
-			t.Counts.InFlight++
-		}
-	case toBeFreed:
-		t.unknow(r, now)
-		t.SetMeta(freedKey(number), []byte(isFreed))
-	}
-	return r, nil
-}
-
-// The row of an import whose contacts no longer wait for it.
-const (
-	toBeFreed = "asked" // by Free
-	isFreed   = "freed" // they were made unknown
-)
-
-func freedKey(number uint64) string { return fmt.Sprintf("freed/%016x", number) }
-
-// Free lets the contacts of a list's imports go that were announced before a time and have not ended: the next owner
-// makes them unknown and sends them again. It follows the imports all the same: when one ends they are unknown once
-// more, for it may have undone what was sent meanwhile. It is for a table that was read by Peek.
-func (t *Table) Free(list int64, before time.Time) (imports, contacts int, err error) {
-	for n, parts := range t.parts {
-		held := 0
-		r, err := readRequest(n, parts, func([]byte, uint64) { held++ })
-		if err != nil {
-			return imports, contacts, err
-		}
-		if r.Kind != sink.Import || !slices.Contains(r.Lists, list) || r.At.After(before) || t.meta[freedKey(n)] != nil {
+	for i := range r.Taken {
+		c := t.contacts.at(r.Taken[i].Contact)
+		if r.freed {
+			c.flags |= flagPinned
 			continue
 		}
-		t.SetMeta(freedKey(n), []byte(toBeFreed))
-		imports++
-		contacts += held
+		c.flags |= flagInFlight
+		t.Counts.InFlight++
 	}
-	return imports, contacts, nil
+	t.open[number] = r
+	return nil
+}
+
+// Rows about an import that does not end: its contacts are to be freed, and were.
+func freeKey(number uint64) string  { return fmt.Sprintf("free/%016x", number) }
+func freedKey(number uint64) string { return fmt.Sprintf("freed/%016x", number) }
+
+// ToFree asks that the contacts of a list's imports be freed that were announced before a time, should the imports
+// still not have ended. It is for a table that was read by Peek.
+func (t *Table) ToFree(list int64, before time.Time) (imports, contacts int) {
+	for _, r := range t.open {
+		if r.Kind == sink.Import && !r.freed && r.At.Before(before) && slices.Contains(r.Lists, list) {
+			t.SetMeta(freeKey(r.Number), EncodeTime(before))
+			imports++
+			contacts += len(r.Taken)
+		}
+	}
+	return imports, contacts
+}
+
+// Free lets the contacts of an import go that does not end, if that was asked for: they are unknown, and wait for it no
+// more. The import stays open. Until it ends they stay in the table, however they stand, and none is deleted: when it
+// does (Abandon), they are unknown once more, for it may have undone what was sent meanwhile.
+func (t *Table) Free(r *Request, now time.Time) bool {
+	if t.meta[freeKey(r.Number)] == nil || r.freed {
+		return false
+	}
+	r.freed = true
+	t.SetMeta(freeKey(r.Number), nil)
+	t.SetMeta(freedKey(r.Number), EncodeTime(now))
+	for i := range r.Taken {
+		t.land(r.Taken[i].Contact)
+		t.contacts.at(r.Taken[i].Contact).flags |= flagPinned
+	}
+	t.unknow(r, now)
+	return true
+}
+
+// forgetFreed removes what says that an import's contacts are to be freed, or were.
+func (t *Table) forgetFreed(r *Request) {
+	for _, key := range []string{freeKey(r.Number), freedKey(r.Number)} {
+		if t.meta[key] != nil {
+			t.SetMeta(key, nil)
+		}
+	}
+}
+
+// Hanging is about the imports that were announced before a time and have not ended: whether there are any, and how many
+// contacts wait for them.
+func (t *Table) Hanging(before time.Time) (any bool, contacts int) {
+	for _, r := range t.open {
+		if r.Kind == sink.Import && r.At.Before(before) {
+			any = true
+			if !r.freed {
+				contacts += len(r.Taken)
+			}
+		}
+	}
+	return any, contacts
 }
 
 // Freed says whether an import's contacts no longer wait for it.
-func (r *Request) Freed() bool { return len(r.freed) > 0 }
+func (r *Request) Freed() bool { return r.freed }
 
 // Abandon ends a request whose outcome will never be known: its contacts are unknown from now on.
 func (t *Table) Abandon(r *Request, now time.Time) {
-	if r.Freed() { // they may be in flight elsewhere, or gone: then what lands late is sent over later
-		r.Taken = nil
-		for _, address := range r.freed {
-			r.Taken = append(r.Taken, Taken{Contact: t.findContact(address)})
+	for i := range r.Taken {
+		if !r.freed {
+			t.land(r.Taken[i].Contact) // those of a freed one may be in flight elsewhere
 		}
-		t.SetMeta(freedKey(r.Number), nil)
-	} else {
-		for i := range r.Taken {
-			t.land(r.Taken[i].Contact)
-		}
+		t.contacts.at(r.Taken[i].Contact).flags &^= flagPinned
 	}
 	t.unknow(r, now)
 	t.Close(r)

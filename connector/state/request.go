@@ -19,13 +19,14 @@ type Request struct {
 	Taken   []Taken
 
 	parts   int
-	process bool     // the row with the process id has been written
-	freed   [][]byte // addresses of a freed import's contacts, which it takes no more
+	process bool // the row with the process id has been written
+	freed   bool // an import whose contacts no longer wait for it
 }
 
 // Taken is what a request holds of a contact.
 type Taken struct {
 	Contact uint32
+	left    uint32 // which of the request's unlinked lists the guard counts it out of, by bits
 	Hash    uint64 // of the attributes sent; 0 none were
 	Want    uint64 // fingerprint of what was wanted
 	Since   int64  // when it became dirty, Unix milliseconds
@@ -56,15 +57,16 @@ func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 	if c.Attributes != nil {
 		taken.Hash = t.w.hash
 	}
+	for i, l := range r.unlink {
+		if t.row.state(l) == in {
+			taken.left |= 1 << i
+			t.removed(l, now)
+		}
+	}
 	r.Taken = append(r.Taken, taken)
 	r.Send.Contacts = append(r.Send.Contacts, c)
 	slot.flags |= flagInFlight
 	t.Counts.InFlight++
-	for _, l := range r.unlink {
-		if t.row.state(l) == in {
-			t.removed(l, now)
-		}
-	}
 	if len(r.Taken) == 1 {
 		kind, list := n.file()
 		t.queueAt(queueKey{kind, list}).since = millis(now)
@@ -123,7 +125,7 @@ func (t *Table) Queues(now time.Time) []Queue {
 	var all []Queue
 	for i := range t.order {
 		k := t.order[(i+t.turn)%len(t.order)]
-		if n := t.queues[k].len(); n > 0 && k.kind != queueHeld {
+		if n := t.queues[k].len(); n > 0 {
 			all = append(all, Queue{Kind: k.kind, List: k.list, Len: n, Age: millis(now) - t.queues[k].since})
 		}
 	}
@@ -139,7 +141,7 @@ func (t *Table) Drop(r *Request, now time.Time) {
 	for i := range r.Taken {
 		t.land(r.Taken[i].Contact)
 		t.loadContact(r.Taken[i].Contact, &t.row)
-		t.returned(&t.row, r)
+		t.returned(&r.Taken[i], r)
 		t.uncount(&t.row, r)
 	}
 	for i := range r.Taken {

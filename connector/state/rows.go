@@ -267,12 +267,38 @@ func (t *Table) applyRequest(key string, v []byte) error {
 }
 
 // Ready ends a restore: people and contacts are joined, open requests are told: their contacts are unknown, but for
-// imports, which are returned for adoption and hold their contacts until they are settled or abandoned.
+// imports, which are returned for adoption and hold their contacts until they are settled, freed or abandoned.
 func (t *Table) Ready(now time.Time) (imports []*Request, err error) {
+	if err := t.rejoin(now); err != nil {
+		return nil, err
+	}
+	for _, r := range t.Open() {
+		if r.Kind == sink.Import {
+			imports = append(imports, r)
+			continue
+		}
+		t.Abandon(r, now)
+	}
+	t.reconsiderAll(now)
+	return imports, nil
+}
+
+// Peek joins the table without telling open requests: for a look, or for a change made while nobody owns it. They stay
+// open, with their contacts in flight, for the next owner to find.
+func (t *Table) Peek(now time.Time) error {
+	if err := t.rejoin(now); err != nil {
+		return err
+	}
+	t.reconsiderAll(now)
+	return nil
+}
+
+// rejoin makes a table of the rows that were read back, open requests with them.
+func (t *Table) rejoin(now time.Time) error {
 	t.compile()
 	for pi := range t.people.n {
 		if err := t.join(pi); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for ci := range t.contacts.n {
@@ -292,34 +318,21 @@ func (t *Table) Ready(now time.Time) (imports []*Request, err error) {
 	}
 	t.restoreLetGo(now)
 	for n, parts := range t.parts {
-		r, err := t.reopen(n, parts, now)
-		if err != nil {
-			return nil, err
+		if err := t.reopen(n, parts); err != nil {
+			return err
 		}
-		if r.Kind == sink.Import {
-			imports = append(imports, r)
-			continue
-		}
-		t.Abandon(r, now)
 	}
 	t.parts = nil
+	return nil
+}
+
+func (t *Table) reconsiderAll(now time.Time) {
 	for ci := range t.contacts.n {
 		if t.contacts.at(ci).flags&flagLive != 0 {
 			t.reconsider(ci, now)
 		}
 	}
 	t.releaseSettled(now)
-	return imports, nil
-}
-
-// Peek joins the table without telling open requests: for a look, or for a change made while nobody owns it. Requests
-// stay open for the next owner to find.
-func (t *Table) Peek(now time.Time) (open int, err error) {
-	parts := t.parts
-	t.parts = nil
-	_, err = t.Ready(now)
-	t.parts = parts
-	return len(parts), err
 }
 
 // join links a restored person to their contact.

@@ -36,7 +36,7 @@ func (t *Table) Settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 	s := Settlement{Contact: ci, Taken: *taken, Outcome: o}
 	row := &t.row
 	t.loadContact(ci, row)
-	t.returned(row, r)
+	t.returned(taken, r)
 	switch o.Verdict {
 	case sink.Applied:
 		if r.Kind != sink.Look {
@@ -345,6 +345,9 @@ func (t *Table) position(ci uint32) Stamp {
 // Close forgets an answered request; the next checkpoint removes its rows.
 func (t *Table) Close(r *Request) {
 	delete(t.open, r.Number)
+	if r.Kind == sink.Import {
+		t.forgetFreed(r)
+	}
 	if r.parts > 0 {
 		t.closed = append(t.closed, r)
 		t.changedBytes += 64 * r.parts

@@ -54,6 +54,8 @@ const (
 	flagWaiting                          // it waits until a time (waits)
 	flagLive                             // the slot is in use
 	flagStored                           // its row has been written to the changelog
+	flagHeld                             // it has a place among the held ones
+	flagPinned                           // an import that was freed holds it in the table
 )
 
 const shared = 1 << 31
@@ -87,8 +89,7 @@ type Table struct {
 	sharers   map[uint32][]uint32
 	gave      map[uint32][]uint32 // contact to the people who gave it up
 	meta      map[string][]byte
-	held      map[int64]string // lists nothing may be sent for now, and why
-	heldAll   string
+	held      held
 	queues    map[queueKey]*queue
 	order     []queueKey
 	turn      int
@@ -138,7 +139,7 @@ func New(cfg Config) *Table {
 		cfg: cfg, sourceOf: map[uint32]int{}, deletes: map[int64]bool{}, guards: map[int64]Guard{},
 		names:   names{numbers: map[string]uint32{}},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
-		held: map[int64]string{}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
+		held: held{why: map[int64]string{}}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
 		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}

@@ -188,7 +188,7 @@ func (t *Table) anyHeld(carriers []carrier, name uint32) bool {
 // flight, and what stands there is its present carriers' own.
 func (t *Table) emptied(ci uint32, r *contactRow) bool {
 	c := t.contacts.at(ci)
-	if r.unknownSince != 0 || c.flags&flagInFlight != 0 || slices.ContainsFunc(r.lists, func(l listed) bool { return l.state == unknown }) {
+	if r.unknownSince != 0 || c.flags&(flagInFlight|flagPinned) != 0 || slices.ContainsFunc(r.lists, func(l listed) bool { return l.state == unknown }) {
 		return false
 	}
 	return len(r.standing) == 0 || t.own(ci, r)
@@ -265,7 +265,7 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	n.Known = r.hash != 0 && r.hash == w.hash && w.forced == 0
 	n.Attributes = len(w.lists) > 0 && (!n.Known || w.unseen > 0) || w.forced > 0
 	if n.Attributes && len(n.Add) == 0 && !t.mayWrite(w.lists) {
-		n.Attributes, n.Held = false, t.heldAll
+		n.Attributes, n.Held = false, t.held.all
 		if n.Held == "" {
 			n.Held = t.holds(w.lists[0])
 		}
@@ -276,15 +276,16 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 			n.Look, n.LookOnly = n.Look[:most], w.unseen > most
 		}
 	}
-	n.erase = r.erase && len(w.lists) == 0 && t.heldAll == ""
-	n.Delete = (n.Delete && n.Held == "" || n.erase) && len(w.lists) == 0
+	pinned := t.contacts.at(ci).flags&flagPinned != 0 // what it is part of may make it again
+	n.erase = r.erase && len(w.lists) == 0 && t.held.all == "" && !pinned
+	n.Delete = (n.Delete && n.Held == "" || n.erase) && len(w.lists) == 0 && !pinned
 	return n
 }
 
 // mayWrite says whether attributes may be sent to a contact of these lists: some list of it must be open.
 func (t *Table) mayWrite(lists []int64) bool {
 	if len(lists) == 0 {
-		return t.heldAll == ""
+		return t.held.all == ""
 	}
 	return slices.ContainsFunc(lists, func(l int64) bool { return t.holds(l) == "" })
 }

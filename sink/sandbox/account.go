@@ -123,6 +123,13 @@ func (a *Account) Len(id int64) int {
 	return 0
 }
 
+// Retype gives an attribute another type, or makes one.
+func (a *Account) Retype(name, kind string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.attributes[name] = kind
+}
+
 // Put creates or changes a contact behind the API's back, as a person in the web application would.
 func (a *Account) Put(email string, lists []int64, attributes map[string]any) {
 	a.mu.Lock()
