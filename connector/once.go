@@ -28,6 +28,12 @@ const environmentMost = time.Minute
 // compacted away.
 const tailQuiet = 5 * time.Second
 
+// How often a bounded run asks whether it is done: itself, and, at most, the changelog of a process beside it.
+const (
+	onceEvery     = 250 * time.Millisecond
+	onceElsewhere = 15 * time.Second
+)
+
 // Progress of a bounded run.
 type Progress struct {
 	Left    int64 // records
@@ -68,9 +74,13 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	ran := make(chan error, 1)
 	go func() { ran <- c.Run(run) }()
 	var result error
+	pause := onceEvery
 	for ctx.Err() == nil {
-		sleep(ctx, 250*time.Millisecond)
+		sleep(ctx, pause)
 		done, err := c.doneTo(ctx, cl, ends, tell)
+		if pause = min(2*pause, onceElsewhere); c.owns() {
+			pause = onceEvery
+		}
 		if done || errors.Is(err, ErrHalted) {
 			result = err
 			break
@@ -81,6 +91,12 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	}
 	cancel()
 	return errors.Join(result, <-ran, ctx.Err())
+}
+
+func (c *Connection) owns() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.engine != nil
 }
 
 // ends are the last stable offsets of the sources' partitions.

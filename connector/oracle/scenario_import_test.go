@@ -65,13 +65,19 @@ func TestS4AnImportThatHangs(t *testing.T) {
 	})
 }
 
+// stuck is how long an import may take in the scenarios of imports that hang.
+const stuck = 15 * time.Minute
+
+func (s *scene) hurry() { s.Tune = func(c *connector.Config) { c.Times.ImportStuck = stuck } }
+
 // hangs lets an import hang until imports are halted.
 func (s *scene) hangs() {
 	s.t.Helper()
+	s.hurry()
 	s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", Import: "hang"})
 	s.crowd(200)
 	s.begin()
-	s.until("imports are halted, naming the process", 3*time.Hour, func() bool {
+	s.until("imports are halted, naming the process", 2*stuck, func() bool {
 		return slices.ContainsFunc(s.status().Halted, func(h connector.Halted) bool {
 			return h.Code == "import_stuck" && strings.Contains(h.Mend, "process ")
 		})
@@ -94,6 +100,7 @@ func TestS4ABoundedRunWhoseImportHangs(t *testing.T) {
 	for _, beside := range []bool{false, true} {
 		t.Run(fmt.Sprintf("beside a live run=%v", beside), func(t *testing.T) {
 			play(t, func(s *scene) {
+				s.hurry()
 				s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", Import: "hang"})
 				s.crowd(200)
 				if beside {
@@ -104,7 +111,7 @@ func TestS4ABoundedRunWhoseImportHangs(t *testing.T) {
 				if err != nil {
 					s.t.Fatal(err)
 				}
-				ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Hour)
+				ctx, cancel := context.WithTimeout(s.t.Context(), 2*stuck)
 				defer cancel()
 				if err := c.Once(ctx, nil); !errors.Is(err, connector.ErrHalted) {
 					s.t.Errorf("it ends with %v", err)
@@ -129,7 +136,7 @@ func TestS53ContactsOfAnImportThatHangsAreFreed(t *testing.T) {
 		}
 		freed := 0
 		err = c.Offline(s.t.Context(), func(t *state.Table, now time.Time) error {
-			_, freed = t.ToFree(42, now.Add(-connector.ImportStuck))
+			_, freed = t.ToFree(42, now.Add(-stuck))
 			return nil
 		})
 		if err != nil || freed == 0 {
