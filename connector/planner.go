@@ -301,7 +301,7 @@ func (e *engine) planAdd(q state.Queue, n *state.Need, now time.Time) *state.Req
 			break
 		}
 		n = e.table.Pop(q.Kind, q.List, now)
-		if n != nil && (!n.Known || n.Add[0] != list || len(n.Look) > 0 || n.Halves > 0) {
+		if n != nil && (!n.Known || len(n.Add) == 0 || n.Add[0] != list || len(n.Look) > 0 || n.Halves > 0) {
 			e.table.Return(n)
 			break
 		}
