@@ -278,3 +278,29 @@ func TestTheAgeOfAQueue(t *testing.T) {
 		t.Errorf("%d ms after one was taken", age())
 	}
 }
+
+// Contacts that are sent again may be in the list: they do not hide that an import has lost others.
+func TestWhatAListMustHoldWhileAllIsSentAgain(t *testing.T) {
+	d := newDesk(t)
+	d.crowd(5)
+	d.send(applied)
+	d.MakeUnknown(42, d.now)
+	for i := 5; i < 10; i++ {
+		d.person(i, Change{Memberships: []Membership{{0, true}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)}})
+	}
+	r := d.NewRequest(sink.Import, []int64{42}, nil, d.now)
+	for n := d.Pop(QueueWrite, 42, d.now); n != nil; n = d.Pop(QueueWrite, 42, d.now) {
+		if len(r.Taken) < 7 { // two that are sent again, and the new ones
+			if i := n.Address; i != "p0@example.com" && i != "p1@example.com" && i != "p2@example.com" {
+				d.Take(r, n, d.Contact(n, true), d.now)
+			}
+		}
+	}
+	if len(r.Taken) != 7 {
+		t.Fatalf("%d are in the import", len(r.Taken))
+	}
+	least, most := d.Expected(r, 42, func(string) bool { return false })
+	if least != 7 || most != 10 {
+		t.Errorf("the list must hold %d to %d, not 7 to 10", least, most)
+	}
+}

@@ -102,7 +102,8 @@ type Table struct {
 	anyDue    map[uint32]int64               // when all that were refused a value before that may try again
 	guard     map[int64]*guardCount
 	inCount   map[int64]int
-	owed      int // contacts with a request that has not been answered: they are sent once more
+	unknownIn map[int64]int // contacts of which it is not known whether a list holds them
+	owed      int           // contacts with a request that has not been answered: they are sent once more
 
 	changedPeople   []uint32
 	changedContacts []uint32
@@ -140,7 +141,7 @@ func New(cfg Config) *Table {
 		names:   names{numbers: map[string]uint32{}},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
 		held: held{why: map[int64]string{}}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
-		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{},
+		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknownIn: map[int64]int{},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}
 	t.person.hash = func(pi uint32) uint64 { return t.people.at(pi).key.hash() }
@@ -304,6 +305,7 @@ func (t *Table) loadPerson(pi uint32, p *person) {
 // count moves the number of people delivered in, when a list's state changes.
 func (t *Table) count(list int64, from, to delivery) {
 	t.inCount[list] += int(bit(to == in)) - int(bit(from == in))
+	t.unknownIn[list] += int(bit(to == unknown)) - int(bit(from == unknown))
 	t.Counts.Unknown += int(bit(to == unknown)) - int(bit(from == unknown))
 }
 
@@ -314,7 +316,7 @@ func (t *Table) In(list int64) int { return t.inCount[list] }
 // and some are missing for certain; as many as most, and none is. Between the two it cannot be told: contacts that are
 // unknown or in flight elsewhere could stand for some that the import lost.
 func (t *Table) Expected(imported *Request, list int64, refused func(address string) bool) (least, most int) {
-	least, most = t.inCount[list], t.inCount[list]+t.owed
+	least, most = t.inCount[list], t.inCount[list]+t.unknownIn[list]+t.owed
 	for _, r := range t.open {
 		leaves := slices.Contains(r.unlink, list)
 		if !leaves && !slices.Contains(r.Lists, list) {
@@ -329,9 +331,9 @@ func (t *Table) Expected(imported *Request, list int64, refused func(address str
 			case leaves || s == in || refused(string(t.addressOf(ci))):
 			case r == imported:
 				least++
-				most++
+				most += int(bit(s != unknown))
 			default:
-				most++
+				most += int(bit(s != unknown))
 			}
 		}
 	}
