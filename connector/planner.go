@@ -301,12 +301,17 @@ func (e *engine) planAdd(q state.Queue, n *state.Need, now time.Time) *state.Req
 			break
 		}
 		n = e.table.Pop(q.Kind, q.List, now)
-		if n != nil && (!n.Known || len(n.Add) == 0 || n.Add[0] != list || len(n.Look) > 0 || n.Halves > 0) {
+		if n != nil && !joins(n, list) {
 			e.table.Return(n)
 			break
 		}
 	}
 	return r
+}
+
+// joins says whether a contact may be added to a list together with others.
+func joins(n *state.Need, list int64) bool {
+	return n.Known && len(n.Add) > 0 && n.Add[0] == list && len(n.Look) == 0 && n.Halves == 0
 }
 
 // planImport packs rows of one group by bytes. What does not belong into the group goes back to the queue's end.

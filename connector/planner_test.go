@@ -61,3 +61,22 @@ func TestTheBreakerCountsAmongTheLast(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoIsAddedTogetherWithOthers(t *testing.T) {
+	list := []int64{42}
+	for name, c := range map[string]struct {
+		need  state.Need
+		joins bool
+	}{
+		"known, and missing there":        {state.Need{Wanted: list, Add: list, Known: true}, true},
+		"attributes differ":               {state.Need{Wanted: list, Add: list, Attributes: true}, false},
+		"missing from another list":       {state.Need{Wanted: list, Add: []int64{43}, Known: true}, false},
+		"there, but to be looked at":      {state.Need{Wanted: list, Known: true, Attributes: true, Look: []string{"x@example.com"}}, false},
+		"there, held by another list":     {state.Need{Wanted: list, Known: true, Attributes: true}, false},
+		"its bulk call failed as a whole": {state.Need{Wanted: list, Add: list, Known: true, Halves: 1}, false},
+	} {
+		if joins(&c.need, 42) != c.joins {
+			t.Errorf("%s: %v", name, !c.joins)
+		}
+	}
+}
