@@ -40,7 +40,7 @@ soak:
 official:
 	cd sink/sandbox/official && go test -count=1 ./...
 
-# Ten ways to break the engine, each of which must turn its test red.
+# Ways to break the engine, each of which must turn its test red.
 sabotage:
 	.ci/sabotage
 

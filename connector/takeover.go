@@ -271,6 +271,9 @@ func (e *engine) reads(s int) bool {
 	return false
 }
 
+// readFirst is how long nothing is sent while reading begins: what was owed may not be wanted any more.
+const readFirst = 500 * time.Millisecond
+
 // resume begins to read where the table stands, with a client of its own: the group's decides who owns, not where.
 func (e *engine) resume() error {
 	e.mu.Lock()
@@ -282,6 +285,7 @@ func (e *engine) resume() error {
 		}
 	}
 	e.ready = true
+	e.again = time.Now().Add(readFirst)
 	e.mu.Unlock()
 	opts := append(slices.Clone(e.cfg.Kafka),
 		kgo.ConsumePartitions(offsets), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
