@@ -223,5 +223,10 @@ func (c *Connection) peek(ctx context.Context, adm *kadm.Client) (*state.Table, 
 			return nil, err
 		}
 	}
-	return t, t.Peek(time.Now())
+	now := time.Now()
+	if err := t.Peek(now); err != nil {
+		return nil, err
+	}
+	c.holdDisabled(t, now)
+	return t, nil
 }

@@ -2,6 +2,7 @@ package connector
 
 import (
 	"errors"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -85,6 +86,11 @@ func (e *engine) throttle() {
 		e.paused.Store(true)
 		e.reader.PauseFetchPartitions(all)
 	case e.paused.Load() && held < heldResume && waiting < cutAt && !broken && !e.draining.Load():
+		e.mu.Lock()
+		for _, c := range e.cursors {
+			c.seen = time.Now() // it was not quiet, it was not asked
+		}
+		e.mu.Unlock()
 		e.paused.Store(false)
 		e.reader.ResumeFetchPartitions(all)
 	}
@@ -112,6 +118,11 @@ func (e *engine) fetchFailed(p partition, err error) {
 		e.lease.End()
 		e.kill(err)
 	case e.ctx.Err() == nil && p.topic != "":
+		e.mu.Lock()
+		if c, ok := e.cursors[p]; ok {
+			c.seen = time.Now() // it is not quiet
+		}
+		e.mu.Unlock()
 		e.log.Warn("reading is hindered", zap.String("topic", p.topic), zap.Int32("partition", p.n), zap.Error(err))
 	}
 }

@@ -31,7 +31,7 @@ func (e *engine) takeOver() error {
 	imports, err := e.table.Ready(now)
 	if err == nil {
 		e.adopt(imports, now)
-		e.holdDisabled(now)
+		e.c.holdDisabled(e.table, now)
 	}
 	if err != nil {
 		return fmt.Errorf("restoring the table: %w", err)
@@ -80,10 +80,10 @@ func (e *engine) adopt(imports []*state.Request, now time.Time) {
 
 // holdDisabled keeps the lists of disabled exports from being sent to. A list of several exports is one list: it is
 // refused by the configuration.
-func (e *engine) holdDisabled(now time.Time) {
-	for _, x := range e.cfg.Exports {
+func (c *Connection) holdDisabled(t *state.Table, now time.Time) {
+	for _, x := range c.cfg.Exports {
 		if !x.Enabled {
-			e.table.Hold(x.List, "disabled", now)
+			t.Hold(x.List, "disabled", now)
 		}
 	}
 }

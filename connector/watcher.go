@@ -301,7 +301,7 @@ func (e *engine) short(ctx context.Context, i *importing, rejected map[string]si
 	for _, list := range i.r.Lists {
 		missing := true
 		for range shortTries {
-			_, before := e.expected(i.r, list, rejected)
+			fewest, before := e.expected(i.r, list, rejected)
 			info, err := e.sender.List(ctx, list)
 			var o *sink.OutcomeError
 			if errors.As(err, &o) && o.Outcome.Absent {
@@ -312,6 +312,7 @@ func (e *engine) short(ctx context.Context, i *importing, rejected map[string]si
 				return false, err
 			}
 			least, most := e.expected(i.r, list, rejected)
+			least = min(least, fewest)
 			if have := int(info.Contacts); have >= max(before, most) || have < least {
 				missing = have < least
 				break

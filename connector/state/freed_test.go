@@ -45,6 +45,23 @@ func (d *desk) reread(rows []Row) {
 	}
 }
 
+// rows are all of the desk's, as if they had been read back.
+func (d *desk) rows() (all []Row) {
+	for pi := range d.people.n {
+		s := d.people.at(pi)
+		all = append(all, Row{append([]byte("p/"), s.key[:]...), slices.Clone(d.blobs.get(s.row))})
+	}
+	for ci := range d.contacts.n {
+		if c := d.contacts.at(ci); c.flags&flagLive != 0 && c.row != 0 {
+			all = append(all, Row{append([]byte("c/"), d.addressOf(ci)...), slices.Clone(d.blobs.get(c.row))})
+		}
+	}
+	for k, v := range d.meta {
+		all = append(all, Row{[]byte("k/" + k), v})
+	}
+	return append(all, d.imports...)
+}
+
 // freed is a desk with the import of n people that has not ended for three hours and was freed, in the third life.
 func freed(t *testing.T, n int, values ...Value) (*desk, *Request) {
 	t.Helper()
@@ -76,6 +93,11 @@ func freed(t *testing.T, n int, values ...Value) (*desk, *Request) {
 		r = imports[0]
 		if d.Free(r, d.now) {
 			rows = append(rows, d.Cut(nil).Rows...)
+		}
+	}
+	for _, row := range rows {
+		if row.Key[0] == 'r' {
+			d.imports = append(d.imports, row)
 		}
 	}
 	if !r.Freed() || d.Counts.InFlight != 0 {
@@ -183,6 +205,34 @@ func TestAFreedImportDoesNotBringAnErasedPersonBack(t *testing.T) {
 		if d.Counts.Contacts != 1 {
 			t.Errorf("%d contacts are left", d.Counts.Contacts)
 		}
+	}
+}
+
+// A request beside the import that was freed, and open when the process ends, does not let its contact go.
+func TestAFreedImportKeepsItsContactsThroughARestart(t *testing.T) {
+	d, _ := freed(t, 1)
+	d.now = d.now.Add(10 * time.Second)
+	d.Tick(d.now)
+	q := d.NewRequest(sink.Upsert, []int64{42}, nil, d.now)
+	d.Take(q, d.Pop(QueueWrite, 42, d.now), sink.Contact{Address: "p0@example.com"}, d.now)
+	rows := d.rows()
+	rows = append(rows, d.Cut([]*Request{q}).Rows...)
+	d.reread(rows)
+	imports, err := d.Ready(d.now)
+	if err != nil || len(imports) != 1 {
+		t.Fatal(imports, err)
+	}
+	d.rest()
+	d.person(0, Change{Erase: true})
+	d.rest()
+	d.enter("other@example.com")
+	d.rest()
+	d.Abandon(imports[0], d.now)
+	if sent := d.rest(); !slices.ContainsFunc(sent, func(r *sink.Request) bool { return r.Contacts[0].Address == "p0@example.com" }) {
+		t.Error("what the import does to the erased person's contact stands")
+	}
+	if d.Counts.Contacts != 1 || d.Counts.Pending != 0 || d.Counts.Unknown != 0 {
+		t.Errorf("in the end: %+v", d.Counts)
 	}
 }
 

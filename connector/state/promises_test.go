@@ -15,6 +15,8 @@ type desk struct {
 	*Table
 	now time.Time
 	n   int64
+
+	imports []Row // of open ones
 }
 
 func newDesk(t *testing.T) *desk {

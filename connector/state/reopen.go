@@ -116,10 +116,11 @@ func (r *Request) Freed() bool { return r.freed }
 // Abandon ends a request whose outcome will never be known: its contacts are unknown from now on.
 func (t *Table) Abandon(r *Request, now time.Time) {
 	for i := range r.Taken {
-		if !r.freed {
-			t.land(r.Taken[i].Contact) // those of a freed one may be in flight elsewhere
+		if r.freed { // they may be in flight elsewhere
+			t.contacts.at(r.Taken[i].Contact).flags &^= flagPinned
+		} else {
+			t.land(r.Taken[i].Contact)
 		}
-		t.contacts.at(r.Taken[i].Contact).flags &^= flagPinned
 	}
 	t.unknow(r, now)
 	t.Close(r)
