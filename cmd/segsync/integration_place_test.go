@@ -222,13 +222,24 @@ admin: { addr: 127.0.0.1:%s }
 
 // program is a running binary.
 type program struct {
+	t   *testing.T
 	cmd *exec.Cmd
 	log text
 }
 
+// says waits until the program's log holds something.
+func (r *program) says(what string, within time.Duration) {
+	r.t.Helper()
+	for end := time.Now().Add(within); !strings.Contains(r.log.String(), what); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("it does not say %q within %s", what, within)
+		}
+	}
+}
+
 func (p *place) start(args ...string) *program {
 	p.t.Helper()
-	r := &program{cmd: exec.Command(binary, args...)}
+	r := &program{t: p.t, cmd: exec.Command(binary, args...)}
 	r.cmd.Stderr, r.cmd.Stdout = &r.log, &r.log
 	if err := r.cmd.Start(); err != nil {
 		p.t.Fatal(err)
