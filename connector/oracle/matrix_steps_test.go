@@ -121,6 +121,7 @@ func draw(r *rand.Rand) step {
 		d := time.Duration(2+r.IntN(40)) * time.Second
 		return step{kind: "freeze", what: d.String(), do: func(m *matrix) {
 			m.frozen = m.frozen || m.lives["b"] != nil
+			m.thaws = time.Now().Add(d)
 			m.each(func(c *Cutter) { c.Freeze(d) })
 		}}
 	case k < 91:
@@ -196,6 +197,7 @@ func drawMember(r *rand.Rand) step {
 	}
 	return step{kind: "standby joins", do: func(m *matrix) {
 		if m.lives["b"] == nil {
+			m.frozen = m.frozen || time.Now().Before(m.thaws)
 			m.begin("b")
 		}
 	}}

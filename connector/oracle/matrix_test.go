@@ -30,6 +30,7 @@ type matrix struct {
 	rand   *rand.Rand
 	hung   bool // a call of the API was left without an answer
 	frozen bool // so was a life, while another could take over
+	thaws  time.Time
 }
 
 func (m *matrix) each(f func(c *Cutter)) {
