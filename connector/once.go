@@ -224,9 +224,6 @@ func (c *Connection) peek(ctx context.Context, adm *kadm.Client) (*state.Table, 
 		}
 	}
 	now := time.Now()
-	if err := t.Peek(now); err != nil {
-		return nil, err
-	}
-	c.holdDisabled(t, now)
-	return t, nil
+	c.holdDisabled(t, now) // first: what lies in a queue already is held when it is taken from there
+	return t, t.Peek(now)
 }

@@ -32,16 +32,22 @@ func TestHaltsSayHowToMendAndEndByThemselves(t *testing.T) {
 	}
 }
 
+// beginInOutage has P in the list, and a life that begins while the API is away.
+func (s *scene) beginInOutage() {
+	s.t.Helper()
+	s.begin()
+	s.enter("P", "vip", x)
+	s.list(42, time.Minute, x)
+	s.stop()
+	s.Sandbox.Order(sandbox.Fault{Status: 503, Count: -1})
+	s.begin()
+}
+
 // An outage of the API stops reading in no life, were it one that begins in it: what is not read might not be kept for
 // as long as the outage is.
 func TestALifeThatBeginsInAnOutageReads(t *testing.T) {
 	storm(t, func(s *scene) {
-		s.begin()
-		s.enter("P", "vip", x)
-		s.list(42, time.Minute, x)
-		s.stop()
-		s.Sandbox.Order(sandbox.Fault{Status: 503, Count: -1})
-		s.begin()
+		s.beginInOutage()
 		s.enter("Q", "vip", y)
 		s.until("reading", time.Minute, func() bool { return s.status().People == 2 })
 		time.Sleep(10 * time.Minute)
@@ -53,13 +59,8 @@ func TestALifeThatBeginsInAnOutageReads(t *testing.T) {
 // The account has changed the type of an attribute meanwhile: what is read after it has answered has the new form.
 func TestAnAttributeChangesItsTypeInAnOutage(t *testing.T) {
 	storm(t, func(s *scene) {
-		s.begin()
-		s.enter("P", "vip", x)
-		s.list(42, time.Minute, x)
-		s.stop()
-		s.Sandbox.Order(sandbox.Fault{Status: 503, Count: -1})
+		s.beginInOutage()
 		s.Sandbox.Retype("LASTNAME", "date")
-		s.begin()
 		s.until("reading", time.Minute, func() bool { return s.status().State == "running" })
 		time.Sleep(time.Minute)
 		s.Sandbox.Mend()

@@ -84,6 +84,24 @@ func (s *scene) hangs() {
 	})
 }
 
+// An import that hangs is found out though no life lasts as long as that takes.
+func TestS4AnImportThatHangsThroughRestarts(t *testing.T) {
+	play(t, func(s *scene) {
+		s.hurry()
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", Import: "hang"})
+		s.crowd(200)
+		s.begin()
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
+		for range 3 {
+			time.Sleep(stuck / 3)
+			s.kill()
+		}
+		s.until("imports are halted", stuck/3, func() bool { return s.halted("import_stuck") })
+		s.Sandbox.Unhang()
+		s.converge(s.t, time.Hour)
+	})
+}
+
 // The answer to the POST was lost, and it hangs: which process it is cannot be known.
 func TestS4AnImportThatHangsAndWhoseAnswerIsLost(t *testing.T) {
 	storm(t, func(s *scene) {

@@ -68,6 +68,26 @@ func TestS19ABoundedRunEndsWhenAllIsSettled(t *testing.T) {
 	}
 }
 
+// What waits for a disabled export is nobody's to wait for.
+func TestS19ABoundedRunBesideAnotherDoesNotWaitForADisabledExport(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) { c.Exports[1].Enabled = false }
+		s.begin()
+		s.enter("P", "news", x)
+		s.enter("Q", "vip", y)
+		s.list(42, time.Minute, y)
+		c, err := s.Prepare("once", func(*connector.Config) {})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(s.t.Context(), time.Hour)
+		defer cancel()
+		if err := c.Once(ctx, nil); err != nil {
+			s.t.Error(err)
+		}
+	})
+}
+
 // inTransaction says what ends with a marker.
 func (s *scene) inTransaction(e Event) {
 	s.t.Helper()

@@ -172,6 +172,14 @@ func TestRemovalsUnderWayAreCountedBack(t *testing.T) {
 	for n := d.Pop(QueueRemove, 42, d.now); n != nil; n = d.Pop(QueueRemove, 42, d.now) {
 		d.Take(q, n, d.Contact(n, false), d.now)
 	}
+	d.Drop(q, d.now) // its checkpoint was not committed
+	if n := d.guardOf(42).flying; n != 0 {
+		t.Errorf("%d removals are under way that never were", n)
+	}
+	q = d.NewRequest(sink.Remove, nil, []int64{42}, d.now)
+	for n := d.Pop(QueueRemove, 42, d.now); n != nil; n = d.Pop(QueueRemove, 42, d.now) {
+		d.Take(q, n, d.Contact(n, false), d.now)
+	}
 	d.Abandon(r, d.now)
 	for i := range q.Taken {
 		d.Settle(q, i, applied, true, d.now)

@@ -126,11 +126,27 @@ func (t *Table) unwithhold(ci uint32, wanted []int64) {
 func (t *Table) removed(list int64, now time.Time) {
 	g := t.guardOf(list)
 	g.count[g.slot(millis(now))]++
-	g.flying++
 	t.storeGuard(list, g)
 }
 
-// returned ends what removed began: the request that took a contact has its outcome, or is none.
+// maxLeft is how many lists a request can take a contact out of for the removals under way to be counted.
+const maxLeft = 32
+
+// takesOut counts what a request that takes the contact with the table's row takes it out of.
+func (t *Table) takesOut(taken *Taken, r *Request, now time.Time) {
+	for i, list := range r.unlink {
+		if t.row.state(list) != in {
+			continue
+		}
+		t.removed(list, now)
+		if i < maxLeft {
+			taken.left |= 1 << i
+			t.guardOf(list).flying++
+		}
+	}
+}
+
+// returned ends what takesOut began: the request has its outcome, or is none.
 func (t *Table) returned(taken *Taken, r *Request) {
 	for i, list := range r.unlink {
 		if taken.left&(1<<i) != 0 {

@@ -98,16 +98,16 @@ func (t *Table) forgetFreed(r *Request) {
 
 // Hanging is about the imports that were announced before a time and have not ended: whether there are any, and how many
 // contacts wait for them.
-func (t *Table) Hanging(before time.Time) (any bool, contacts int) {
+func (t *Table) Hanging(before time.Time) (hangs bool, contacts int) {
 	for _, r := range t.open {
 		if r.Kind == sink.Import && r.At.Before(before) {
-			any = true
+			hangs = true
 			if !r.freed {
 				contacts += len(r.Taken)
 			}
 		}
 	}
-	return any, contacts
+	return hangs, contacts
 }
 
 // Freed says whether an import's contacts no longer wait for it.

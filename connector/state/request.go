@@ -57,12 +57,7 @@ func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 	if c.Attributes != nil {
 		taken.Hash = t.w.hash
 	}
-	for i, l := range r.unlink {
-		if t.row.state(l) == in {
-			taken.left |= 1 << i
-			t.removed(l, now)
-		}
-	}
+	t.takesOut(&taken, r, now)
 	r.Taken = append(r.Taken, taken)
 	r.Send.Contacts = append(r.Send.Contacts, c)
 	slot.flags |= flagInFlight
