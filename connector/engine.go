@@ -77,6 +77,7 @@ type engine struct {
 	lastChange  time.Time
 	lastApplied time.Time
 	imports     map[uint64]*importing
+	stands      int64         // a list for which nothing is begun, while it is told whether an import has lost any of it
 	importTime  time.Duration // as measured
 	callTime    time.Duration
 	rowBytes    float64

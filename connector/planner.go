@@ -96,6 +96,9 @@ func (e *engine) plan(now time.Time) []*state.Request {
 			if len(all) >= e.free {
 				break
 			}
+			if q.List != 0 && q.List == e.stands {
+				continue
+			}
 			var r *state.Request
 			if q.Kind == state.QueueRemove {
 				r = e.planRemovals(q, backlog, now)

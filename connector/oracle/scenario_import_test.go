@@ -205,6 +205,56 @@ func TestS5ExitsBesideALongImport(t *testing.T) {
 	})
 }
 
+// Who waits for the next import, and leaves, does not wait for it: another may have put them into the list.
+func TestS5ExitsOfThoseWhoWaitForTheNextImport(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.Sandbox.Put("c2500@example.com", []int64{42}, nil)
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 30_000})
+		s.crowd(300)
+		s.begin()
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
+		s.crowd(3000)
+		time.Sleep(2 * time.Second)
+		s.exit("crowd-2500", "vip")
+		if s.calm() {
+			s.until("who was there leaves at once", 5*time.Second, func() bool { _, in := s.Sandbox.List(42)["c2500@example.com"]; return !in })
+			if s.Sandbox.Unfinished() == 0 {
+				s.t.Error("the import had ended: this tells nothing")
+			}
+		}
+		s.converge(s.t, 30*time.Minute)
+	})
+}
+
+// While others leave all the time, what an import has done is told by the list's length all the same.
+func TestS23AnImportInBusyTraffic(t *testing.T) {
+	play(t, func(s *scene) {
+		s.crowd(2000)
+		s.begin()
+		s.converge(s.t, 10*time.Minute)
+		imports := s.count("POST /contacts/import")
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/lists/42/contacts/remove", AnswerMillis: 1500, Count: -1})
+		var more []Event
+		for i := range 1000 {
+			more = append(more, Event{Person: fmt.Sprintf("more-%d", i), Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: fmt.Sprintf("m%d@example.com", i)}})
+		}
+		if err := s.Produce(s.t.Context(), more...); err != nil {
+			s.t.Fatal(err)
+		}
+		for i := range 400 { // 20 s
+			s.exit(fmt.Sprintf("crowd-%d", i), "vip")
+			time.Sleep(50 * time.Millisecond)
+		}
+		if s.count("POST /contacts/import") == imports || s.Sandbox.Unfinished() > 0 {
+			s.t.Error("no import was made and ended: this tells nothing")
+		}
+		s.converge(s.t, 10*time.Minute)
+		if n := s.count("GET /contacts/lists/{id}/contacts"); n > 0 {
+			s.t.Errorf("lists were read back, by %d calls", n)
+		}
+	})
+}
+
 func TestS23WhatAnImportLosesOrRejects(t *testing.T) {
 	for name, f := range map[string]sandbox.Fault{
 		"rows lost":        {Endpoint: "/contacts/import", LoseRows: 0.2},

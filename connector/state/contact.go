@@ -3,11 +3,13 @@ package state
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"slices"
 )
 
-// In, Out and Unknown are what a contact's row says of a list. A list that it does not name is absent: never
-// delivered by us, and counts as out.
+// delivery is what a contact's row says of a list. A list that it does not name is absent: never delivered by us, and
+// counts as out. Doubtful is unknown, too, but of a contact that we never sent there: whoever is there by another's
+// doing is not counted among those that a list must hold.
 type delivery uint8
 
 const (
@@ -15,9 +17,12 @@ const (
 	in
 	out
 	unknown
+	doubtful
 )
 
-func (d delivery) String() string { return [...]string{"absent", "in", "out", "unknown"}[d] }
+func (d delivery) String() string { return [...]string{"absent", "in", "out", "unknown", "unknown"}[d] }
+
+func (d delivery) unsure() bool { return d >= unknown }
 
 // listed is what was delivered for one list. Times are Unix milliseconds.
 type listed struct {
@@ -116,7 +121,7 @@ func (c *contactRow) emptied(name uint32) {
 // idle says whether the row says nothing that must be remembered: it may go.
 func (c *contactRow) idle() bool {
 	for _, l := range c.lists {
-		if l.state == in || l.state == unknown {
+		if l.state == in || l.state.unsure() {
 			return false
 		}
 	}
@@ -176,7 +181,10 @@ func (c *contactRow) decode(row []byte) error {
 	r.version()
 	for range r.count() {
 		s := r.uint()
-		l := listed{state: delivery(s >> 1 & 3), list: r.int(), at: r.int()}
+		if s>>1 > uint64(doubtful) {
+			return fmt.Errorf("a contact's row says %d of a list, which this version does not know", s>>1)
+		}
+		l := listed{state: delivery(s >> 1), list: r.int(), at: r.int()}
 		if s&1 == 1 {
 			l.withheld = r.int()
 		}

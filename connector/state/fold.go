@@ -214,7 +214,7 @@ func (t *Table) forgive(ci, pi uint32) {
 	t.gave[ci] = l
 }
 
-// leaves makes the lists of explicitly left segments unknown at a contact that we never delivered there: somebody
+// leaves makes the lists of explicitly left segments doubtful at a contact that we never delivered there: somebody
 // else may have put it in. Once: afterwards the list is in its row.
 func (t *Table) leaves(ci uint32, left []uint32, source int, now time.Time) {
 	if len(left) == 0 {
@@ -227,8 +227,8 @@ func (t *Table) leaves(ci uint32, left []uint32, source int, now time.Time) {
 				t.loadContact(ci, &t.row)
 			}
 			if l := t.exports[e].List; t.row.state(l) == absent {
-				t.row.set(l, unknown, millis(now))
-				t.count(l, absent, unknown)
+				t.row.set(l, doubtful, millis(now))
+				t.count(l, absent, doubtful)
 				changed = true
 			}
 		}

@@ -306,3 +306,56 @@ func TestWhatAListMustHoldWhileAllIsSentAgain(t *testing.T) {
 		t.Errorf("the list must hold %d to %d, not 7 to 10", least, most)
 	}
 }
+
+// Whoever left before we sent them anywhere is taken out, in case another put them in. As far as an import is concerned
+// they are not in the list: their removals may take longer than it, and each list of it would be read back.
+func TestWhatAListMustHoldWhileOthersLeaveUnsent(t *testing.T) {
+	d := newDesk(t)
+	d.crowd(10)
+	for i := range 5 {
+		d.member(i, false)
+	}
+	d.reread(d.rows())
+	if _, err := d.Ready(d.now); err != nil {
+		t.Fatal(err)
+	}
+	r := d.NewRequest(sink.Import, []int64{42}, nil, d.now)
+	for n := d.Pop(QueueWrite, 42, d.now); n != nil; n = d.Pop(QueueWrite, 42, d.now) {
+		d.Take(r, n, d.Contact(n, true), d.now)
+	}
+	d.member(7, false) // in the import
+	if least, most := d.Expected(r, 42, func(string) bool { return false }); least != 5 || most != 5 {
+		t.Errorf("the list must hold %d to %d, not 5", least, most)
+	}
+	removed := 0
+	for n := d.Pop(QueueRemove, 42, d.now); n != nil; n = d.Pop(QueueRemove, 42, d.now) {
+		removed++
+	}
+	if removed != 5 || d.Counts.Unknown != 6 {
+		t.Errorf("%d are taken out, not 5; %d are unknown, not 6", removed, d.Counts.Unknown)
+	}
+}
+
+// An exit does not wait where its entry did, which may be behind an import. Its old place is void then, and serves
+// again when the contact enters once more.
+func TestNoExitWaitsBehindEntries(t *testing.T) {
+	d := newDesk(t)
+	d.crowd(3)
+	d.member(1, false)
+	if n := d.Pop(QueueRemove, 42, d.now); n == nil || n.Address != "p1@example.com" {
+		t.Fatalf("%+v is to be removed, not p1", n)
+	} else {
+		d.Return(n)
+	}
+	d.member(1, true)
+	if n := d.Pop(QueueRemove, 42, d.now); n != nil {
+		t.Errorf("%s is to be removed", n.Address)
+	}
+	var entered []string
+	for n := d.Pop(QueueWrite, 42, d.now); n != nil; n = d.Pop(QueueWrite, 42, d.now) {
+		entered = append(entered, n.Address)
+	}
+	if !slices.Equal(entered, []string{"p0@example.com", "p1@example.com", "p2@example.com"}) {
+		t.Errorf("%v enter", entered)
+	}
+}

@@ -18,6 +18,11 @@ const (
 	queueHeld             // nothing of it may go now: withheld, paused or halted (held.go)
 )
 
+// placeIn is the flag of a contact that has a place in a queue of a kind, one at most. What is wanted of it may change
+// meanwhile: it has a place in the other kind's queue then, too, so that no exit waits behind entries, and whichever it
+// does not belong into any more is void.
+var placeIn = [...]contactFlag{QueueRemove: flagRemoval, QueueWrite: flagWrite}
+
 type queueKey struct {
 	kind queueKind
 	list int64
@@ -127,7 +132,7 @@ func (t *Table) wake(ci uint32, now time.Time) {
 // answered may have been applied after what was sent since.
 func (t *Table) beginLate(ci uint32, r *contactRow) {
 	for i := range r.lists {
-		if l := &r.lists[i]; l.state != unknown {
+		if l := &r.lists[i]; !l.state.unsure() {
 			t.count(l.list, l.state, unknown)
 			l.state = unknown
 		}
@@ -175,8 +180,8 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 		t.sweep(ci)
 	case kind == queueHeld:
 		t.hold(ci)
-	case c.flags&(flagQueued|flagWaiting) == 0:
-		c.flags |= flagQueued
+	case c.flags&(placeIn[kind]|flagWaiting) == 0:
+		c.flags |= placeIn[kind]
 		q := t.queueAt(queueKey{kind, list})
 		if q.len() == 0 {
 			q.since = millis(now)
@@ -228,7 +233,7 @@ func (t *Table) endUnknown(ci uint32) {
 		return
 	}
 	for _, l := range r.lists {
-		if l.state == unknown && r.rejected == "" {
+		if l.state.unsure() && r.rejected == "" {
 			return
 		}
 	}
@@ -250,7 +255,7 @@ func (t *Table) releaseSettled(now time.Time) {
 // sweep drops a contact that nobody carries, that is out of every list of ours and of which nothing is unknown.
 func (t *Table) sweep(ci uint32) {
 	c := t.contacts.at(ci)
-	if c.carriers != 0 || c.queue != queueNone || c.flags&(flagQueued|flagInFlight|flagWaiting|flagPinned) != 0 || c.flags&flagLive == 0 {
+	if c.carriers != 0 || c.queue != queueNone || c.flags&(flagRemoval|flagWrite|flagInFlight|flagWaiting|flagPinned) != 0 || c.flags&flagLive == 0 {
 		return
 	}
 	if _, given := t.gave[ci]; given {

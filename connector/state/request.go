@@ -82,7 +82,7 @@ func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 	for q.len() > 0 {
 		ci := q.pop()
 		c := t.contacts.at(ci)
-		c.flags &^= flagQueued
+		c.flags &^= placeIn[kind]
 		if c.flags&flagLive == 0 || c.flags&(flagInFlight|flagWaiting) != 0 {
 			continue
 		}
@@ -100,9 +100,8 @@ func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 // Return puts a popped contact that was not taken back at the end of its queue.
 func (t *Table) Return(n *Need) {
 	c := t.contacts.at(n.contact)
-	if c.flags&flagQueued == 0 {
-		c.flags |= flagQueued
-		kind, list := n.file()
+	if kind, list := n.file(); c.flags&placeIn[kind] == 0 {
+		c.flags |= placeIn[kind]
 		t.queueAt(queueKey{kind, list}).push(n.contact)
 	}
 }

@@ -168,7 +168,11 @@ func invariant(t *rapid.T, tab *Table) {
 			continue
 		}
 		pending++
-		if c.flags&(flagQueued|flagWaiting|flagInFlight) == 0 {
+		place := flagHeld
+		if c.queue != queueHeld {
+			place = placeIn[c.queue]
+		}
+		if c.flags&(place|flagWaiting|flagInFlight) == 0 {
 			t.Fatalf("%s is dirty and forgotten", tab.addressOf(ci))
 		}
 	}

@@ -45,12 +45,13 @@ type contactSlot struct {
 	flags    contactFlag
 }
 
-type contactFlag uint8
+type contactFlag uint16
 
 const (
 	flagChanged  contactFlag = 1 << iota // its row is to be written
 	flagInFlight                         // one announced request holds it
-	flagQueued                           // it lies in a queue
+	flagRemoval                          // it has a place in a queue of removals
+	flagWrite                            // it has a place in a queue of writes
 	flagWaiting                          // it waits until a time (waits)
 	flagLive                             // the slot is in use
 	flagStored                           // its row has been written to the changelog
@@ -102,7 +103,7 @@ type Table struct {
 	anyDue    map[uint32]int64               // when all that were refused a value before that may try again
 	guard     map[int64]*guardCount
 	inCount   map[int64]int
-	unknownIn map[int64]int // contacts of which it is not known whether a list holds them
+	unknownIn map[int64]int // contacts that we may have sent into a list, and of which it is not known whether it holds them
 	owed      int           // contacts with a request that has not been answered: they are sent once more
 
 	changedPeople   []uint32
@@ -306,7 +307,7 @@ func (t *Table) loadPerson(pi uint32, p *person) {
 func (t *Table) count(list int64, from, to delivery) {
 	t.inCount[list] += int(bit(to == in)) - int(bit(from == in))
 	t.unknownIn[list] += int(bit(to == unknown)) - int(bit(from == unknown))
-	t.Counts.Unknown += int(bit(to == unknown)) - int(bit(from == unknown))
+	t.Counts.Unknown += int(bit(to.unsure())) - int(bit(from.unsure()))
 }
 
 // In is how many contacts were delivered into a list.

@@ -188,7 +188,7 @@ func (t *Table) anyHeld(carriers []carrier, name uint32) bool {
 // flight, and what stands there is its present carriers' own.
 func (t *Table) emptied(ci uint32, r *contactRow) bool {
 	c := t.contacts.at(ci)
-	if r.unknownSince != 0 || c.flags&(flagInFlight|flagPinned) != 0 || slices.ContainsFunc(r.lists, func(l listed) bool { return l.state == unknown }) {
+	if r.unknownSince != 0 || c.flags&(flagInFlight|flagPinned) != 0 || slices.ContainsFunc(r.lists, func(l listed) bool { return l.state.unsure() }) {
 		return false
 	}
 	return len(r.standing) == 0 || t.own(ci, r)
@@ -247,9 +247,9 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	}
 	for _, list := range t.lists {
 		state, is := r.state(list), slices.Contains(w.lists, list)
-		n.Unknown = n.Unknown || state == unknown
+		n.Unknown = n.Unknown || state.unsure()
 		switch why := t.holds(list); {
-		case is == (state == in) && state != unknown: // as it should be; absent counts as out
+		case is == (state == in) && !state.unsure(): // as it should be; absent counts as out
 		case why != "":
 			n.Held = why
 		case is:

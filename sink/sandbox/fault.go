@@ -17,8 +17,9 @@ type Fault struct {
 	Status int               `json:"status,omitempty"` // answer with this instead of carrying the call out
 	Body   string            `json:"body,omitempty"`
 	Header map[string]string `json:"header,omitempty"`
-	// Delay before the call is carried out, in milliseconds.
-	DelayMillis int `json:"delay_ms,omitempty"`
+	// DelayMillis before the call is carried out, AnswerMillis from then to its answer.
+	DelayMillis  int `json:"delay_ms,omitempty"`
+	AnswerMillis int `json:"answer_ms,omitempty"`
 	// DropAfter carries the call out and cuts the connection instead of answering; LateMillis cuts it at once and
 	// carries the call out later.
 	DropAfter  bool `json:"drop_after,omitempty"`

@@ -122,6 +122,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(rec, fault)
 	default:
 		s.serve(rec, r, path, body, fault)
+		time.Sleep(time.Duration(fault.AnswerMillis) * time.Millisecond)
 	}
 	done()
 	if fault != nil && fault.DropAfter {

@@ -1,0 +1,205 @@
+package connector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"segsync/connector/state"
+	"segsync/sink"
+)
+
+// reportTries is how often the report of a completed import is asked for before the list is read back instead.
+const reportTries = 3
+
+// completed settles a completed import: whom a report names is rejected by name; if a report cannot be had, or the
+// list is shorter than it must be, the list is read back and the missing go again.
+func (e *engine) completed(ctx context.Context, i *importing, p sink.Process) {
+	rejected := map[string]sink.Outcome{}
+	for reason, address := range p.Reports {
+		names, err := e.sender.Report(ctx, address)
+		if err != nil {
+			if i.failures++; i.failures < reportTries {
+				return // the next look tries again
+			}
+			e.log.Warn("an import's report cannot be had: the list is read back", zap.Int64("process", p.ID), zap.Error(err))
+			e.readBack(ctx, i, rejected)
+			return
+		}
+		for _, n := range names {
+			rejected[n] = reportOutcome(reason)
+		}
+	}
+	short, err := e.short(ctx, i, rejected)
+	if err != nil {
+		return // the next look tries again
+	}
+	if short {
+		e.log.Warn("a list may be shorter than an import should have made it: it is read back", zap.Int64("process", p.ID))
+		e.readBack(ctx, i, rejected)
+		return
+	}
+	addresses := e.addresses(i.r)
+	e.endImport(i, time.Now(), func(n int) sink.Outcome {
+		if o, ok := rejected[addresses[n]]; ok {
+			return o
+		}
+		return sink.Outcome{Verdict: sink.Applied}
+	})
+}
+
+// reportOutcome is what a report's reason means for whom it names. A number that somebody else has is refused alone.
+func reportOutcome(reason string) sink.Outcome {
+	o := sink.Outcome{Verdict: sink.Reject, Code: reason, Message: "the import's report names the contact"}
+	switch reason {
+	case "duplicate_phone_id":
+		o.Attribute = "SMS"
+	case "duplicate_whatsapp_id":
+		o.Attribute = "WHATSAPP"
+	case "duplicate_landline_number_id":
+		o.Attribute = "LANDLINE_NUMBER"
+	case "duplicate_ext_id":
+		o.Attribute = "EXT_ID"
+	}
+	return o
+}
+
+func (e *engine) addresses(r *state.Request) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]string, len(r.Taken))
+	for i := range r.Taken {
+		all[i] = e.table.Address(r.Taken[i].Contact)
+	}
+	return all
+}
+
+// A list whose length tells nothing for certain is looked at shortTries times, a second apart: what is in flight beside
+// the import settles meanwhile. For the first stillTries of these pauses nothing is begun for the list: traffic that
+// never ends would make every look as uncertain, and reading the list back takes hundreds of calls.
+const (
+	shortTries = 10
+	stillTries = 2
+)
+
+// short says whether a list of the import has, or may have, fewer contacts than we have delivered into it and the
+// import has.
+func (e *engine) short(ctx context.Context, i *importing, rejected map[string]sink.Outcome) (bool, error) {
+	for _, list := range i.r.Lists {
+		if short, err := e.shortIn(ctx, i, list, rejected); short || err != nil {
+			return short, err
+		}
+	}
+	return false, nil
+}
+
+// shortIn is short for one list. One that is gone is another's concern.
+func (e *engine) shortIn(ctx context.Context, i *importing, list int64, rejected map[string]sink.Outcome) (bool, error) {
+	defer e.still(0)
+	for try := range shortTries {
+		fewest, before := e.expected(i.r, list, rejected)
+		info, err := e.sender.List(ctx, list)
+		var o *sink.OutcomeError
+		if errors.As(err, &o) && o.Outcome.Absent {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		least, most := e.expected(i.r, list, rejected)
+		switch have := int(info.Contacts); {
+		case have >= max(before, most):
+			return false, nil
+		case have < min(fewest, least):
+			return true, nil
+		}
+		pause := time.Second
+		switch try {
+		case 0:
+			pause = e.still(list)
+		case stillTries:
+			e.still(0)
+		}
+		sleep(ctx, pause)
+	}
+	return true, nil
+}
+
+// still keeps the planner from beginning anything for a list (0: none any more), and says how long what was begun
+// should take.
+func (e *engine) still(list int64) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stands != list {
+		e.stands = list
+		e.nudge()
+	}
+	return min(2*e.callTime, time.Second)
+}
+
+func (e *engine) expected(r *state.Request, list int64, rejected map[string]sink.Outcome) (least, most int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.table.Expected(r, list, func(address string) bool { _, is := rejected[address]; return is })
+}
+
+// readBack settles an import by what its lists hold: who is in all of them with the attributes that were sent counts
+// as delivered, whom a report named is rejected, everybody else goes again.
+func (e *engine) readBack(ctx context.Context, i *importing, rejected map[string]sink.Outcome) {
+	addresses := e.addresses(i.r)
+	sent := make(map[string]*sink.Contact, len(addresses))
+	if i.r.Send != nil {
+		for n := range i.r.Send.Contacts {
+			sent[addresses[n]] = &i.r.Send.Contacts[n]
+		}
+	}
+	seen := map[string]int{} // in how many of the lists a contact is, with the attributes that were sent
+	for _, list := range i.r.Lists {
+		err := e.sender.Members(ctx, list, func(page []sink.Listed) error {
+			for _, l := range page {
+				if c, ok := sent[l.Address]; ok && carries(l.Attributes, c.Attributes) {
+					seen[l.Address]++
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return // the next look tries again
+		}
+	}
+	e.endImport(i, time.Now(), func(n int) sink.Outcome {
+		if o, ok := rejected[addresses[n]]; ok {
+			return o
+		}
+		if seen[addresses[n]] >= len(i.r.Lists) {
+			return sink.Outcome{Verdict: sink.Applied}
+		}
+		return sink.Outcome{Verdict: sink.Retry, Code: "not_imported", Message: "the import did not deliver the contact", Split: true}
+	})
+}
+
+// carries says whether a contact has the attributes that were sent, as the API gives them back: numbers of telephones
+// without their sign, an empty one not at all.
+func carries(have map[string]any, sent []sink.Attribute) bool {
+	for _, a := range sent {
+		var want any
+		if json.Unmarshal(a.Value, &want) != nil {
+			return false
+		}
+		got, there := have[a.Name]
+		if !there && (want == "" || want == nil) {
+			continue
+		}
+		if plain(got) != plain(want) {
+			return false
+		}
+	}
+	return true
+}
+
+func plain(v any) string { return strings.TrimPrefix(fmt.Sprint(v), "+") }
