@@ -71,6 +71,9 @@ func TestBenchEndToEnd(t *testing.T) {
 	imports, removes := s.Imports, s.Calls["POST /contacts/lists/{id}/contacts/remove"]
 	single := s.Calls["POST /contacts"] + s.Calls["PUT /contacts/{id}"]
 	rowBytes := float64(len("person-000000.0@example.com;First;Last")) + 3
+	if n := s.Calls["GET /contacts/lists/{id}/contacts"]; n > 0 {
+		t.Errorf("lists were read back, by %d calls", n)
+	}
 	fewest := math.Ceil(float64(want)*rowBytes/8e6) + math.Ceil(float64(left)/150)
 	rss := p.peak(t)
 	p.stop()
