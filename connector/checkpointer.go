@@ -89,8 +89,10 @@ func (e *engine) makeCut(drainBy time.Time) (*cut, time.Duration) {
 			if due != 0 {
 				next = min(next, time.UnixMilli(due).Sub(now))
 			}
-			if e.again.After(now) {
-				next = min(next, e.again.Sub(now))
+			for _, t := range []time.Time{e.again, e.heldBack} {
+				if t.After(now) {
+					next = min(next, t.Sub(now))
+				}
 			}
 			return nil, max(next, time.Millisecond)
 		}

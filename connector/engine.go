@@ -77,7 +77,9 @@ type engine struct {
 	lastChange  time.Time
 	lastApplied time.Time
 	imports     map[uint64]*importing
-	stands      int64         // a list for which nothing is begun, while it is told whether an import has lost any of it
+	still       int64         // a list for which nothing is begun while its length is looked at
+	stillUntil  time.Time     // at the latest
+	heldBack    time.Time     // until when the planner holds something back that will be due without an event; zero: nothing
 	importTime  time.Duration // as measured
 	callTime    time.Duration
 	rowBytes    float64

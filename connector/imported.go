@@ -80,11 +80,11 @@ func (e *engine) addresses(r *state.Request) []string {
 }
 
 // A list whose length tells nothing for certain is looked at shortTries times, a second apart: what is in flight beside
-// the import settles meanwhile. For the first stillTries of these pauses nothing is begun for the list: traffic that
-// never ends would make every look as uncertain, and reading the list back takes hundreds of calls.
+// the import settles meanwhile. For the first stillFor of that nothing is begun for the list: traffic that never ends
+// would make every look as uncertain, and reading the list back takes hundreds of calls.
 const (
 	shortTries = 10
-	stillTries = 2
+	stillFor   = 3 * time.Second
 )
 
 // short says whether a list of the import has, or may have, fewer contacts than we have delivered into it and the
@@ -100,7 +100,7 @@ func (e *engine) short(ctx context.Context, i *importing, rejected map[string]si
 
 // shortIn is short for one list. One that is gone is another's concern.
 func (e *engine) shortIn(ctx context.Context, i *importing, list int64, rejected map[string]sink.Outcome) (bool, error) {
-	defer e.still(0)
+	defer e.keepStill(0)
 	for try := range shortTries {
 		fewest, before := e.expected(i.r, list, rejected)
 		info, err := e.sender.List(ctx, list)
@@ -119,24 +119,21 @@ func (e *engine) shortIn(ctx context.Context, i *importing, list int64, rejected
 			return true, nil
 		}
 		pause := time.Second
-		switch try {
-		case 0:
-			pause = e.still(list)
-		case stillTries:
-			e.still(0)
+		if try == 0 {
+			pause = e.keepStill(list)
 		}
 		sleep(ctx, pause)
 	}
 	return true, nil
 }
 
-// still keeps the planner from beginning anything for a list (0: none any more), and says how long what was begun
-// should take.
-func (e *engine) still(list int64) time.Duration {
+// keepStill keeps the planner from beginning anything for a list for a while (0: for none any more), and says how long
+// what was begun should take.
+func (e *engine) keepStill(list int64) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.stands != list {
-		e.stands = list
+	if e.still != list {
+		e.still, e.stillUntil = list, time.Now().Add(stillFor)
 		e.nudge()
 	}
 	return min(2*e.callTime, time.Second)

@@ -42,9 +42,11 @@ type situation struct {
 //   - an address given up is emptied by one PUT;
 //   - who enters with attributes as they stand there goes with others by 150, or, when nobody else is there, by an
 //     upsert, which also settles whether the contact exists;
-//   - everybody else goes by an import when that is sooner, else by an upsert, or by one PUT where lists are left too.
+//   - everybody else goes by an import when that is sooner, after leaving what is to be left: an import takes its time,
+//     and takes nobody out;
+//   - else by an upsert, or by one PUT where lists are left too.
 func choose(n *state.Need, s situation) way {
-	writes := n.Attributes || len(n.Add) > 0
+	writes := writes(n)
 	switch {
 	case n.Delete && !writes:
 		return wayDelete
@@ -56,6 +58,8 @@ func choose(n *state.Need, s situation) way {
 		return wayLook
 	case len(n.Look) > 0:
 		return single(n)
+	case s.bulk && s.row && !s.halved && n.Held == "" && len(n.Remove) > 0:
+		return wayRemove
 	case s.bulk && s.row && !s.halved && n.Held == "":
 		return wayImport
 	case n.Known && len(n.Add) > 0 && s.many && !s.halved:
@@ -63,6 +67,8 @@ func choose(n *state.Need, s situation) way {
 	}
 	return single(n)
 }
+
+func writes(n *state.Need) bool { return n.Attributes || len(n.Add) > 0 }
 
 // single is a call for one contact: an upsert creates it, a PUT also unlinks.
 func single(n *state.Need) way {
@@ -84,6 +90,7 @@ const (
 // plan takes dirty contacts into requests for the senders that are free, as far as the budget has room. Under the lock,
 // at the cut.
 func (e *engine) plan(now time.Time) []*state.Request {
+	e.heldBack = time.Time{}
 	if now.Before(e.again) || !e.lease.Valid() {
 		return nil
 	}
@@ -91,13 +98,10 @@ func (e *engine) plan(now time.Time) []*state.Request {
 	for progress := true; progress && len(all) < e.free; {
 		progress = false
 		queues := e.table.Queues(now)
-		backlog := e.writes(queues)
+		backlog := waiting(queues)
 		for _, q := range queues {
 			if len(all) >= e.free {
 				break
-			}
-			if q.List != 0 && q.List == e.stands {
-				continue
 			}
 			var r *state.Request
 			if q.Kind == state.QueueRemove {
@@ -117,10 +121,34 @@ func (e *engine) plan(now time.Time) []*state.Request {
 	return all
 }
 
-func (e *engine) writes(queues []state.Queue) (n int) {
+// waiting is how many contacts wait to be written.
+func waiting(queues []state.Queue) (n int) {
 	for _, q := range queues {
 		if q.Kind == state.QueueWrite {
 			n += q.Len
+		}
+	}
+	return n
+}
+
+// holdBack notes when something that is not planned now will be due.
+func (e *engine) holdBack(until time.Time) {
+	if e.heldBack.IsZero() || until.Before(e.heldBack) {
+		e.heldBack = until
+	}
+}
+
+// pop takes the next contact of a queue, unless it concerns the list that must be still.
+func (e *engine) pop(q state.Queue, now time.Time) *state.Need {
+	n := e.table.Pop(q.Kind, q.List, now)
+	if n == nil || e.still == 0 || !now.Before(e.stillUntil) {
+		return n
+	}
+	for _, lists := range [][]int64{n.Add, n.Remove, n.Wanted} {
+		if slices.Contains(lists, e.still) {
+			e.holdBack(e.stillUntil)
+			e.table.Return(n)
+			return nil
 		}
 	}
 	return n
@@ -138,22 +166,23 @@ func (e *engine) reserve(calls int) bool {
 func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.Request {
 	full := q.Len >= e.limits.Batch
 	if !full && (e.lag() > behindBy || backlog > behindBy) && q.Age < holdRemovals.Milliseconds() {
+		e.holdBack(now.Add(holdRemovals - time.Duration(q.Age)*time.Millisecond))
 		return nil
 	}
 	if !e.reserve(1) {
 		return nil
 	}
-	n := e.table.Pop(q.Kind, q.List, now)
+	n := e.pop(q, now)
 	if n == nil {
 		e.sender.Unreserve(1)
 		return nil
 	}
-	s := situation{many: q.Len > 2, halved: e.limits.Batch>>n.Halves < 1}
-	switch choose(n, s) {
+	bulk := e.bulkPays(backlog, now)
+	switch w := e.wayOut(n, q, bulk); w {
 	case wayDelete:
 		return e.planDelete(n, now)
-	case wayUpdate:
-		return e.planSingle(n, wayUpdate, now)
+	case wayUpdate, wayLook:
+		return e.planSingle(n, w, now)
 	default:
 	}
 	r := e.table.NewRequest(sink.Remove, nil, []int64{q.List}, now)
@@ -163,12 +192,23 @@ func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.
 		if len(r.Taken) >= most {
 			break
 		}
-		if n = e.table.Pop(q.Kind, q.List, now); n != nil && (n.Delete || e.limits.Batch>>n.Halves < most) {
+		if n = e.pop(q, now); n != nil && (n.Delete || e.limits.Batch>>n.Halves < most || writes(n) && e.wayOut(n, q, bulk) == wayUpdate) {
 			e.table.Return(n)
 			break
 		}
 	}
 	return r
+}
+
+// wayOut is the way of a contact that was popped to be removed, and may be waiting to be written, too.
+func (e *engine) wayOut(n *state.Need, q state.Queue, bulk bool) way {
+	s := situation{many: q.Len > 2, halved: e.limits.Batch>>n.Halves < 1}
+	if writes(n) && bulk {
+		c := e.table.Contact(n, true)
+		_, _, _, s.row = e.sender.Row(&c)
+		s.bulk = true
+	}
+	return choose(n, s)
 }
 
 func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
@@ -223,12 +263,13 @@ func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Re
 	behind := e.lag() > behindBy && q.Age < holdImports.Milliseconds()
 	full := min(importRows, float64(e.limits.ImportBytes)/e.rowBytes)
 	if behind && (len(e.imports) > 0 || float64(q.Len) < full) {
+		e.holdBack(now.Add(holdImports - time.Duration(q.Age)*time.Millisecond))
 		return nil
 	}
 	if !e.reserve(1) {
 		return nil
 	}
-	n := e.popWrite(q, bulk && len(e.imports) > 0, now)
+	n := e.popWrite(q, bulk, now)
 	if n == nil {
 		e.sender.Unreserve(1)
 		return nil
@@ -242,6 +283,10 @@ func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Re
 		s.bulk = true
 	}
 	switch w := choose(n, s); {
+	case w == wayRemove: // from the other queue, in which it has a place
+		e.sender.Unreserve(1)
+		e.table.Return(n)
+		return nil
 	case w == wayImport:
 		return e.planImport(q, n, c, group, now)
 	case w == wayAdd:
@@ -258,17 +303,17 @@ func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Re
 // passMost is how many contacts that wait for the next import are passed over to find one that no import carries.
 const passMost = 32
 
-// popWrite takes the next contact of a queue. While an import is under way, and the next one will be done sooner than
-// single calls would be, it passes over those that the next one can carry.
-func (e *engine) popWrite(q state.Queue, passing bool, now time.Time) *state.Need {
+// popWrite takes the next contact of a queue. Where imports pay it passes over those that are to leave a list first,
+// and, while one is under way, over those that the next one can carry.
+func (e *engine) popWrite(q state.Queue, bulk bool, now time.Time) *state.Need {
 	for range min(q.Len, passMost) {
-		n := e.table.Pop(q.Kind, q.List, now)
-		if n == nil || !passing {
+		n := e.pop(q, now)
+		if n == nil || !bulk || len(e.imports) == 0 && len(n.Remove) == 0 {
 			return n
 		}
 		c := e.table.Contact(n, true)
 		_, _, _, row := e.sender.Row(&c)
-		if choose(n, situation{bulk: true, row: row, halved: n.Halves > 0}) != wayImport {
+		if w := choose(n, situation{bulk: true, row: row, halved: n.Halves > 0}); w != wayRemove && (w != wayImport || len(e.imports) == 0) {
 			return n
 		}
 		e.table.Return(n)
@@ -303,7 +348,7 @@ func (e *engine) planAdd(q state.Queue, n *state.Need, now time.Time) *state.Req
 		if len(r.Taken) >= e.limits.Batch>>n.Halves {
 			break
 		}
-		n = e.table.Pop(q.Kind, q.List, now)
+		n = e.pop(q, now)
 		if n != nil && !joins(n, list) {
 			e.table.Return(n)
 			break
@@ -325,7 +370,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 	size := 0
 	for scanned := 1; ; scanned++ {
 		g, bytes, erase, ok := e.sender.Row(&c)
-		fits := ok && g == group && n.Held == "" && len(n.Look) == 0 && slices.Equal(n.Wanted, lists) && importRows>>n.Halves >= most
+		fits := ok && g == group && n.Held == "" && len(n.Look) == 0 && len(n.Remove) == 0 && slices.Equal(n.Wanted, lists) && importRows>>n.Halves >= most
 		if fits && size+bytes > e.limits.ImportBytes {
 			e.table.Return(n)
 			break
@@ -340,7 +385,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 		if len(r.Taken) >= most || scanned >= min(q.Len, scanMost) {
 			break
 		}
-		if n = e.table.Pop(q.Kind, q.List, now); n == nil { // whoever is popped is taken or returned, or lost
+		if n = e.pop(q, now); n == nil { // whoever is popped is taken or returned, or lost
 			break
 		}
 		c = e.table.Contact(n, true)

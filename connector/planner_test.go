@@ -30,7 +30,7 @@ func TestTheWayOfEachDifference(t *testing.T) {
 		"who is there as wanted is added with others":      {state.Need{Add: in, Wanted: in, Known: true}, situation{many: true}, wayAdd},
 		"alone an upsert also tells whether they exist":    {state.Need{Add: in, Wanted: in, Known: true}, situation{}, wayUpsert},
 		"who enters one list and leaves another has a PUT": {state.Need{Add: in, Remove: []int64{43}, Wanted: in, Attributes: true}, situation{}, wayUpdate},
-		"in bulk the entry goes first":                     {state.Need{Add: in, Remove: []int64{43}, Wanted: in, Attributes: true}, situation{bulk: true, row: true}, wayImport},
+		"in bulk the exit goes first":                      {state.Need{Add: in, Remove: []int64{43}, Wanted: in, Attributes: true}, situation{bulk: true, row: true}, wayRemove},
 		"changed attributes alone":                         {state.Need{Wanted: in, Attributes: true}, situation{}, wayUpsert},
 	} {
 		t.Run(name, func(t *testing.T) {

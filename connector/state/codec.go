@@ -6,8 +6,9 @@ import (
 	"fmt"
 )
 
-// Version is the newest version of rows that this program reads and the one it writes.
-const Version = 1
+// Version is the newest version of rows that this program reads and the one it writes. Since 2 a list of a contact may
+// be doubtful.
+const Version = 2
 
 // ErrVersion says that a row was written by a newer program.
 var ErrVersion = errors.New("a row of the table was written by a newer version of segsync: run that version, or a newer one")

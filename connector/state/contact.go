@@ -3,25 +3,22 @@ package state
 import (
 	"cmp"
 	"encoding/binary"
-	"fmt"
 	"slices"
 )
 
 // delivery is what a contact's row says of a list. A list that it does not name is absent: never delivered by us, and
-// counts as out. Doubtful is unknown, too, but of a contact that we never sent there: whoever is there by another's
-// doing is not counted among those that a list must hold.
+// counts as out.
 type delivery uint8
 
 const (
 	absent delivery = iota
 	in
 	out
-	unknown
-	doubtful
+	unknown  // a request that had no answer may have changed it
+	doubtful // it left explicitly, and was absent: somebody else may have put it in
 )
 
-func (d delivery) String() string { return [...]string{"absent", "in", "out", "unknown", "unknown"}[d] }
-
+// unsure says whether the list must be told once more, whatever is wanted.
 func (d delivery) unsure() bool { return d >= unknown }
 
 // listed is what was delivered for one list. Times are Unix milliseconds.
@@ -181,9 +178,6 @@ func (c *contactRow) decode(row []byte) error {
 	r.version()
 	for range r.count() {
 		s := r.uint()
-		if s>>1 > uint64(doubtful) {
-			return fmt.Errorf("a contact's row says %d of a list, which this version does not know", s>>1)
-		}
 		l := listed{state: delivery(s >> 1), list: r.int(), at: r.int()}
 		if s&1 == 1 {
 			l.withheld = r.int()

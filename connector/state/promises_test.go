@@ -359,3 +359,18 @@ func TestNoExitWaitsBehindEntries(t *testing.T) {
 		t.Errorf("%v enter", entered)
 	}
 }
+
+// A deletion that comes while the account is halted is carried out when it is not any more.
+func TestAnErasureInAHalt(t *testing.T) {
+	d := newDesk(t)
+	d.enter("x@example.com")
+	d.send(applied)
+	d.fold(Change{Memberships: []Membership{{0, false}}})
+	d.send(applied)
+	d.Hold(0, "halted", d.now)
+	d.fold(Change{Erase: true, Delete: true})
+	d.Hold(0, "", d.now)
+	if sent := d.rest(); len(sent) != 1 || sent[0].Kind != sink.Delete || d.Counts.Contacts != 0 {
+		t.Errorf("%+v is sent; %d contacts are left", sent, d.Counts.Contacts)
+	}
+}

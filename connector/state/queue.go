@@ -19,7 +19,7 @@ const (
 )
 
 // placeIn is the flag of a contact that has a place in a queue of a kind, one at most. What is wanted of it may change
-// meanwhile: it has a place in the other kind's queue then, too, so that no exit waits behind entries, and whichever it
+// meanwhile: it gets a place in the other kind's queue then, too, so that no exit waits behind entries, and one that it
 // does not belong into any more is void.
 var placeIn = [...]contactFlag{QueueRemove: flagRemoval, QueueWrite: flagWrite}
 
@@ -169,7 +169,7 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 	}
 	t.unwithhold(ci, n.Wanted)
 	was := c.queue
-	kind, list := n.file()
+	kind, _ := n.file()
 	t.refile(c, kind, now)
 	switch {
 	case kind == queueNone:
@@ -180,14 +180,24 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 		t.sweep(ci)
 	case kind == queueHeld:
 		t.hold(ci)
-	case c.flags&(placeIn[kind]|flagWaiting) == 0:
-		c.flags |= placeIn[kind]
-		q := t.queueAt(queueKey{kind, list})
-		if q.len() == 0 {
-			q.since = millis(now)
+	case c.flags&flagWaiting == 0:
+		for _, k := range n.places() {
+			if q := t.queueAt(k); q.len() == 0 && c.flags&placeIn[k.kind] == 0 {
+				q.since = millis(now)
+			}
 		}
-		q.push(ci)
+		t.place(n)
 	}
+}
+
+// places are the queues that a need belongs into: who enters one list and leaves another can do the one before the
+// other, and an exit is in no hurry to wait for an import.
+func (n *Need) places() []queueKey {
+	kind, list := n.file()
+	if kind == QueueWrite && len(n.Remove) > 0 {
+		return append(n.room[:0], queueKey{kind, list}, queueKey{QueueRemove, n.Remove[0]})
+	}
+	return append(n.room[:0], queueKey{kind, list})
 }
 
 // file says which queue a need belongs into.

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"segsync/sink"
@@ -63,8 +64,7 @@ func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 	slot.flags |= flagInFlight
 	t.Counts.InFlight++
 	if len(r.Taken) == 1 {
-		kind, list := n.file()
-		t.queueAt(queueKey{kind, list}).since = millis(now)
+		t.queueAt(n.from).since = millis(now)
 		r.Number = t.next
 		t.next++
 		t.open[r.Number] = r
@@ -87,22 +87,27 @@ func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 			continue
 		}
 		n := t.evaluate(ci, now)
-		if k, l := n.file(); k != kind || l != list {
+		if !slices.Contains(n.places(), key) {
 			t.reconsider(ci, now)
 			continue
 		}
-		n.Address = string(t.addressOf(ci))
+		n.from, n.Address = key, string(t.addressOf(ci))
 		return n
 	}
 	return nil
 }
 
 // Return puts a popped contact that was not taken back at the end of its queue.
-func (t *Table) Return(n *Need) {
+func (t *Table) Return(n *Need) { t.place(n) }
+
+// place gives a contact the places that it lacks.
+func (t *Table) place(n *Need) {
 	c := t.contacts.at(n.contact)
-	if kind, list := n.file(); c.flags&placeIn[kind] == 0 {
-		c.flags |= placeIn[kind]
-		t.queueAt(queueKey{kind, list}).push(n.contact)
+	for _, k := range n.places() {
+		if c.flags&placeIn[k.kind] == 0 {
+			c.flags |= placeIn[k.kind]
+			t.queueAt(k).push(n.contact)
+		}
 	}
 }
 

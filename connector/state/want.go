@@ -42,6 +42,8 @@ type Need struct {
 	Rejected   bool   // nothing goes until what is wanted changes
 	erase      bool   // to be deleted, whatever list it is in
 	guarded    []int64
+	from       queueKey // the queue that it was popped off
+	room       [2]queueKey
 	contact    uint32
 	want       uint64
 }
@@ -279,6 +281,9 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	pinned := t.contacts.at(ci).flags&flagPinned != 0 // what it is part of may make it again
 	n.erase = r.erase && len(w.lists) == 0 && t.held.all == "" && !pinned
 	n.Delete = (n.Delete && n.Held == "" || n.erase) && len(w.lists) == 0 && !pinned
+	if r.erase && n.Held == "" {
+		n.Held = t.held.all // the deletion waits, too
+	}
 	return n
 }
 

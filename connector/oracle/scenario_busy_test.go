@@ -1,0 +1,182 @@
+package oracle
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"segsync/sink/sandbox"
+)
+
+// Exits and imports beside each other: neither waits for the other.
+
+func TestS5ExitsBesideALongImport(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 300_000})
+		s.crowd(300)
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
+		s.exit("P", "vip")
+		if s.calm() { // P's entry may have no answer, and be in it
+			s.until("who is not in it leaves at once", 10*time.Second, func() bool { _, in := s.Sandbox.List(42)[x]; return !in })
+		}
+		s.exit("crowd-250", "vip")
+		s.converge(s.t, 30*time.Minute)
+	})
+}
+
+// gone waits until an address is out of a list, though an import is under way.
+func (s *scene) gone(list int64, address string, within time.Duration) {
+	s.t.Helper()
+	s.until(fmt.Sprintf("%s leaves list %d", address, list), within, func() bool { _, in := s.Sandbox.List(list)[address]; return !in })
+	if s.Sandbox.Unfinished() == 0 {
+		s.t.Error("the import has ended: this tells nothing")
+	}
+}
+
+// importing begins a life whose import takes a while, and lets many wait for the next one.
+func (s *scene) importing(takes time.Duration, waiting int) {
+	s.t.Helper()
+	s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: int(takes.Milliseconds())})
+	s.crowd(300)
+	s.begin()
+	s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
+	s.enterAll("waiting", "vip", waiting)
+	time.Sleep(2 * time.Second)
+}
+
+// enterAll lets people enter a segment in one go.
+func (s *scene) enterAll(name, segment string, n int) {
+	s.t.Helper()
+	var all []Event
+	for i := range n {
+		all = append(all, Event{Person: fmt.Sprintf("%s-%d", name, i), Segment: segment, In: true, Partition: -1, Profile: &Profile{Email: fmt.Sprintf("%s%d@example.com", name, i)}})
+	}
+	if err := s.Produce(s.t.Context(), all...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Who waits for the next import, and leaves, does not wait for it: another may have put them into the list.
+func TestS5ExitsOfThoseWhoWaitForTheNextImport(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.Sandbox.Put("waiting900@example.com", []int64{42}, nil)
+		s.importing(time.Minute, 1000)
+		s.exit("waiting-900", "vip")
+		if s.calm() {
+			s.gone(42, "waiting900@example.com", 3*time.Second)
+		}
+		s.converge(s.t, 30*time.Minute)
+	})
+}
+
+// Behind a long backlog exits wait a little for others, and no longer, though nothing else happens.
+func TestS5ExitsBesideALongBacklog(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Sandbox.Put("waiting900@example.com", []int64{42}, nil)
+		s.importing(time.Minute, 6000)
+		s.exit("waiting-900", "vip")
+		s.gone(42, "waiting900@example.com", 8*time.Second)
+		s.converge(s.t, 30*time.Minute)
+	})
+}
+
+// Who enters one list and leaves another does not wait for the next import, either.
+func TestS5ExitsOfThoseWhoEnterAnotherList(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "news", x)
+		s.list(43, time.Minute, x)
+		s.stop()
+		s.importing(time.Minute, 1000)
+		calls := s.count("PUT /contacts/{id}")
+		s.enter("P", "vip", x)
+		s.exit("P", "news")
+		if s.calm() {
+			s.gone(43, x, 8*time.Second)
+			if n := s.count("PUT /contacts/{id}") - calls; n > 0 {
+				s.t.Errorf("%d calls for one contact each, where many wait", n)
+			}
+		}
+		s.converge(s.t, time.Hour)
+	})
+}
+
+// An import takes nobody who is to leave another list first.
+func TestS5ExitsOfThoseWhoAreToBeImported(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "news", x)
+		s.list(43, time.Minute, x)
+		s.stop()
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 60_000})
+		s.enterAll("crowd", "vip", 1000)
+		s.enter("P", "vip", x)
+		s.exit("P", "news")
+		s.begin()
+		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
+		if s.calm() {
+			s.gone(43, x, 8*time.Second)
+		}
+		s.converge(s.t, time.Hour)
+	})
+}
+
+// While others leave all the time, of this list or of it and another, what an import has done is told by the list's
+// length all the same.
+func TestS23AnImportInBusyTraffic(t *testing.T) {
+	for _, segment := range []string{"news", "gold"} {
+		t.Run(segment, func(t *testing.T) {
+			play(t, func(s *scene) {
+				s.enterAll("crowd", segment, 2000)
+				s.begin()
+				s.converge(s.t, 10*time.Minute)
+				imports := s.count("POST /contacts/import")
+				for _, e := range []string{"/contacts/lists/42/contacts/remove", "/contacts/lists/43/contacts/remove", "/contacts/crowd"} {
+					s.Sandbox.Order(sandbox.Fault{Endpoint: e, AnswerMillis: 1500, Count: -1})
+				}
+				s.enterAll("more", "news", 1000)
+				for i := range 200 { // 40 s
+					s.exit(fmt.Sprintf("crowd-%d", i), segment)
+					time.Sleep(200 * time.Millisecond)
+				}
+				if s.count("POST /contacts/import") == imports || s.Sandbox.Unfinished() > 0 {
+					s.t.Error("no import was made and ended: this tells nothing")
+				}
+				s.converge(s.t, 10*time.Minute)
+				if n := s.count("GET /contacts/lists/{id}/contacts"); n > 0 {
+					s.t.Errorf("lists were read back, by %d calls", n)
+				}
+			})
+		})
+	}
+}
+
+// The look at a list's length hangs: nobody's exit waits for it.
+func TestS5ExitsBesideALookThatHangs(t *testing.T) {
+	play(t, func(s *scene) {
+		s.crowd(400)
+		s.begin()
+		s.converge(s.t, 10*time.Minute)
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/lists/42/contacts/remove", AnswerMillis: 3000, Count: -1})
+		imports, looks := s.count("POST /contacts/import"), 0
+		s.enterAll("more", "vip", 1000)
+		n := 0
+		leave := func() { s.exit(fmt.Sprintf("crowd-%d", n), "vip"); n++ }
+		s.until("a look that tells nothing, since others leave", 2*time.Minute, func() bool {
+			leave()
+			if s.count("POST /contacts/import") == imports || s.Sandbox.Unfinished() > 0 {
+				looks = s.count("GET /contacts/lists/{id}")
+			}
+			return s.count("GET /contacts/lists/{id}") > looks
+		})
+		s.Sandbox.Order(sandbox.Fault{Method: "GET", Endpoint: "/contacts/lists/42", DelayMillis: 50_000, Count: -1})
+		time.Sleep(2 * time.Second) // the next one hangs
+		leave()
+		s.until("an exit", 8*time.Second, func() bool { _, in := s.Sandbox.List(42)[fmt.Sprintf("c%d@example.com", n-1)]; return !in })
+		s.Sandbox.Mend()
+		s.converge(s.t, 10*time.Minute)
+	})
+}
