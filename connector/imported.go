@@ -87,11 +87,46 @@ const (
 	stillFor   = 3 * time.Second
 )
 
+// othersTries is how often a list that holds more than it must is looked at again before an import.
+const othersTries = 1
+
+// countOthers notes, before an import is sent, how many contacts its lists hold by others' doing: they must not stand
+// for some that the import loses. Others that are added while it is under way cannot be told.
+func (e *engine) countOthers(r *state.Request) {
+	others := make([]int, len(r.Lists))
+	for n, list := range r.Lists {
+		others[n] = e.othersIn(r, list)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r.Others = others
+}
+
+func (e *engine) othersIn(r *state.Request, list int64) int {
+	defer e.keepStill(0)
+	for try := 0; ; try++ {
+		o, err := e.length(e.ctx, r, list, nil)
+		switch {
+		case err != nil:
+			return -1
+		case o.have <= o.least:
+			return 0
+		case try == othersTries:
+			return max(0, o.have-o.most)
+		}
+		sleep(e.ctx, e.keepStill(list)) // what is under way may explain it
+	}
+}
+
 // short says whether a list of the import has, or may have, fewer contacts than we have delivered into it and the
 // import has.
 func (e *engine) short(ctx context.Context, i *importing, rejected map[string]sink.Outcome) (bool, error) {
-	for _, list := range i.r.Lists {
-		if short, err := e.shortIn(ctx, i, list, rejected); short || err != nil {
+	for n, list := range i.r.Lists {
+		others := 0 // so it is with rows of version 1
+		if n < len(i.r.Others) {
+			others = i.r.Others[n]
+		}
+		if short, err := e.shortIn(ctx, i.r, list, others, rejected); short || err != nil {
 			return short, err
 		}
 	}
@@ -99,24 +134,20 @@ func (e *engine) short(ctx context.Context, i *importing, rejected map[string]si
 }
 
 // shortIn is short for one list. One that is gone is another's concern.
-func (e *engine) shortIn(ctx context.Context, i *importing, list int64, rejected map[string]sink.Outcome) (bool, error) {
+func (e *engine) shortIn(ctx context.Context, r *state.Request, list int64, others int, rejected map[string]sink.Outcome) (bool, error) {
 	defer e.keepStill(0)
 	for try := range shortTries {
-		fewest, before := e.expected(i.r, list, rejected)
-		info, err := e.sender.List(ctx, list)
+		l, err := e.length(ctx, r, list, func(address string) bool { _, is := rejected[address]; return is })
 		var o *sink.OutcomeError
-		if errors.As(err, &o) && o.Outcome.Absent {
+		switch {
+		case errors.As(err, &o) && o.Outcome.Absent:
 			return false, nil
-		}
-		if err != nil {
+		case err != nil:
 			return false, err
-		}
-		least, most := e.expected(i.r, list, rejected)
-		switch have := int(info.Contacts); {
-		case have >= max(before, most):
-			return false, nil
-		case have < min(fewest, least):
+		case l.have < l.least || others < 0:
 			return true, nil
+		case l.have >= l.most+others:
+			return false, nil
 		}
 		pause := time.Second
 		if try == 0 {
@@ -125,6 +156,22 @@ func (e *engine) shortIn(ctx context.Context, i *importing, list int64, rejected
 		sleep(ctx, pause)
 	}
 	return true, nil
+}
+
+// length is how many contacts a list holds, and how many of ours it must, and may, hold.
+type length struct{ have, least, most int }
+
+// length looks at a list. What of ours goes in and out meanwhile counts in favour of neither.
+func (e *engine) length(ctx context.Context, r *state.Request, list int64, refused func(string) bool) (length, error) {
+	expected := func() (least, most int) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.table.Expected(r, list, refused)
+	}
+	leastBefore, mostBefore := expected()
+	info, err := e.sender.List(ctx, list)
+	least, most := expected()
+	return length{have: int(info.Contacts), least: min(leastBefore, least), most: max(mostBefore, most)}, err
 }
 
 // keepStill keeps the planner from beginning anything for a list for a while (0: for none any more), and says how long
@@ -137,12 +184,6 @@ func (e *engine) keepStill(list int64) time.Duration {
 		e.nudge()
 	}
 	return min(2*e.callTime, time.Second)
-}
-
-func (e *engine) expected(r *state.Request, list int64, rejected map[string]sink.Outcome) (least, most int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.table.Expected(r, list, func(address string) bool { _, is := rejected[address]; return is })
 }
 
 // readBack settles an import by what its lists hold: who is in all of them with the attributes that were sent counts

@@ -26,6 +26,9 @@ func (e *engine) send() {
 		case <-e.ctx.Done():
 			return
 		case r := <-e.requests:
+			if r.Kind == sink.Import {
+				e.countOthers(r)
+			}
 			began := time.Now()
 			answer := sink.All(sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "no_lease"})
 			if e.lease.Valid() {

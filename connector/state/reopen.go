@@ -16,6 +16,12 @@ func (t *Table) reopen(number uint64, parts map[string][]byte) error {
 		rd.version()
 		if part == "process" {
 			r.Process, r.process = rd.int(), true
+			for len(rd.b) > 0 {
+				r.Others = append(r.Others, int(rd.int()))
+			}
+			if rd.err != nil {
+				return rd.err
+			}
 			continue
 		}
 		r.parts++

@@ -17,6 +17,7 @@ type Request struct {
 	Lists   []int64
 	unlink  []int64
 	Process int64 // of an import, once known
+	Others  []int // of an import: how many contacts each of its lists held, before it, that are there by others' doing; -1: not known
 	Taken   []Taken
 
 	parts   int
@@ -132,7 +133,7 @@ func (t *Table) Queues(now time.Time) []Queue {
 	return all
 }
 
-// Accepted notes the process id of an import, for the next checkpoint.
+// Accepted notes the process id of an import, for the next checkpoint, which keeps Others, too.
 func (t *Table) Accepted(r *Request, process int64) { r.Process = process }
 
 // Drop takes back a request whose announcement was not committed: its contacts are dirty again, it never was.

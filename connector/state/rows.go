@@ -79,7 +79,7 @@ func (t *Table) Cut(announced []*Request) *Cut {
 		if r.Process != 0 && !r.process {
 			r.process = true
 			c.processes = append(c.processes, r)
-			w.row([]byte(processKey(r.Number)), binary.AppendVarint([]byte{Version}, r.Process))
+			w.row([]byte(processKey(r.Number)), processRow(r))
 		}
 	}
 	for _, r := range c.closed {
@@ -168,6 +168,14 @@ func (t *Table) announce(r *Request, w *rowWriter) {
 	if len(b) > 0 {
 		flush()
 	}
+}
+
+func processRow(r *Request) []byte {
+	b := binary.AppendVarint([]byte{Version}, r.Process)
+	for _, n := range r.Others {
+		b = binary.AppendVarint(b, int64(n))
+	}
+	return b
 }
 
 func (t *Table) requestHead(r *Request, b []byte) []byte {

@@ -313,14 +313,15 @@ func (t *Table) count(list int64, from, to delivery) {
 // In is how many contacts were delivered into a list.
 func (t *Table) In(list int64) int { return t.inCount[list] }
 
-// Expected is how many contacts a list must hold after an import, but for those its reports refused. Fewer than least,
-// and some are missing for certain; as many as most, and none is. Between the two it cannot be told: contacts that are
-// unknown or in flight elsewhere could stand for some that the import lost.
+// Expected is how many contacts of ours a list must hold after an import, but for those its reports refused (nil: before
+// the import). Fewer than least, and some are missing for certain; as many as most, and none is. Between the two it
+// cannot be told: contacts that are unknown or in flight elsewhere could stand for some that the import lost. Doubtful
+// ones are not ours: they count among those that are there by others' doing.
 func (t *Table) Expected(imported *Request, list int64, refused func(address string) bool) (least, most int) {
 	least, most = t.inCount[list], t.inCount[list]+t.unknownIn[list]+t.owed
 	for _, r := range t.open {
 		leaves := slices.Contains(r.unlink, list)
-		if !leaves && !slices.Contains(r.Lists, list) {
+		if !leaves && !slices.Contains(r.Lists, list) || r == imported && refused == nil {
 			continue
 		}
 		for i := range r.Taken {
@@ -329,7 +330,7 @@ func (t *Table) Expected(imported *Request, list int64, refused func(address str
 			switch s := t.row.state(list); {
 			case leaves && s == in:
 				least--
-			case leaves || s == in || refused(string(t.addressOf(ci))):
+			case leaves || s == in || refused != nil && refused(string(t.addressOf(ci))):
 			case r == imported:
 				least++
 				most += int(bit(s != unknown))
