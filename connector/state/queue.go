@@ -132,7 +132,7 @@ func (t *Table) wake(ci uint32, now time.Time) {
 // answered may have been applied after what was sent since.
 func (t *Table) beginLate(ci uint32, r *contactRow) {
 	for i := range r.lists {
-		if l := &r.lists[i]; !l.state.unsure() {
+		if l := &r.lists[i]; l.state != unknown {
 			t.count(l.list, l.state, unknown)
 			l.state = unknown
 		}
@@ -243,7 +243,7 @@ func (t *Table) endUnknown(ci uint32) {
 		return
 	}
 	for _, l := range r.lists {
-		if l.state.unsure() && r.rejected == "" {
+		if l.state == unknown && r.rejected == "" {
 			return
 		}
 	}
@@ -284,7 +284,7 @@ func (t *Table) sweep(ci uint32) {
 	t.unreject(&t.row)
 	t.blobs.drop(c.address)
 	t.blobs.drop(c.row)
-	*c = contactSlot{flags: c.flags & flagChanged} // changed: it still lies in the list of changed ones
+	*c = contactSlot{flags: c.flags & (flagChanged | flagHeld)} // it still lies in the list of changed, or of held ones
 	t.freed = append(t.freed, ci)
 	t.Counts.Contacts--
 }

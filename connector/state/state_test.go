@@ -159,28 +159,6 @@ func deliver(t *rapid.T, tab *Table, now time.Time) {
 	}
 }
 
-// invariant: a dirty contact lies in a queue, waits until a time, or is in flight: none is forgotten.
-func invariant(t *rapid.T, tab *Table) {
-	pending := 0
-	for ci := range tab.contacts.n {
-		c := tab.contacts.at(ci)
-		if c.flags&flagLive == 0 || c.queue == queueNone {
-			continue
-		}
-		pending++
-		place := flagHeld
-		if c.queue != queueHeld {
-			place = placeIn[c.queue]
-		}
-		if c.flags&(place|flagWaiting|flagInFlight) == 0 {
-			t.Fatalf("%s is dirty and forgotten", tab.addressOf(ci))
-		}
-	}
-	if pending != tab.Counts.Pending {
-		t.Fatalf("%d contacts are dirty, %d are counted", pending, tab.Counts.Pending)
-	}
-}
-
 // An index finds what was put and not removed, and nothing else.
 func TestAnIndexFindsWhatItHolds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -211,7 +211,8 @@ func (t *Table) findContact(address []byte) uint32 {
 	} else {
 		i = t.contacts.add()
 	}
-	*t.contacts.at(i) = contactSlot{address: t.blobs.put(address), flags: flagLive}
+	c := t.contacts.at(i)
+	*c = contactSlot{address: t.blobs.put(address), flags: flagLive | c.flags}
 	t.contact.put(hashOfAddress(address), i)
 	t.Counts.Contacts++
 	return i

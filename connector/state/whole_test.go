@@ -1,0 +1,251 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"segsync/sink"
+)
+
+// invariant is what is true of a table at any time: a dirty contact lies in a queue of its kind, waits until a time, or
+// is in flight; it lies nowhere twice, and what is free lies nowhere; every figure is what a recount gives.
+func invariant(t *rapid.T, tab *Table) {
+	places := map[queueKind]map[uint32]int{QueueRemove: {}, QueueWrite: {}, queueHeld: {}}
+	for k, q := range tab.queues {
+		for _, ci := range q.items[q.head:] {
+			places[k.kind][ci]++
+		}
+	}
+	for _, ci := range tab.held.items[tab.held.head:] {
+		places[queueHeld][ci]++
+	}
+	var counts Counts
+	ins, unknowns, held := map[int64]int{}, map[int64]int{}, 0
+	for ci := range tab.contacts.n {
+		c := tab.contacts.at(ci)
+		for kind, flag := range map[queueKind]contactFlag{QueueRemove: flagRemoval, QueueWrite: flagWrite, queueHeld: flagHeld} {
+			if has := places[kind][ci]; has > 1 || has == 1 && c.flags&flag == 0 && c.flags&flagLive != 0 || has == 0 && c.flags&flag != 0 {
+				t.Fatalf("contact %d (flags %b) has %d places of kind %d", ci, c.flags, has, kind)
+			}
+		}
+		if c.flags&flagLive == 0 {
+			if n := places[QueueRemove][ci] + places[QueueWrite][ci]; n > 0 {
+				t.Fatalf("slot %d is free and lies in %d queues", ci, n)
+			}
+			continue
+		}
+		counts.Contacts++
+		counts.Pending += int(bit(c.queue != queueNone))
+		counts.InFlight += int(bit(c.flags&flagInFlight != 0))
+		held += int(bit(c.queue == queueHeld))
+		if c.queue != queueNone && places[c.queue][ci] == 0 && c.flags&(flagWaiting|flagInFlight) == 0 {
+			t.Fatalf("%s is dirty and forgotten", tab.addressOf(ci))
+		}
+		var r contactRow
+		tab.loadContact(ci, &r)
+		counts.Rejected += int(bit(r.rejected != ""))
+		for _, l := range r.lists {
+			ins[l.list] += int(bit(l.state == in))
+			unknowns[l.list] += int(bit(l.state == unknown))
+			counts.Unknown += int(bit(l.state.unsure()))
+			counts.Withheld += int(bit(l.withheld != 0))
+		}
+	}
+	counts.People, counts.Folded, counts.Stale, counts.Ignored = tab.Counts.People, tab.Counts.Folded, tab.Counts.Stale, tab.Counts.Ignored
+	if counts != tab.Counts || held != tab.Held() {
+		t.Fatalf("%+v and %d held are counted; they are %+v and %d", tab.Counts, tab.Held(), counts, held)
+	}
+	for _, l := range tab.lists {
+		if ins[l] != tab.inCount[l] || unknowns[l] != tab.unknownIn[l] {
+			t.Fatalf("of list %d %d in and %d unknown are counted; they are %d and %d", l, tab.inCount[l], tab.unknownIn[l], ins[l], unknowns[l])
+		}
+	}
+}
+
+// crossed is a table of two lists with a segment in common, and what is in flight.
+type crossed struct {
+	*Table
+	t    *rapid.T
+	now  time.Time
+	n    int64
+	open []*Request
+}
+
+func newCrossed(t *rapid.T) *crossed {
+	tab := New(Config{
+		Sources: []Source{{Name: "s", Segments: []string{"vip", "gold", "news"}, Attributes: []string{"A", "SMS"}}},
+		Exports: []Export{
+			{Name: "e", Segments: []string{"vip", "gold"}, List: 42, Attributes: []string{"A", "SMS"}},
+			{Name: "f", Segments: []string{"gold", "news"}, List: 43, Attributes: []string{"A"}, Delete: true},
+		},
+		Unique: func(a string) bool { return a == "SMS" }, Rest: time.Second, LateApply: time.Minute, RetryRefused: time.Hour,
+	})
+	c := &crossed{Table: tab, t: t, now: time.Unix(1e9, 0)}
+	if _, err := tab.Ready(c.now); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *crossed) draw(what string, n int) int { return rapid.IntRange(0, n-1).Draw(c.t, what) }
+
+// say folds a change of somebody.
+func (c *crossed) say() {
+	c.n++
+	p := c.draw("person", 6)
+	change := Change{
+		Person: KeyOf("s", fmt.Sprint(p)), Stamp: Stamp{Topic: 9, Offset: c.n, Time: c.n},
+		Memberships: []Membership{{c.draw("segment", 3), rapid.Bool().Draw(c.t, "in")}},
+	}
+	if rapid.Bool().Draw(c.t, "profile") {
+		change.Profile = &Profile{Address: fmt.Sprintf("a%d@example.com", c.draw("address", 8)), Values: []Value{{0, []byte(`"v"`)}, {1, fmt.Appendf(nil, `"%d"`, p)}}}
+	}
+	if c.draw("erase", 12) == 0 {
+		change.Erase, change.Delete = true, rapid.Bool().Draw(c.t, "delete")
+	}
+	c.Fold(&change, c.now)
+}
+
+// take takes a contact of some queue into a request, or puts it back.
+func (c *crossed) take() {
+	queues := c.Queues(c.now)
+	if len(queues) == 0 {
+		return
+	}
+	q := queues[c.draw("queue", len(queues))]
+	n := c.Pop(q.Kind, q.List, c.now)
+	switch {
+	case n == nil:
+	case c.draw("return", 5) == 0:
+		c.Return(n)
+	default:
+		c.begin(q, n)
+	}
+}
+
+func (c *crossed) begin(q Queue, n *Need) {
+	kind, add, remove := sink.Update, slices.Clone(n.Add), slices.Clone(n.Remove)
+	switch {
+	case n.Delete:
+		kind = sink.Delete
+	case q.Kind == QueueRemove && rapid.Bool().Draw(c.t, "only out"):
+		kind, add, remove = sink.Remove, nil, []int64{q.List}
+	case len(n.Look) == 0 && len(n.Wanted) > 0 && rapid.Bool().Draw(c.t, "import"):
+		kind, add, remove = sink.Import, slices.Clone(n.Wanted), nil
+	}
+	r := c.NewRequest(kind, add, remove, c.now)
+	if kind == sink.Update {
+		r.Send.Look = slices.Clone(n.Look)
+	}
+	c.Take(r, n, c.Contact(n, kind != sink.Remove && n.Attributes), c.now)
+	c.open = append(c.open, r)
+}
+
+// end ends a request.
+func (c *crossed) end() {
+	if len(c.open) == 0 {
+		return
+	}
+	i := c.draw("request", len(c.open))
+	r := c.open[i]
+	c.open = slices.Delete(c.open, i, i+1)
+	switch how := c.draw("end", 8); {
+	case how == 0 || r.Freed():
+		c.Abandon(r, c.now)
+	case how == 1:
+		c.Drop(r, c.now)
+	default:
+		c.Settle(r, 0, rapid.SampledFrom([]sink.Outcome{
+			{Verdict: sink.Applied}, {Verdict: sink.Applied, Absent: true}, {Verdict: sink.Retry}, {Verdict: sink.Retry, Certain: true},
+			{Verdict: sink.Retry, Split: true}, {Verdict: sink.Reject, Code: "bad"}, {Verdict: sink.Reject, Attribute: "SMS", Code: "taken"}, {Verdict: sink.Halt},
+		}).Draw(c.t, "outcome"), true, c.now)
+		c.Close(r)
+	}
+}
+
+// rare does what operators do, and halts.
+func (c *crossed) rare() {
+	switch c.draw("rare", 5) {
+	case 0, 1:
+		c.Hold(rapid.SampledFrom([]int64{0, 42, 43}).Draw(c.t, "list"), rapid.SampledFrom([]string{"", "halted"}).Draw(c.t, "why"), c.now)
+	case 2:
+		c.MakeUnknown(42, c.now)
+	case 3:
+		c.RetryRejected(0, c.now)
+	case 4:
+		for _, r := range c.open {
+			if r.Kind == sink.Import {
+				c.SetMeta(freeKey(r.Number), EncodeTime(c.now))
+				c.Free(r, c.now)
+			}
+		}
+	}
+}
+
+// Whatever happens to a table, nothing of it is forgotten, and it comes to rest with nothing left to do.
+func TestNothingOfATableIsForgotten(t *testing.T) {
+	for range 5 { // of rapid's hundred
+		rapid.Check(t, forgetsNothing)
+	}
+}
+
+func forgetsNothing(t *rapid.T) {
+	c := newCrossed(t)
+	for range rapid.IntRange(1, 100).Draw(t, "steps") {
+		c.now = c.now.Add(time.Duration(c.draw("rest", 5000)) * time.Millisecond)
+		c.Tick(c.now)
+		switch step := c.draw("step", 12); {
+		case step < 4:
+			c.say()
+		case step < 7:
+			c.take()
+		case step < 10:
+			c.end()
+		case step < 11:
+			c.Cut(nil)
+		default:
+			c.rare()
+		}
+		invariant(t, c.Table)
+	}
+	for _, l := range []int64{0, 42, 43} {
+		c.Hold(l, "", c.now)
+	}
+	for _, r := range c.open {
+		c.Abandon(r, c.now)
+	}
+	c.RetryRejected(0, c.now)
+	for range 300 {
+		c.now = c.now.Add(20 * time.Second)
+		c.Tick(c.now)
+		for _, q := range c.Queues(c.now) {
+			for n := c.Pop(q.Kind, q.List, c.now); n != nil; n = c.Pop(q.Kind, q.List, c.now) {
+				kind := sink.Update
+				if n.Delete {
+					kind = sink.Delete
+				}
+				r := c.NewRequest(kind, slices.Clone(n.Add), slices.Clone(n.Remove), c.now)
+				r.Send.Look = slices.Clone(n.Look)
+				c.Take(r, n, c.Contact(n, n.Attributes), c.now)
+				c.Settle(r, 0, sink.Outcome{Verdict: sink.Applied}, true, c.now)
+				c.Close(r)
+			}
+		}
+		if c.Counts.Pending+c.Counts.Unknown+c.owed+len(c.Queues(c.now)) == 0 {
+			break
+		}
+	}
+	invariant(t, c.Table)
+	if n := c.Counts; n.Pending+n.Unknown+n.InFlight > 0 || len(c.Queues(c.now)) > 0 {
+		t.Fatalf("it does not come to rest: %+v %+v", n, c.Queues(c.now))
+	}
+	for ci := range c.contacts.n {
+		if s := c.contacts.at(ci); s.flags&flagLive != 0 && s.carriers == 0 && len(c.gave[ci]) == 0 {
+			t.Fatalf("nobody carries %s, and it is kept", c.addressOf(ci))
+		}
+	}
+}
