@@ -18,6 +18,6 @@
 // thrown away when the ownership ends, and never patched.
 //
 // Where to read on: Connection (connection.go) wins and loses ownership; engine.go is one epoch; take-over in
-// takeover.go; poller.go, worker.go, checkpointer.go, planner.go, sender.go and watcher.go are the actors above; what an
-// import that has completed has done, in imported.go.
+// takeover.go; poller.go, worker.go, checkpointer.go, planner.go, sender.go and watcher.go are the actors above, with
+// requests.go (how the planner fills them) and imported.go (what a completed import has done).
 package connector
