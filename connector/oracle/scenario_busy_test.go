@@ -76,7 +76,7 @@ func TestS5ExitsOfThoseWhoWaitForTheNextImport(t *testing.T) {
 func TestS5ExitsBesideALongBacklog(t *testing.T) {
 	play(t, func(s *scene) {
 		s.Sandbox.Put("waiting900@example.com", []int64{42}, nil)
-		s.importing(time.Minute, 6000)
+		s.importing(time.Minute, 5200)
 		s.exit("waiting-900", "vip")
 		s.gone(42, "waiting900@example.com", 8*time.Second)
 		s.converge(s.t, 30*time.Minute)

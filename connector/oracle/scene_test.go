@@ -26,8 +26,15 @@ type scene struct {
 	patient int        // how many times longer than usual to wait: 1 where there is no storm
 }
 
-// play runs a scenario in a bubble of its own.
+// play runs a scenario in a bubble of its own, beside others.
 func play(t *testing.T, f func(s *scene)) {
+	t.Helper()
+	t.Parallel()
+	calm(t, f)
+}
+
+// calm runs a scenario in a bubble, and in no storm.
+func calm(t *testing.T, f func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)

@@ -56,8 +56,8 @@ func shrink(t *testing.T, seed uint64, steps []step, people int) []step {
 }
 
 // onceFailed are seeds that have found something: a poller that span, more looks than a second has, a number forgotten,
-// an unsubscription, a frozen network, an import's losses while all was sent again.
-var onceFailed = []uint64{721643775, 4160208, 380043704, 380043736, 11017720, 566536334}
+// an unsubscription, a frozen network, an import's losses while all was sent again. With the race detector they are few.
+var onceFailed = []uint64{4160208, 380043704, 380043736, 11017720, 566536334, 721643775}[:max(1, 6/slower)]
 
 func fewSeeds() (seeds []uint64) {
 	for seed := range uint64(50 / slower) {

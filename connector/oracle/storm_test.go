@@ -16,7 +16,7 @@ import (
 func storm(t *testing.T, f func(s *scene)) {
 	t.Helper()
 	t.Parallel()
-	play(t, f)
+	calm(t, f)
 	if hash(t.Name())%slower != 0 {
 		return
 	}
