@@ -61,7 +61,7 @@ type engine struct {
 	wake       chan struct{}
 	look       chan struct{} // wakes the watcher
 	requests   chan *state.Request
-	queues     []chan batch // one per worker
+	queues     []chan *batch // one per worker
 	mappers    []*mapping.Mapper
 	changes    *changelog.Log
 

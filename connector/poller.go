@@ -13,8 +13,10 @@ import (
 const (
 	heldMost    = 16 << 20 // taken from Kafka and not folded
 	heldResume  = 4 << 20
-	cutAt       = 32 << 20 // changed rows and dead letters: a checkpoint is due
-	changesMost = 64 << 20 // fetching pauses
+	batchBytes  = 4 << 10                   // what a batch counts for beside its records
+	batchesMost = 2 * heldMost / batchBytes // a queue has room for more than can be held, so that polling does not wait
+	cutAt       = 32 << 20                  // changed rows and dead letters: a checkpoint is due
+	changesMost = 64 << 20                  // fetching pauses
 )
 
 // batch is what one fetch brought of a partition.
@@ -46,7 +48,7 @@ func (e *engine) accept(fetches kgo.Fetches) {
 		if !read || len(f.Records) == 0 {
 			return
 		}
-		b := batch{p: p, records: f.Records}
+		b := &batch{p: p, records: f.Records, bytes: batchBytes}
 		for _, r := range f.Records {
 			b.bytes += int64(len(r.Key) + len(r.Value) + 100)
 		}

@@ -108,7 +108,7 @@ func (e *engine) makeMappers() error {
 		e.mappers = append(e.mappers, m)
 	}
 	for range workers {
-		e.queues = append(e.queues, make(chan batch, 1<<14))
+		e.queues = append(e.queues, make(chan *batch, batchesMost))
 	}
 	return nil
 }

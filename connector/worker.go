@@ -56,7 +56,7 @@ type foldWorker struct {
 const profileMost = 256 << 10
 
 // batch maps a batch and folds it, some hundred records at a time.
-func (w *foldWorker) batch(b batch) {
+func (w *foldWorker) batch(b *batch) {
 	e := w.e
 	e.mu.Lock()
 	c := e.cursors[b.p]

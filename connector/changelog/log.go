@@ -55,11 +55,11 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if l.v2, err = transactionsV2(ctx, o.Client); err != nil {
 		return nil, fmt.Errorf("asking the cluster for its transaction version: %w", err)
 	}
-	opts := append([]kgo.Opt{}, o.Client...)
+	opts := []kgo.Opt{kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression())} // unless the client has another
+	opts = append(opts, o.Client...)
 	opts = append(opts,
 		kgo.TransactionalID(o.ID), kgo.TransactionTimeout(transactionTimeout), kgo.RecordDeliveryTimeout(deliveryTimeout),
 		kgo.ProducerLinger(0), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(1<<20),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
 	)
 	if !l.v2 {
 		v := kversion.Stable()

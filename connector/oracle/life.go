@@ -108,7 +108,8 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 	}
 	cfg := connector.Config{
 		Name: "demo", Prefix: "segsync", Instance: instance, Session: 10 * time.Second, Sources: []connector.Source{src},
-		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(d.DialContext), kgo.DisableClientMetrics()},
+		// Not lz4: its buffers take 4 MiB each, which is most of the time with the race detector.
+		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(d.DialContext), kgo.DisableClientMetrics(), kgo.ProducerBatchCompression(kgo.SnappyCompression())},
 		DeadLetters: DeadLetters, Log: w.Log, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000},
 	}
 	metrics := connector.NewMetrics()

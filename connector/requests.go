@@ -1,0 +1,251 @@
+package connector
+
+import (
+	"slices"
+	"time"
+
+	"segsync/connector/state"
+	"segsync/sink"
+)
+
+// How the planner fills requests.
+
+func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.Request {
+	full := q.Len >= e.limits.Batch
+	if !full && (e.lag() > behindBy || backlog > behindBy) && q.Age < holdRemovals.Milliseconds() {
+		e.holdBack(now.Add(holdRemovals - time.Duration(q.Age)*time.Millisecond))
+		return nil
+	}
+	if !e.reserve(1) {
+		return nil
+	}
+	n := e.pop(q, now)
+	if n == nil {
+		e.sender.Unreserve(1)
+		return nil
+	}
+	bulk := e.bulkPays(backlog, now)
+	switch w := e.wayOut(n, q, bulk); w {
+	case wayDelete:
+		return e.planDelete(n, now)
+	case wayUpdate, wayLook:
+		return e.planSingle(n, w, now)
+	default:
+	}
+	r := e.table.NewRequest(sink.Remove, nil, []int64{q.List}, now)
+	most := e.limits.Batch >> n.Halves
+	for n != nil {
+		e.table.Take(r, n, e.table.Contact(n, false), now)
+		if len(r.Taken) >= most {
+			break
+		}
+		if n = e.pop(q, now); n != nil && (n.Delete || e.limits.Batch>>n.Halves < most || writes(n) && e.wayOut(n, q, bulk) == wayUpdate) {
+			e.table.Return(n)
+			break
+		}
+	}
+	return r
+}
+
+// wayOut is the way of a contact that was popped to be removed, and may be waiting to be written, too.
+func (e *engine) wayOut(n *state.Need, q state.Queue, bulk bool) way {
+	s := situation{many: q.Len > 2, halved: e.limits.Batch>>n.Halves < 1}
+	if writes(n) && bulk {
+		c := e.table.Contact(n, true)
+		_, _, _, s.row = e.sender.Row(&c)
+		s.bulk = true
+	}
+	return choose(n, s)
+}
+
+func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
+	if !e.reserve(1) { // the look
+		e.sender.Unreserve(1)
+		e.table.Return(n)
+		return nil
+	}
+	r := e.table.NewRequest(sink.Delete, nil, slices.Clone(n.Remove), now)
+	r.Send.Look = []string{n.Address}
+	e.table.Take(r, n, e.table.Contact(n, false), now)
+	return r
+}
+
+// planSingle plans a call for one contact; one call is reserved for it.
+func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request {
+	if w == wayLook {
+		r := e.table.NewRequest(sink.Look, nil, nil, now)
+		r.Send.Look = slices.Clone(n.Look)
+		if !e.reserveMore(r, n) {
+			return nil
+		}
+		e.table.Take(r, n, e.table.Contact(n, false), now)
+		return r
+	}
+	kind, unlink := sink.Upsert, []int64(nil)
+	if w == wayUpdate {
+		kind, unlink = sink.Update, slices.Clone(n.Remove)
+	}
+	r := e.table.NewRequest(kind, slices.Clone(n.Add), unlink, now)
+	r.Send.Look = slices.Clone(n.Look)
+	if !e.reserveMore(r, n) {
+		return nil
+	}
+	c := e.table.Contact(n, n.Attributes)
+	e.table.Take(r, n, c, now)
+	return r
+}
+
+// reserveMore takes the calls of a request from the budget for which one was reserved, or puts its contact back.
+func (e *engine) reserveMore(r *state.Request, n *state.Need) bool {
+	if more := r.Send.Calls() - 1; more == 0 || e.reserve(more) {
+		return true
+	}
+	e.sender.Unreserve(1)
+	e.table.Return(n)
+	return false
+}
+
+func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Request {
+	bulk := e.bulkPays(backlog, now)
+	behind := e.lag() > behindBy && q.Age < holdImports.Milliseconds()
+	full := min(importRows, float64(e.limits.ImportBytes)/e.rowBytes)
+	if behind && (len(e.imports) > 0 || float64(q.Len) < full) {
+		e.holdBack(now.Add(holdImports - time.Duration(q.Age)*time.Millisecond))
+		return nil
+	}
+	if !e.reserve(1) {
+		return nil
+	}
+	n := e.popWrite(q, bulk, now)
+	if n == nil {
+		e.sender.Unreserve(1)
+		return nil
+	}
+	s := situation{many: q.Len > 2, halved: n.Halves > 0 && importRows>>n.Halves < 1}
+	var c sink.Contact
+	var group string
+	if bulk && len(e.imports) == 0 {
+		c = e.table.Contact(n, true)
+		group, _, _, s.row = e.sender.Row(&c)
+		s.bulk = true
+	}
+	switch w := choose(n, s); {
+	case w == wayRemove: // from the other queue, in which it has a place
+		e.sender.Unreserve(1)
+		e.table.Return(n)
+		return nil
+	case w == wayImport:
+		return e.planImport(q, n, c, group, now)
+	case w == wayAdd:
+		return e.planAdd(q, n, now)
+	case behind:
+		e.sender.Unreserve(1)
+		e.table.Return(n)
+		return nil
+	default:
+		return e.planSingle(n, w, now)
+	}
+}
+
+// passMost is how many contacts that wait for the next import are passed over to find one that no import carries.
+const passMost = 32
+
+// popWrite takes the next contact of a queue. Where imports pay it passes over those that are to leave a list first,
+// and, while one is under way, over those that the next one can carry.
+func (e *engine) popWrite(q state.Queue, bulk bool, now time.Time) *state.Need {
+	for range min(q.Len, passMost) {
+		n := e.pop(q, now)
+		if n == nil || !bulk || len(e.imports) == 0 && len(n.Remove) == 0 {
+			return n
+		}
+		c := e.table.Contact(n, true)
+		_, _, _, row := e.sender.Row(&c)
+		if w := choose(n, situation{bulk: true, row: row, halved: n.Halves > 0}); w != wayRemove && (w != wayImport || len(e.imports) == 0) {
+			return n
+		}
+		e.table.Return(n)
+	}
+	return nil
+}
+
+// bulkPays says whether an import, begun as soon as one may be, would be done before single calls were.
+func (e *engine) bulkPays(backlog int, now time.Time) bool {
+	if e.importsHalt != "" || backlog < 2 {
+		return false
+	}
+	wait := e.importTime
+	for _, i := range e.imports {
+		if i.r.Freed() { // it may never end
+			return false
+		}
+		wait += max(0, e.importTime-now.Sub(i.began))
+	}
+	rate := e.limits.PerSecond
+	if e.callTime > 0 {
+		rate = min(rate, float64(e.cfg.Senders)/e.callTime.Seconds())
+	}
+	return float64(backlog)/rate > wait.Seconds()
+}
+
+func (e *engine) planAdd(q state.Queue, n *state.Need, now time.Time) *state.Request {
+	list := n.Add[0]
+	r := e.table.NewRequest(sink.Add, []int64{list}, nil, now)
+	for n != nil {
+		e.table.Take(r, n, e.table.Contact(n, false), now)
+		if len(r.Taken) >= e.limits.Batch>>n.Halves {
+			break
+		}
+		n = e.pop(q, now)
+		if n != nil && !joins(n, list) {
+			e.table.Return(n)
+			break
+		}
+	}
+	return r
+}
+
+// joins says whether a contact may be added to a list together with others.
+func joins(n *state.Need, list int64) bool {
+	return n.Known && len(n.Add) > 0 && n.Add[0] == list && len(n.Look) == 0 && n.Halves == 0
+}
+
+// planImport packs rows of one group by bytes. What does not belong into the group goes back to the queue's end.
+func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group string, now time.Time) *state.Request {
+	lists := slices.Clone(n.Wanted)
+	most := importRows >> n.Halves
+	r := e.table.NewRequest(sink.Import, lists, nil, now)
+	size := 0
+	for scanned := 1; ; scanned++ {
+		g, bytes, erase, ok := e.sender.Row(&c)
+		fits := ok && g == group && n.Held == "" && len(n.Look) == 0 && len(n.Remove) == 0 && slices.Equal(n.Wanted, lists) && importRows>>n.Halves >= most
+		if fits && size+bytes > e.limits.ImportBytes {
+			e.table.Return(n)
+			break
+		}
+		if fits {
+			size += bytes
+			r.Send.Erase = erase
+			e.table.Take(r, n, c, now)
+		} else {
+			e.table.Return(n)
+		}
+		if len(r.Taken) >= most || scanned >= min(q.Len, scanMost) {
+			break
+		}
+		if n = e.pop(q, now); n == nil { // whoever is popped is taken or returned, or lost
+			break
+		}
+		c = e.table.Contact(n, true)
+	}
+	if k := len(r.Taken); k > 100 {
+		e.rowBytes += (float64(size)/float64(k) - e.rowBytes) / 4
+	}
+	e.imports[r.Number] = &importing{r: r, began: now}
+	return r
+}
+
+// unplan forgets what a plan that was not committed had reserved.
+func (e *engine) unplan(r *state.Request) {
+	e.sender.Unreserve(r.Send.Calls())
+	delete(e.imports, r.Number)
+}
