@@ -10,8 +10,11 @@ import (
 	"segsync/sink"
 )
 
-// codeBreaker is the reason of a halt by too many rejects.
-const codeBreaker = "breaker"
+// Reasons of a halt: too many rejects; a list that does not exist any more.
+const (
+	codeBreaker  = "breaker"
+	codeListGone = "list_gone"
+)
 
 // halt is why nothing is sent for a list (or the account), and how to mend it.
 type halt struct {
@@ -26,7 +29,7 @@ func mends(o sink.Outcome) string {
 	switch o.Code {
 	case "blocked_ip":
 		return "the account blocks this IP address: authorise it in the account's security settings, or send through a fixed address with HTTPS_PROXY"
-	case "list_gone":
+	case codeListGone:
 		return "the list does not exist any more: make it again, or point the export at another list"
 	case "not_enough_credits":
 		return "the account's contract is used up: extend it"

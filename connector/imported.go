@@ -37,7 +37,8 @@ func (e *engine) completed(ctx context.Context, i *importing, p sink.Process) {
 	}
 	short, err := e.short(ctx, i, rejected)
 	if err != nil {
-		return // the next look tries again
+		e.unread(i, err)
+		return
 	}
 	if short {
 		e.log.Warn("a list may be shorter than an import should have made it: it is read back", zap.Int64("process", p.ID))
@@ -87,34 +88,40 @@ const (
 	stillFor   = 3 * time.Second
 )
 
-// othersTries is how often a list that holds more than it must is looked at again before an import.
-const othersTries = 1
+// A list that holds more than it must is looked at again othersTries times before an import, all of them within
+// othersFor.
+const (
+	othersTries = 1
+	othersFor   = 5 * time.Second
+)
 
-// countOthers notes, before an import is sent, how many contacts its lists hold by others' doing: they must not stand
-// for some that the import loses. Others that are added while it is under way cannot be told.
+// countOthers notes, before an import is sent, how many contacts its lists hold by others' doing, at most: they must not
+// stand for some that the import loses. Others that are added while it is under way cannot be told.
 func (e *engine) countOthers(r *state.Request) {
+	ctx, cancel := context.WithTimeout(e.ctx, othersFor) // if this process dies meanwhile, its successor takes the import for one that was sent
+	defer cancel()
 	others := make([]int, len(r.Lists))
 	for n, list := range r.Lists {
-		others[n] = e.othersIn(r, list)
+		others[n] = e.othersIn(ctx, r, list)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r.Others = others
 }
 
-func (e *engine) othersIn(r *state.Request, list int64) int {
+func (e *engine) othersIn(ctx context.Context, r *state.Request, list int64) int {
 	defer e.keepStill(0)
 	for try := 0; ; try++ {
-		o, err := e.length(e.ctx, r, list, nil)
+		o, err := e.length(ctx, r, list, nil)
 		switch {
 		case err != nil:
 			return -1
 		case o.have <= o.least:
 			return 0
 		case try == othersTries:
-			return max(0, o.have-o.most)
+			return o.have - o.least // what is unknown may be there by others' doing
 		}
-		sleep(e.ctx, e.keepStill(list)) // what is under way may explain it
+		sleep(ctx, e.keepStill(list)) // what is under way may explain it
 	}
 }
 
@@ -133,15 +140,12 @@ func (e *engine) short(ctx context.Context, i *importing, rejected map[string]si
 	return false, nil
 }
 
-// shortIn is short for one list. One that is gone is another's concern.
+// shortIn is short for one list.
 func (e *engine) shortIn(ctx context.Context, r *state.Request, list int64, others int, rejected map[string]sink.Outcome) (bool, error) {
 	defer e.keepStill(0)
 	for try := range shortTries {
 		l, err := e.length(ctx, r, list, func(address string) bool { _, is := rejected[address]; return is })
-		var o *sink.OutcomeError
 		switch {
-		case errors.As(err, &o) && o.Outcome.Absent:
-			return false, nil
 		case err != nil:
 			return false, err
 		case l.have < l.least || others < 0:
@@ -171,7 +175,7 @@ func (e *engine) length(ctx context.Context, r *state.Request, list int64, refus
 	leastBefore, mostBefore := expected()
 	info, err := e.sender.List(ctx, list)
 	least, most := expected()
-	return length{have: int(info.Contacts), least: min(leastBefore, least), most: max(mostBefore, most)}, err
+	return length{have: int(info.Contacts), least: min(leastBefore, least), most: max(mostBefore, most)}, ofList(list, err)
 }
 
 // keepStill keeps the planner from beginning anything for a list for a while (0: for none any more), and says how long
@@ -184,6 +188,36 @@ func (e *engine) keepStill(list int64) time.Duration {
 		e.nudge()
 	}
 	return min(2*e.callTime, time.Second)
+}
+
+// unread is for an import of which a list could not be looked at. If it is gone, it halts, and what the import did is
+// not known; else the next look tries again.
+func (e *engine) unread(i *importing, err error) {
+	var gone *goneError
+	if !errors.As(err, &gone) {
+		return
+	}
+	now := time.Now()
+	e.mu.Lock()
+	e.halt(sink.Outcome{Verdict: sink.Halt, Code: codeListGone, List: gone.list, Message: gone.Error()}, now)
+	e.mu.Unlock()
+	e.endImport(i, now, func(int) sink.Outcome {
+		return sink.Outcome{Verdict: sink.Retry, Code: codeListGone, Message: "a list of the import is gone: what it did is not known"}
+	})
+}
+
+// goneError says that a list does not exist any more.
+type goneError struct{ list int64 }
+
+func (g *goneError) Error() string { return fmt.Sprintf("list %d does not exist", g.list) }
+
+// ofList tells a list that is gone from one that could not be looked at.
+func ofList(list int64, err error) error {
+	var o *sink.OutcomeError
+	if errors.As(err, &o) && o.Outcome.Absent {
+		return &goneError{list}
+	}
+	return err
 }
 
 // readBack settles an import by what its lists hold: who is in all of them with the attributes that were sent counts
@@ -207,7 +241,8 @@ func (e *engine) readBack(ctx context.Context, i *importing, rejected map[string
 			return nil
 		})
 		if err != nil {
-			return // the next look tries again
+			e.unread(i, ofList(list, err))
+			return
 		}
 	}
 	e.endImport(i, time.Now(), func(n int) sink.Outcome {

@@ -57,9 +57,9 @@ func choose(n *state.Need, s situation) way {
 		return wayLook
 	case len(n.Look) > 0:
 		return single(n)
-	case s.bulk && s.row && !s.halved && n.Held == "" && len(n.Remove) > 0:
+	case s.bulk && s.row && !s.halved && !n.Barred && len(n.Remove) > 0:
 		return wayRemove
-	case s.bulk && s.row && !s.halved && n.Held == "":
+	case s.bulk && s.row && !s.halved && !n.Barred:
 		return wayImport
 	case n.Known && len(n.Add) > 0 && s.many && !s.halved:
 		return wayAdd
@@ -90,7 +90,11 @@ const (
 // at the cut.
 func (e *engine) plan(now time.Time) []*state.Request {
 	e.heldBack = time.Time{}
-	if now.Before(e.again) || !e.lease.Valid() {
+	if now.Before(e.again) {
+		return nil
+	}
+	if !e.lease.Valid() { // for a moment: its next proof tells nobody
+		e.holdBack(now.Add(time.Second))
 		return nil
 	}
 	var all []*state.Request

@@ -147,8 +147,12 @@ func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Re
 	}
 }
 
-// passMost is how many contacts that wait for the next import are passed over to find one that no import carries.
-const passMost = 32
+// passMost is how many contacts that wait for the next import are passed over in one go to find one that no import
+// carries; the next go is passPause later at the latest.
+const (
+	passMost  = 32
+	passPause = 50 * time.Millisecond
+)
 
 // popWrite takes the next contact of a queue. Where imports pay it passes over those that are to leave a list first,
 // and, while one is under way, over those that the next one can carry.
@@ -165,6 +169,7 @@ func (e *engine) popWrite(q state.Queue, bulk bool, now time.Time) *state.Need {
 		}
 		e.table.Return(n)
 	}
+	e.holdBack(now.Add(passPause)) // the others are looked at when nothing else happens, too
 	return nil
 }
 
@@ -217,7 +222,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 	size := 0
 	for scanned := 1; ; scanned++ {
 		g, bytes, erase, ok := e.sender.Row(&c)
-		fits := ok && g == group && n.Held == "" && len(n.Look) == 0 && len(n.Remove) == 0 && slices.Equal(n.Wanted, lists) && importRows>>n.Halves >= most
+		fits := ok && g == group && !n.Barred && len(n.Look) == 0 && len(n.Remove) == 0 && slices.Equal(n.Wanted, lists) && importRows>>n.Halves >= most
 		if fits && size+bytes > e.limits.ImportBytes {
 			e.table.Return(n)
 			break

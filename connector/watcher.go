@@ -97,10 +97,10 @@ func (e *engine) unfinished() (n int) {
 	return n
 }
 
-// lookAtImports makes one look and settles what has ended.
+// lookAtImports makes one look and settles what has ended. Each of its calls has an end; reading a long list back, which
+// is many, may take its time.
 func (e *engine) lookAtImports() {
-	ctx, cancel := context.WithTimeout(e.ctx, 2*time.Minute)
-	defer cancel()
+	ctx := e.ctx
 	all, err := e.sender.Processes(ctx)
 	if err != nil {
 		if !errors.Is(err, sink.ErrNoRoom) && e.ctx.Err() == nil {

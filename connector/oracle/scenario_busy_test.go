@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"segsync/connector"
 	"segsync/sink/sandbox"
 )
 
@@ -178,5 +179,67 @@ func TestS5ExitsBesideALookThatHangs(t *testing.T) {
 		s.until("an exit", 8*time.Second, func() bool { _, in := s.Sandbox.List(42)[fmt.Sprintf("c%d@example.com", n-1)]; return !in })
 		s.Sandbox.Mend()
 		s.converge(s.t, 10*time.Minute)
+	})
+}
+
+// Who moves from one list to another goes with thousands, though the guard withholds the exits.
+func TestS18AMassMoveGoesByImports(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) { c.Exports[0].Guard.Share, c.Exports[0].Guard.AtLeast = 0.3, 5 }
+		s.enterAll("crowd", "vip", 1500)
+		s.begin()
+		s.converge(s.t, 10*time.Minute)
+		calls := s.count("POST /contacts")
+		var all []Event
+		for i := range 1500 {
+			p := fmt.Sprintf("crowd-%d", i)
+			all = append(all, Event{Person: p, Segment: "news", In: true, Partition: -1, At: time.Now(), Profile: &Profile{Email: fmt.Sprintf("crowd%d@example.com", i), First: "New"}}, Event{Person: p, Segment: "vip", Partition: -1, At: time.Now().Add(time.Millisecond)})
+		}
+		if err := s.Produce(s.t.Context(), all...); err != nil {
+			s.t.Fatal(err)
+		}
+		s.until("all have entered the other list", 10*time.Minute, func() bool { return s.Sandbox.Len(43) == 1500 })
+		if n := s.count("POST /contacts") - calls; n > 20 {
+			s.t.Errorf("%d single calls", n)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := s.Sandbox.Len(42); n < 1040 || n > 1060 {
+			s.t.Errorf("%d are left of 1500 where three tenths may leave", n)
+		}
+	})
+}
+
+// Somebody whom no import carries is found behind many who wait for the next one, though nothing else happens.
+func TestS5AnEntryThatNoImportCarries(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.stop()
+		s.importing(4*time.Minute, 4000)
+		time.Sleep(5 * time.Second)
+		s.enter("P", "vip", y) // the old address is looked at first
+		s.until("P's new address is in", time.Minute, func() bool { _, in := s.Sandbox.List(42)[y]; return in })
+		if s.Sandbox.Unfinished() == 0 {
+			s.t.Error("the import has ended: this tells nothing")
+		}
+		s.converge(s.t, 2*time.Hour)
+	})
+}
+
+// What falls due while the lease is not proven for a moment goes when it is.
+func TestWhatFallsDueWithoutALease(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("Q", "vip", y)
+		s.list(42, time.Minute, y)
+		time.Sleep(5 * time.Second)
+		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", Address: x, Status: 425, Body: `{"code":"account_in_process"}`, Header: map[string]string{"Retry-After": "9"}})
+		calls := s.count("POST /contacts")
+		s.enter("P", "vip", x)
+		s.until("a call that is to rest", time.Minute, func() bool { return s.count("POST /contacts") > calls })
+		time.Sleep(1700 * time.Millisecond)
+		s.life().Dialer.Freeze(7800 * time.Millisecond)
+		s.list(42, time.Minute, x, y)
 	})
 }

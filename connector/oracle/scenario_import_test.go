@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -211,71 +210,6 @@ func TestS23WhatAnImportLosesOrRejects(t *testing.T) {
 			})
 		})
 	}
-}
-
-// Others put contacts into the list: they do not stand for those that an import loses, whether segsync is to take them
-// out or has never heard of them, and though its owner dies meanwhile; and where nothing is lost, nothing is read back.
-func TestS23AnImportIntoAListThatOthersFill(t *testing.T) {
-	for _, loses := range []bool{true, false} {
-		for _, leave := range []bool{true, false} {
-			for _, dies := range []bool{true, false} {
-				t.Run(fmt.Sprintf("rows are lost=%v, others leave=%v, the owner dies=%v", loses, leave, dies), func(t *testing.T) {
-					storm(t, func(s *scene) { s.filledByOthers(loses, leave, dies) })
-				})
-			}
-		}
-	}
-}
-
-func (s *scene) filledByOthers(loses, leave, dies bool) {
-	f := sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 10_000}
-	if loses {
-		f.LoseRows = 0.2
-	}
-	s.Sandbox.Order(f)
-	for i := range 100 {
-		address := fmt.Sprintf("other%d@example.com", i)
-		s.Sandbox.Put(address, []int64{42}, nil)
-		if leave {
-			s.say(Event{Person: "other-" + strconv.Itoa(i), Segment: "vip", Partition: -1, Profile: &Profile{Email: address}})
-		}
-	}
-	if leave {
-		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/lists/42/contacts/remove", DelayMillis: 60_000})
-	}
-	s.crowd(200)
-	s.begin()
-	s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
-	if dies {
-		time.Sleep(3 * time.Second) // its process is in the table
-		s.kill()
-	}
-	if !leave {
-		s.until("all are in the list", 20*time.Minute, func() bool { return s.Sandbox.Len(42) == 300 })
-		for i := range 100 {
-			s.Sandbox.Drop(fmt.Sprintf("other%d@example.com", i)) // the oracle has not heard of them, either
-		}
-	}
-	s.converge(s.t, 20*time.Minute)
-	if n := s.count("GET /contacts/lists/{id}/contacts"); s.calm() && !loses && !leave && n > 0 {
-		s.t.Errorf("the list was read back, by %d calls", n)
-	}
-}
-
-// How many others there are cannot be told before the import: its list is read back.
-func TestS23AnImportIntoAListThatCannotBeLookedAt(t *testing.T) {
-	play(t, func(s *scene) {
-		for i := range 100 {
-			s.Sandbox.Put(fmt.Sprintf("other%d@example.com", i), []int64{42}, nil)
-		}
-		s.Sandbox.Order(sandbox.Fault{Method: "GET", Endpoint: "/contacts/lists/42", Status: 500, Count: -1})
-		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 10_000, LoseRows: 0.2})
-		s.crowd(200)
-		s.begin()
-		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
-		s.Sandbox.Mend()
-		s.until("all are in the list", 20*time.Minute, func() bool { return s.Sandbox.Len(42) == 300 })
-	})
 }
 
 func TestS24AnAddThatFailedIsSettledByAnUpsert(t *testing.T) {

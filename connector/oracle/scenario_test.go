@@ -24,6 +24,20 @@ func TestS1AnAppliedEntryWhoseOwnerDiedIsNoNoOp(t *testing.T) {
 	})
 }
 
+// Nobody says then that the old address has left.
+func TestS1AnAppliedEntryWhoseAddressChanges(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.begin()
+		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", DropAfter: true})
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.die()
+		s.enter("P", "vip", y)
+		s.begin()
+		s.stays(42, y)
+	})
+}
+
 func TestS6SeveralSegmentsOnOneList(t *testing.T) {
 	storm(t, func(s *scene) {
 		s.begin()

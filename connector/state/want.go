@@ -39,6 +39,7 @@ type Need struct {
 	Unknown    bool // something of it is unknown
 	Halves     uint8
 	Held       string // why something else may not go
+	Barred     bool   // a list that wants it is held
 	Rejected   bool   // nothing goes until what is wanted changes
 	erase      bool   // to be deleted, whatever list it is in
 	guarded    []int64
@@ -253,7 +254,7 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 		switch why := t.holds(list); {
 		case is == (state == in) && !state.unsure(): // as it should be; absent counts as out
 		case why != "":
-			n.Held = why
+			n.Held, n.Barred = why, n.Barred || is
 		case is:
 			n.Add = append(n.Add, list)
 		case t.withholds(r, list, now):
