@@ -186,3 +186,19 @@ func TestS23AListThatIsLong(t *testing.T) {
 		s.converge(s.t, time.Hour)
 	})
 }
+
+// A call that had no answer, and was made again since, does not let lists be read back where it put nobody out.
+func TestS23AnImportAfterAnUnansweredCall(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.Sandbox.Order(sandbox.Fault{Method: "POST", Endpoint: "/contacts", Address: x, DropAfter: true})
+		s.enter("P", "gold", x)
+		time.Sleep(20 * time.Second)
+		s.crowd(1000)
+		s.imported()
+		s.converge(s.t, 10*time.Minute)
+		if n := s.count("GET /contacts/lists/{id}/contacts"); n > 0 {
+			s.t.Errorf("lists were read back, by %d calls", n)
+		}
+	})
+}

@@ -374,3 +374,19 @@ func TestAnErasureInAHalt(t *testing.T) {
 		t.Errorf("%+v is sent; %d contacts are left", sent, d.Counts.Contacts)
 	}
 }
+
+// A call that had no answer may land after the exit that was answered since, until it is said once more.
+func TestWhatMayStillLandIsNotTakenForWhatAnImportBrought(t *testing.T) {
+	d := newDesk(t)
+	d.enter("x@example.com")
+	d.send(sink.Outcome{Verdict: sink.Retry})
+	d.fold(Change{Memberships: []Membership{{0, false}}})
+	d.now = d.now.Add(10 * time.Second)
+	d.send(applied)
+	for _, want := range []int{1, 0} {
+		if least, most := d.Expected(nil, 42, nil); least != 0 || most != want {
+			t.Errorf("the list must hold %d to %d, not 0 to %d", least, most, want)
+		}
+		d.rest()
+	}
+}

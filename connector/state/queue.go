@@ -248,7 +248,7 @@ func (t *Table) endUnknown(ci uint32) {
 		}
 	}
 	r.unknownSince, r.late = 0, false
-	t.owed--
+	delete(t.owed, ci)
 	t.storeContact(ci, r)
 	t.settled = append(t.settled, ci)
 }

@@ -320,7 +320,7 @@ func (t *Table) rejoin(now time.Time) error {
 			t.noteRefused(ci, f.name, f.value, f.at)
 		}
 		if t.row.unknownSince != 0 {
-			t.owed++
+			t.owed[ci] = struct{}{}
 			t.remind(ci, t.row.unknownSince+t.cfg.LateApply.Milliseconds())
 		}
 	}

@@ -181,9 +181,7 @@ func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now ti
 			t.mayStand(row, &r.Send.Contacts[i])
 		}
 	}
-	if row.unknownSince == 0 {
-		t.owed++
-	}
+	t.owed[ci] = struct{}{}
 	row.unknownSince, row.late = millis(now), false
 }
 
@@ -268,7 +266,7 @@ func (t *Table) reject(ci uint32, row *contactRow, r *Request, i int, o sink.Out
 	}
 	if row.late { // said once more, which is all that was owed
 		row.late, row.unknownSince = false, 0
-		t.owed--
+		delete(t.owed, ci)
 	}
 	if row.rejected == "" {
 		t.Counts.Rejected++

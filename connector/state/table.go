@@ -103,8 +103,8 @@ type Table struct {
 	anyDue    map[uint32]int64               // when all that were refused a value before that may try again
 	guard     map[int64]*guardCount
 	inCount   map[int64]int
-	unknownIn map[int64]int // contacts that we may have sent into a list, and of which it is not known whether it holds them
-	owed      int           // contacts with a request that has not been answered: they are sent once more
+	unknownIn map[int64]int       // contacts that we may have sent into a list, and of which it is not known whether it holds them
+	owed      map[uint32]struct{} // contacts with a request that has not been answered: they are sent once more
 
 	changedPeople   []uint32
 	changedContacts []uint32
@@ -142,7 +142,7 @@ func New(cfg Config) *Table {
 		names:   names{numbers: map[string]uint32{}},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
 		held: held{why: map[int64]string{}}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
-		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknownIn: map[int64]int{},
+		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknownIn: map[int64]int{}, owed: map[uint32]struct{}{},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}
 	t.person.hash = func(pi uint32) uint64 { return t.people.at(pi).key.hash() }
@@ -319,7 +319,11 @@ func (t *Table) In(list int64) int { return t.inCount[list] }
 // cannot be told: contacts that are unknown or in flight elsewhere could stand for some that the import lost. Doubtful
 // ones are not ours: they count among those that are there by others' doing.
 func (t *Table) Expected(imported *Request, list int64, refused func(address string) bool) (least, most int) {
-	least, most = t.inCount[list], t.inCount[list]+t.unknownIn[list]+t.owed
+	least, most = t.inCount[list], t.inCount[list]+t.unknownIn[list]
+	for ci := range t.owed { // what had no answer may land once more, and put in who is out
+		t.loadContact(ci, &t.row)
+		most += int(bit(t.row.state(list) == out))
+	}
 	for _, r := range t.open {
 		leaves := slices.Contains(r.unlink, list)
 		if !leaves && !slices.Contains(r.Lists, list) || r == imported && refused == nil {

@@ -33,6 +33,9 @@ func invariant(t *rapid.T, tab *Table) {
 			}
 		}
 		if c.flags&flagLive == 0 {
+			if _, is := tab.owed[ci]; is {
+				t.Fatalf("slot %d is free and owed a re-send", ci)
+			}
 			if n := places[QueueRemove][ci] + places[QueueWrite][ci]; n > 0 {
 				t.Fatalf("slot %d is free and lies in %d queues", ci, n)
 			}
@@ -47,6 +50,9 @@ func invariant(t *rapid.T, tab *Table) {
 		}
 		var r contactRow
 		tab.loadContact(ci, &r)
+		if _, is := tab.owed[ci]; is != (r.unknownSince != 0) {
+			t.Fatalf("%s is owed a re-send since %d: %v", tab.addressOf(ci), r.unknownSince, is)
+		}
 		counts.Rejected += int(bit(r.rejected != ""))
 		for _, l := range r.lists {
 			ins[l.list] += int(bit(l.state == in))
@@ -235,7 +241,7 @@ func forgetsNothing(t *rapid.T) {
 				c.Close(r)
 			}
 		}
-		if c.Counts.Pending+c.Counts.Unknown+c.owed+len(c.Queues(c.now)) == 0 {
+		if c.Counts.Pending+c.Counts.Unknown+len(c.owed)+len(c.Queues(c.now)) == 0 {
 			break
 		}
 	}
