@@ -172,6 +172,10 @@ type cutConn struct {
 	snap *Snap // strikes at the next answer
 }
 
+// writeTime is what a write takes: in a bubble no time would pass while a client asks again as soon as it is answered,
+// as it does until it learns that a partition has moved.
+const writeTime = 100 * time.Microsecond
+
 var errSnapped = errors.New("the connection was broken")
 
 func (c *cutConn) Write(b []byte) (int, error) {
@@ -188,6 +192,7 @@ func (c *cutConn) Write(b []byte) (int, error) {
 		c.snap = &s
 		c.mu.Unlock()
 	}
+	time.Sleep(writeTime)
 	return c.Conn.Write(b)
 }
 
