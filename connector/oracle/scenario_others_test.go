@@ -92,6 +92,19 @@ func TestS23AnImportIntoAListThatCannotBeLookedAt(t *testing.T) {
 	})
 }
 
+// The look before an import hangs: the import does not wait for it, since whoever dies then leaves its contacts unknown.
+func TestS23ALookBeforeAnImportThatHangs(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Sandbox.Order(sandbox.Fault{Method: "GET", Endpoint: "/contacts/lists/42", DelayMillis: 50_000, Count: -1})
+		s.crowd(200)
+		s.begin()
+		s.until("a look", time.Minute, func() bool { return s.count("GET /contacts/lists/{id}") > 0 })
+		s.until("the import", 10*time.Second, func() bool { return s.count("POST /contacts/import") > 0 })
+		s.Sandbox.Mend()
+		s.converge(s.t, 20*time.Minute)
+	})
+}
+
 // Nor do they where some contacts of ours are unknown, or on their way, when they are counted.
 func TestS23AnImportWhileOthersCannotBeToldFromOurs(t *testing.T) {
 	loses := func(s *scene, share float64, takes time.Duration) {
