@@ -24,9 +24,10 @@ const (
 	askMost = 5 * time.Second
 )
 
-// askTypes asks the account through a sender for its attributes' types, unless it has told them in this process, until
-// it answers or ctx ends.
-func (c *Connection) askTypes(ctx context.Context, s sink.Sender) (map[string]sink.AttributeType, error) {
+// askTypes asks the account for its attributes' types, unless it has told them in this process, until it answers or ctx
+// ends. It takes a key that is trusted: one that could not be checked is checked again.
+func (e *engine) askTypes(ctx context.Context) (map[string]sink.AttributeType, error) {
+	c := e.c
 	c.mu.Lock()
 	types := c.types
 	c.mu.Unlock()
@@ -34,8 +35,9 @@ func (c *Connection) askTypes(ctx context.Context, s sink.Sender) (map[string]si
 		return types, nil
 	}
 	for try := 0; ; try++ {
+		e.watchKey()
 		once, cancel := context.WithTimeout(ctx, askCall)
-		types, err := s.Attributes(once)
+		types, err := e.sender.Attributes(once)
 		cancel()
 		if err != nil {
 			err = fmt.Errorf("waiting for the account: %w", err)
@@ -65,7 +67,7 @@ func (e *engine) knowTypes() (map[string]sink.AttributeType, error) {
 		ctx, cancel = context.WithTimeout(ctx, askMost)
 		defer cancel()
 	}
-	types, err := e.c.askTypes(ctx, e.sender)
+	types, err := e.askTypes(ctx)
 	if err != nil && last != nil && e.ctx.Err() == nil {
 		e.log.Warn("the account does not answer: attributes have the types that it told last", zap.Error(err))
 		e.oldTypes = last
@@ -84,7 +86,7 @@ func (e *engine) knowTypes() (map[string]sink.AttributeType, error) {
 
 // renewTypes ends an epoch that began with types that are not the account's any more: the next one has these.
 func (e *engine) renewTypes() {
-	types, err := e.c.askTypes(e.ctx, e.sender)
+	types, err := e.askTypes(e.ctx)
 	if err == nil && !maps.Equal(e.oldTypes, e.named(types)) {
 		e.kill(errors.New("the account's attributes have other types than before the outage"))
 	}

@@ -31,7 +31,7 @@ func (e *engine) checkpoints() error {
 	aborted := 0 // in a row
 	for {
 		if e.draining.Load() && drainBy.IsZero() {
-			drainBy = time.Now().Add(e.cfg.Times.Drain)
+			drainBy = e.now().Add(e.cfg.Times.Drain)
 			e.throttle()
 		}
 		c, next := e.makeCut(drainBy)
@@ -48,7 +48,7 @@ func (e *engine) checkpoints() error {
 			e.throttle() // what had filled the bound is written
 			continue
 		}
-		if !drainBy.IsZero() && (e.settled() || !time.Now().Before(drainBy)) {
+		if !drainBy.IsZero() && (e.settled() || !e.now().Before(drainBy)) {
 			return nil
 		}
 		timer.Reset(next)
@@ -73,7 +73,7 @@ func (e *engine) settled() bool {
 func (e *engine) makeCut(drainBy time.Time) (*cut, time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := time.Now()
+	now := e.now()
 	due := e.table.Tick(now)
 	var requests []*state.Request
 	if drainBy.IsZero() {
@@ -134,7 +134,7 @@ func (e *engine) restBeforeCut(now time.Time) (time.Duration, bool) {
 // gives everything back; any other failure ends the epoch.
 func (e *engine) commit(c *cut) error {
 	err := e.changes.Commit(e.ctx, changelog.Checkpoint{Rows: c.table.Rows, Records: c.dead, Offsets: c.offsets})
-	now := time.Now()
+	now := e.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	name := e.cfg.Name

@@ -1,7 +1,6 @@
 package connector
 
 import (
-	"context"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -65,10 +64,8 @@ type Config struct {
 	Sources      []Source
 	Exports      []Export
 	// Sender makes the account's sender; it writes under the lease only.
-	Sender func(lease func() bool) sink.Sender
-	// Account names the account behind the key; nil: it is not checked. KeyMark tells whether the key is another one.
-	Account func(ctx context.Context) (string, error)
-	KeyMark func() string
+	Sender  func(lease func() bool) sink.Sender
+	Account Account // nil: whose the key is is not checked
 	// Rewind is done by the first epoch.
 	Rewind *Rewind
 

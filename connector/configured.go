@@ -1,7 +1,6 @@
 package connector
 
 import (
-	"context"
 	"encoding/hex"
 	"encoding/json"
 	"regexp"
@@ -37,12 +36,6 @@ type builtExport struct {
 // builtSource is a source that has been read from its start, for these segments.
 type builtSource struct {
 	Segments []string `json:"segments"`
-}
-
-// builtAccount is the account behind the key.
-type builtAccount struct {
-	Name string `json:"name"`
-	Mark string `json:"mark"`
 }
 
 // configure compares the restored rows with the configuration, before the table is made ready: lists that moved are
@@ -105,74 +98,6 @@ func (e *engine) sourceRow(s int) []byte {
 	slices.Sort(segments)
 	row, _ := json.Marshal(builtSource{segments})
 	return row
-}
-
-// Codes of halts because of the account.
-const (
-	codeAccountChanged   = "account_changed"
-	codeAccountUnchecked = "account_unchecked"
-)
-
-// checkAccount halts the connection when the key belongs to another account than the one the table was built for:
-// nothing counts as delivered where it was not sent. A key that has changed is checked before anything more is sent.
-func (e *engine) checkAccount() {
-	if e.cfg.Account == nil {
-		return
-	}
-	mark := e.cfg.KeyMark()
-	e.mu.Lock()
-	row := e.table.Meta(accountKey)
-	e.mu.Unlock()
-	var was builtAccount
-	if row != nil && json.Unmarshal(row, &was) == nil && was.Mark == mark {
-		e.accountChecked(mark)
-		return // the same key: the same account
-	}
-	ctx, cancel := context.WithTimeout(e.ctx, 30*time.Second)
-	defer cancel()
-	name, err := e.cfg.Account(ctx)
-	now := time.Now()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err != nil {
-		e.log.Warn("the account behind the key could not be checked", zap.Error(err))
-		if e.halts[0] == nil {
-			e.haltAll(codeAccountUnchecked, "the account behind a new key could not be asked for: nothing is sent until it answers", now)
-			e.halts[0].manual, e.halts[0].next = false, now.Add(e.cfg.Times.Probe)
-		}
-		return
-	}
-	e.marked = mark
-	if h := e.halts[0]; h != nil && h.code == codeAccountUnchecked {
-		e.unhalt(0, now)
-	}
-	if was.Name != "" && was.Name != name {
-		e.haltAll(codeAccountChanged, "the key belongs to another account than the lists were delivered to: put the old key back, or give the connection another name and let it begin anew", now)
-		return
-	}
-	row, _ = json.Marshal(builtAccount{name, mark})
-	e.table.SetMeta(accountKey, row)
-}
-
-// accountChecked notes the key that belongs to the table's account.
-func (e *engine) accountChecked(mark string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.marked = mark
-	if h := e.halts[0]; h != nil && h.code == codeAccountUnchecked {
-		e.unhalt(0, time.Now())
-	}
-}
-
-// keyChanged says whether the key is not the one that was checked.
-func (e *engine) keyChanged() bool {
-	if e.cfg.Account == nil {
-		return false
-	}
-	mark := e.cfg.KeyMark()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return mark != e.marked && e.halts[0] == nil
 }
 
 func matches(pattern, topic string) bool {

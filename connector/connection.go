@@ -23,6 +23,7 @@ import (
 type Connection struct {
 	cfg      Config
 	balancer *ownership.Balancer
+	clock    clock
 
 	mu       sync.Mutex
 	engine   *engine // the running epoch; nil while standing by
@@ -39,7 +40,7 @@ type Connection struct {
 // New makes a connection.
 func New(cfg Config) *Connection {
 	c := cfg.withDefaults()
-	return &Connection{cfg: c, balancer: ownership.NewBalancer(c.Name), waiting: "starting"}
+	return &Connection{cfg: c, clock: newClock(), balancer: ownership.NewBalancer(c.Name), waiting: "starting"}
 }
 
 // Run works the connection until ctx ends, then drains, commits and leaves. It returns an error only where going on

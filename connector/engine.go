@@ -83,16 +83,14 @@ type engine struct {
 	importTime  time.Duration // as measured
 	callTime    time.Duration
 	rowBytes    float64
-	halts       map[int64]*halt
 	breaker     breaker
-	sourceHalts map[int]string
+	holds       holds
+	key         keyCheck
 	restoring   changelog.Progress
 	ready       bool
 	counts      Counters
-	importsHalt string
 	reader      *kgo.Client
 	warned      map[string]*repeated // dead letters, by class
-	marked      string               // the key that was checked
 	rereads     []int                // sources to be read again from their start
 	rewinds     map[int]*rewindRow
 	oldTypes    map[string]sink.AttributeType // of attributes, if the account has not told them in this life
@@ -103,8 +101,8 @@ func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned m
 		c: c, cfg: &c.cfg, cl: cl, log: c.cfg.Log, lease: lease, done: make(chan struct{}), drained: make(chan struct{}),
 		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), requests: make(chan *state.Request, c.cfg.Senders+1),
 		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
-		importTime: 10 * time.Second, callTime: 200 * time.Millisecond, rowBytes: 64, halts: map[int64]*halt{},
-		breaker: newBreaker(c.cfg.Breaker), sourceHalts: map[int]string{},
+		importTime: 10 * time.Second, callTime: 200 * time.Millisecond, rowBytes: 64,
+		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log),
 		warned: map[string]*repeated{},
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
@@ -253,6 +251,9 @@ func (e *engine) lag() (n int64) {
 	}
 	return n
 }
+
+// now is what times of the table are compared with.
+func (e *engine) now() time.Time { return e.c.clock.now() }
 
 func quoteMeta(s string) string { return regexp.QuoteMeta(s) }
 

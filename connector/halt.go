@@ -5,30 +5,14 @@ import (
 	"errors"
 	"time"
 
-	"go.uber.org/zap"
-
 	"segsync/sink"
 )
 
-// Reasons of a halt: too many rejects; a list that does not exist any more.
-const (
-	codeBreaker  = "breaker"
-	codeListGone = "list_gone"
-)
-
-// halt is why nothing is sent for a list (or the account), and how to mend it.
-type halt struct {
-	code, mend string
-	next       time.Time // when it is tried again
-	tries      int
-	manual     bool // only a command or a restart ends it
-}
-
-// mends says what to do about a halt, by its code.
+// mends says what to do about an answer that holds a list or the account, by its code.
 func mends(o sink.Outcome) string {
 	switch o.Code {
 	case "blocked_ip":
-		return "the account blocks this IP address: authorise it in the account's security settings, or send through a fixed address with HTTPS_PROXY"
+		return o.Message + ": authorise this IP address in the account's security settings, or send through a fixed address with HTTPS_PROXY"
 	case codeListGone:
 		return "the list does not exist any more: make it again, or point the export at another list"
 	case "not_enough_credits":
@@ -39,36 +23,14 @@ func mends(o sink.Outcome) string {
 	return "the account refuses the key: check that it is valid and may write contacts and lists (" + o.Message + ")"
 }
 
-// halt stops what is sent for a list or the account. Under the lock.
+// halt holds a list or the account because of an answer. Under the lock.
 func (e *engine) halt(o sink.Outcome, now time.Time) {
-	if _, ok := e.halts[o.List]; ok {
-		return
-	}
-	h := &halt{code: o.Code, mend: mends(o), next: now.Add(e.cfg.Times.Probe)}
-	e.halts[o.List] = h
-	e.table.Hold(o.List, o.Code, now)
-	e.haltGauge(o.List, o.Code, 1)
-	e.log.Error("halted", zap.Int64("list", o.List), zap.String("code", o.Code), zap.String("mend", h.mend))
-}
-
-func (e *engine) haltGauge(list int64, code string, v float64) {
-	e.cfg.Metrics.Halted.WithLabelValues(e.cfg.Name, listLabel(list), code).Set(v)
-}
-
-// haltAll halts the connection until it is restarted. Under the lock.
-func (e *engine) haltAll(code, mend string, now time.Time) {
-	e.halts[0] = &halt{code: code, mend: mend, manual: true}
-	e.table.Hold(0, code, now)
-	e.haltGauge(0, code, 1)
-	e.log.Error("halted", zap.String("code", code), zap.String("mend", mend))
+	e.holds.add(holdKey{place{list: o.List}, o.Code}, hold{mend: mends(o), probes: true, next: now.Add(e.cfg.Times.Probe)}, now)
 }
 
 // haltSource stops reading a source. Under the lock.
-func (e *engine) haltSource(source int, mend string) {
-	if e.sourceHalts[source] != "" {
-		return
-	}
-	e.sourceHalts[source] = mend
+func (e *engine) haltSource(source int, what, mend string) {
+	e.holds.add(holdKey{place{source: e.cfg.Sources[source].Name}, what}, hold{mend: mend}, e.now())
 	all := map[string][]int32{}
 	for p, c := range e.cursors {
 		if c.source == source {
@@ -79,10 +41,14 @@ func (e *engine) haltSource(source int, mend string) {
 	if e.reader != nil {
 		e.reader.PauseFetchPartitions(all)
 	}
-	e.log.Error("reading a source is halted", zap.String("source", e.cfg.Sources[source].Name), zap.String("mend", mend))
 }
 
-// probe tries halted lists again, slowly.
+// sourceHeld says whether reading of a source is stopped. Under the lock.
+func (e *engine) sourceHeld(source int) bool {
+	return e.holds.at(place{source: e.cfg.Sources[source].Name})
+}
+
+// probe tries again, slowly, what is held, and checks a key that has changed.
 func (e *engine) probe() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -92,58 +58,43 @@ func (e *engine) probe() {
 			return
 		case <-t.C:
 		}
-		if e.keyChanged() {
-			e.checkAccount()
-		}
-		if list, ok := e.dueProbe(time.Now()); ok {
+		e.watchKey()
+		if list, ok := e.dueProbe(e.now()); ok {
 			e.probeList(list)
 		}
 	}
 }
 
-// dueProbe picks a halt to try, and lets a tripped breaker go again.
+// dueProbe picks a list to ask for (0: the account), and lets a tripped breaker go again.
 func (e *engine) dueProbe(now time.Time) (int64, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for list, h := range e.halts {
-		if h.manual || now.Before(h.next) {
-			continue
-		}
-		if h.code == codeBreaker {
-			e.breaker.reset()
-			e.unhalt(list, now)
+	for k, h := e.holds.dueProbe(now); h != nil; k, h = e.holds.dueProbe(now) {
+		if !h.probes {
+			e.release(k, now)
 			continue
 		}
 		h.tries++
 		h.next = now.Add(min(e.cfg.Times.Probe<<min(h.tries, 10), e.cfg.Times.ProbeMost))
-		return list, true
+		return k.list, true
 	}
 	return 0, false
 }
 
-// unhalt lets a list or the account go again. Under the lock.
-func (e *engine) unhalt(list int64, now time.Time) {
-	h, ok := e.halts[list]
-	if !ok {
+// release ends a reason, and what depends on it. Under the lock.
+func (e *engine) release(k holdKey, now time.Time) {
+	if !e.holds.release(k, now) {
 		return
 	}
-	delete(e.halts, list)
-	e.table.Hold(list, "", now)
-	e.haltGauge(list, h.code, 0)
-	e.log.Info("resumed", zap.Int64("list", list), zap.String("code", h.code))
+	if k.code == codeBreaker {
+		e.breaker.reset()
+	}
 	e.nudge()
 	go e.throttle()
 }
 
-// probeList asks for a list, which also proves the key and the address.
+// probeList asks for a list, which also proves the key and the address; what the answer disproves is released.
 func (e *engine) probeList(list int64) {
-	e.mu.Lock()
-	h := e.halts[list]
-	e.mu.Unlock()
-	if h != nil && h.code == codeAccountUnchecked {
-		e.checkAccount()
-		return
-	}
 	ask := list
 	if ask == 0 && len(e.cfg.Exports) > 0 {
 		ask = e.cfg.Exports[0].List
@@ -156,6 +107,10 @@ func (e *engine) probeList(list int64) {
 	if err == nil || list == 0 && gone { // the account is well if it says that a list is gone
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.unhalt(list, time.Now())
+		for k, h := range e.holds.all {
+			if h.probes && k.list == list {
+				e.release(k, e.now())
+			}
+		}
 	}
 }

@@ -46,7 +46,7 @@ func (e *engine) completed(ctx context.Context, i *importing, p sink.Process) {
 		return
 	}
 	addresses := e.addresses(i.r)
-	e.endImport(i, time.Now(), func(n int) sink.Outcome {
+	e.endImport(i, e.now(), func(n int) sink.Outcome {
 		if o, ok := rejected[addresses[n]]; ok {
 			return o
 		}
@@ -184,7 +184,7 @@ func (e *engine) keepStill(list int64) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.still != list {
-		e.still, e.stillUntil = list, time.Now().Add(stillFor)
+		e.still, e.stillUntil = list, e.now().Add(stillFor)
 		e.nudge()
 	}
 	return min(2*e.callTime, time.Second)
@@ -197,7 +197,7 @@ func (e *engine) unread(i *importing, err error) {
 	if !errors.As(err, &gone) {
 		return
 	}
-	now := time.Now()
+	now := e.now()
 	e.mu.Lock()
 	e.halt(sink.Outcome{Verdict: sink.Halt, Code: codeListGone, List: gone.list, Message: gone.Error()}, now)
 	e.mu.Unlock()
@@ -245,7 +245,7 @@ func (e *engine) readBack(ctx context.Context, i *importing, rejected map[string
 			return
 		}
 	}
-	e.endImport(i, time.Now(), func(n int) sink.Outcome {
+	e.endImport(i, e.now(), func(n int) sink.Outcome {
 		if o, ok := rejected[addresses[n]]; ok {
 			return o
 		}

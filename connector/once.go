@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -46,11 +45,6 @@ type Progress struct {
 func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	bounded, stop := context.WithTimeout(ctx, environmentMost)
 	err := c.environment(bounded)
-	if err == nil {
-		if _, err = c.askTypes(bounded, c.cfg.Sender(func() bool { return true })); err != nil {
-			c.setWaiting(err.Error())
-		}
-	}
 	stop()
 	if err != nil && ctx.Err() == nil {
 		c.mu.Lock()
@@ -146,14 +140,14 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 		}
 	}
 	p.Pending = e.table.Counts.Pending - e.table.Held()
-	if e.importsHalt != "" {
+	if e.holds.has(importsStuck) {
 		p.Pending = max(0, p.Pending-e.waitForImports())
 	}
 	if tell != nil {
 		tell(p)
 	}
-	if len(e.sourceHalts) > 0 || e.halts[0] != nil && p.Left == 0 || p.Left == 0 && p.Pending == 0 && (len(e.halts) > 0 || e.importsHalt != "") {
-		return false, fmt.Errorf("%w: %s", ErrHalted, e.halted())
+	if e.holds.sources() || e.holds.at(place{}) && p.Left == 0 || p.Left == 0 && p.Pending == 0 && e.holds.faults() {
+		return false, fmt.Errorf("%w: %s", ErrHalted, e.holds.text())
 	}
 	return p.Left == 0 && p.Pending == 0 && len(e.imports) == 0 && !e.table.Changed() && e.held.Load() == 0 && e.free == e.cfg.Senders, nil
 }
@@ -166,21 +160,6 @@ func (e *engine) waitForImports() (n int) {
 		}
 	}
 	return n
-}
-
-// halted joins the reasons. Under the lock.
-func (e *engine) halted() string {
-	var all []string
-	for _, h := range e.halts {
-		all = append(all, h.code+": "+h.mend)
-	}
-	for _, m := range e.sourceHalts {
-		all = append(all, m)
-	}
-	if e.importsHalt != "" {
-		all = append(all, e.importsHalt)
-	}
-	return strings.Join(all, "; ")
 }
 
 // doneElsewhere asks the same of the group's offsets and the changelog, while another process owns the connection.

@@ -113,7 +113,7 @@ func (e *engine) outOfRange(at partition, c *cursor) {
 		e.log.Warn("records were lost before they were read: going on at the log's end", zap.String("topic", at.topic), zap.Int32("partition", at.n), zap.Int64("from", c.next), zap.Int64("to", c.end))
 		c.next, c.epoch, c.changed = c.end, -1, true
 	default:
-		e.haltSource(c.source, fmt.Sprintf("the log of %s/%d begins at offset %d, and reading stands at %d: records are lost; restore the truth with segsync backfill --from earliest, or set out_of_range", at.topic, at.n, c.start, c.next))
+		e.haltSource(c.source, "lost_position", fmt.Sprintf("the log of %s/%d begins at offset %d, and reading stands at %d: records are lost; restore the truth with segsync backfill --from earliest, or set out_of_range", at.topic, at.n, c.start, c.next))
 	}
 }
 
@@ -138,7 +138,7 @@ func (e *engine) lostPosition(at partition) {
 	stopped := c.stopped
 	offsets := map[string]map[int32]kgo.Offset{}
 	add(offsets, at, c)
-	e.changed(time.Now())
+	e.changed(e.now())
 	e.mu.Unlock()
 	if !stopped {
 		e.reader.RemoveConsumePartitions(map[string][]int32{at.topic: {at.n}})

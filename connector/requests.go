@@ -175,7 +175,7 @@ func (e *engine) popWrite(q state.Queue, bulk bool, now time.Time) *state.Need {
 
 // bulkPays says whether an import, begun as soon as one may be, would be done before single calls were.
 func (e *engine) bulkPays(backlog int, now time.Time) bool {
-	if e.importsHalt != "" || backlog < 2 {
+	if e.holds.has(importsStuck) || backlog < 2 {
 		return false
 	}
 	wait := e.importTime

@@ -40,7 +40,7 @@ func (e *engine) rewind(now time.Time) error {
 		}
 	}
 	for _, s := range e.rereads {
-		if e.sourceHalts[s] == "" {
+		if !e.sourceHeld(s) {
 			if err := e.rewindSource(s, e.cfg.Sources[s].Start, false, true, now); err != nil {
 				return err
 			}
@@ -75,7 +75,7 @@ func (e *engine) rewindSource(s int, from Start, resend, unread bool, now time.T
 		row.Ends[endKey(p)] = c.end
 		e.table.SetMeta(acceptKey(c.id), []byte{1}) // a topic that was made again is read from here on
 	}
-	delete(e.sourceHalts, s)
+	e.holds.releaseSource(e.cfg.Sources[s].Name, now)
 	b, err := json.Marshal(row)
 	if err != nil {
 		return err

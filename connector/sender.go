@@ -1,11 +1,9 @@
 package connector
 
 import (
+	"fmt"
 	"slices"
-	"strconv"
 	"time"
-
-	"go.uber.org/zap"
 
 	"segsync/connector/deadletter"
 	"segsync/connector/state"
@@ -46,7 +44,7 @@ func (e *engine) send() {
 // request open, and its contacts unknown.
 func (e *engine) settle(r *state.Request, a sink.Answer, took time.Duration) {
 	defer e.nudge()
-	now := time.Now()
+	now := e.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ctx.Err() != nil {
@@ -134,14 +132,7 @@ func (e *engine) exportsOf(r *state.Request) string {
 // reject counts a reject of any stage; too many halt the connection. Under the lock.
 func (e *engine) reject(now time.Time) {
 	if e.breaker.note(true) {
-		if e.halts[0] != nil { // halted already, for a reason that must not be lifted with the breaker
-			e.breaker.reset()
-			return
-		}
-		e.log.Error("too many rejects: the connection is halted", zap.Int("rejects", e.cfg.Breaker.Rejects), zap.Int("of_last", e.cfg.Breaker.OfLast))
-		e.halts[0] = &halt{code: codeBreaker, mend: "too many of the last records or contacts were rejected: look at the dead letters' reasons, mend the mapping or the source; it goes on by itself after a while", next: now.Add(e.cfg.Times.BreakerRest)}
-		e.table.Hold(0, codeBreaker, now)
-		e.haltGauge(0, codeBreaker, 1)
+		e.holds.add(holdKey{code: codeBreaker}, hold{mend: fmt.Sprintf("%d of the last %d records or contacts were rejected: look at the dead letters' reasons, mend the mapping or the source; it goes on by itself after %s", e.cfg.Breaker.Rejects, e.cfg.Breaker.OfLast, e.cfg.Times.BreakerRest), next: now.Add(e.cfg.Times.BreakerRest)}, now)
 	}
 }
 
@@ -177,5 +168,3 @@ func (b *breaker) reset() {
 	clear(b.ring)
 	b.rejects, b.at, b.open = 0, 0, false
 }
-
-func listLabel(list int64) string { return strconv.FormatInt(list, 10) }

@@ -12,10 +12,12 @@ type Counters struct {
 
 // Halted is why nothing is sent for a list (0: the account).
 type Halted struct {
-	List   int64  `json:"list"`
-	Code   string `json:"code"`
-	Mend   string `json:"mend"`
-	Source string `json:"source,omitempty"` // reading of it is halted
+	List   int64     `json:"list"`
+	Code   string    `json:"code"`
+	Mend   string    `json:"mend"`
+	Source string    `json:"source,omitempty"` // reading of it is stopped
+	Since  time.Time `json:"since"`
+	Chosen bool      `json:"chosen,omitempty"` // the configuration wants it so: no fault
 }
 
 // Status is what a connection is doing.
@@ -67,7 +69,7 @@ func (c *Connection) Status() Status {
 	if e.draining.Load() {
 		s.State = "draining"
 	}
-	now := time.Now()
+	now := e.now()
 	t := &e.table.Counts
 	s.Lag, s.Pending, s.InFlight = e.lag(), t.Pending, t.InFlight
 	s.Oldest = time.Duration(e.table.Oldest(now)) * time.Millisecond
@@ -77,15 +79,7 @@ func (c *Connection) Status() Status {
 	for _, x := range e.cfg.Exports {
 		s.Lists[x.List] = e.table.In(x.List)
 	}
-	for list, h := range e.halts {
-		s.Halted = append(s.Halted, Halted{List: list, Code: h.code, Mend: h.mend})
-	}
-	for src, mend := range e.sourceHalts {
-		s.Halted = append(s.Halted, Halted{Code: "source", Mend: mend, Source: e.cfg.Sources[src].Name})
-	}
-	if e.importsHalt != "" {
-		s.Halted = append(s.Halted, Halted{Code: "import_stuck", Mend: e.importsHalt})
-	}
+	s.Halted = e.holds.list()
 	return s
 }
 

@@ -20,26 +20,30 @@ func (e *engine) takeOver() error {
 	began := time.Now()
 	table := state.New(e.cfg.tableConfig(e.sender))
 	e.mu.Lock()
-	e.table = table
+	e.table, e.holds.table = table, table
 	e.mu.Unlock()
 	// Until ready is set this goroutine alone touches the table: nothing else of the engine runs yet.
 	if err := e.restore(); err != nil {
 		return err
 	}
-	now := time.Now()
+	now := e.now()
 	e.configure(now)
 	imports, err := e.table.Ready(now)
 	if err == nil {
 		e.adopt(imports, now)
-		e.c.holdDisabled(e.table, now)
+		for _, x := range e.cfg.Exports {
+			if !x.Enabled {
+				e.holds.add(holdKey{place{list: x.List}, codeDisabled}, hold{mend: "export " + x.Name + " is off in the configuration (enabled: false): what is owed stays in the table", chosen: true}, now)
+			}
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("restoring the table: %w", err)
 	}
+	e.watchKey()
 	if err := e.makeMappers(); err != nil {
 		return err
 	}
-	e.checkAccount()
 	if err := e.locate(); err != nil {
 		return err
 	}
@@ -83,7 +87,7 @@ func (e *engine) adopt(imports []*state.Request, now time.Time) {
 func (c *Connection) holdDisabled(t *state.Table, now time.Time) {
 	for _, x := range c.cfg.Exports {
 		if !x.Enabled {
-			t.Hold(x.List, "disabled", now)
+			t.Hold(x.List, codeDisabled, now)
 		}
 	}
 }
@@ -180,11 +184,11 @@ func (e *engine) locateSource(s int, parts []partition, p *positions) error {
 	again := "run segsync backfill --from earliest (or a time) for one of its exports"
 	switch {
 	case recreated != "":
-		e.haltSource(s, "topic "+recreated+" was deleted and made again: its offsets mean other records now; "+again)
+		e.haltSource(s, "recreated", "topic "+recreated+" was deleted and made again: its offsets mean other records now; "+again)
 	case row == nil && commits > 0:
-		e.haltSource(s, "the group has offsets of the source, but the table has never read it: the table's topic is gone, or another program uses the group; "+again)
+		e.haltSource(s, "no_table", "the group has offsets of the source, but the table has never read it: the table's topic is gone, or another program uses the group; "+again)
 	case row != nil && commits == 0:
-		e.haltSource(s, "the table has read the source, but the group's offsets are gone (idle longer than the broker keeps them?); "+again)
+		e.haltSource(s, "no_offsets", "the table has read the source, but the group's offsets are gone (idle longer than the broker keeps them?); "+again)
 	case row == nil:
 		e.numberTopics(parts)
 		return e.firstStart(s, parts)
@@ -233,12 +237,12 @@ func (e *engine) continueSource(parts []partition, p *positions) {
 // begin commits what the take-over has decided, before anything is announced: first starts, a rewind, the rows of the
 // configuration.
 func (e *engine) begin() error {
-	now := time.Now()
+	now := e.now()
 	if err := e.rewind(now); err != nil {
 		return err
 	}
 	for s := range e.cfg.Sources {
-		if e.sourceHalts[s] == "" && e.reads(s) {
+		if !e.sourceHeld(s) && e.reads(s) {
 			e.table.SetMeta(sourceKey(e.cfg.Sources[s].Name), e.sourceRow(s))
 		}
 	}
@@ -279,13 +283,13 @@ func (e *engine) resume() error {
 	e.mu.Lock()
 	offsets := map[string]map[int32]kgo.Offset{}
 	for p, c := range e.cursors {
-		c.seen = time.Now()
+		c.seen = e.now()
 		if !c.stopped {
 			add(offsets, p, c)
 		}
 	}
 	e.ready = true
-	e.again = time.Now().Add(readFirst)
+	e.again = e.now().Add(readFirst)
 	e.mu.Unlock()
 	opts := append(slices.Clone(e.cfg.Kafka),
 		kgo.ConsumePartitions(offsets), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
@@ -337,8 +341,8 @@ func (e *engine) join(given map[string][]int32) {
 					next = o.At
 				}
 				c := e.cursorAt(s, at, p, next, -1)
-				c.seen = time.Now()
-				if c.stopped = e.sourceHalts[s] != ""; c.stopped {
+				c.seen = e.now()
+				if c.stopped = e.sourceHeld(s); c.stopped {
 					continue
 				}
 				if c.next < 0 {
@@ -348,7 +352,7 @@ func (e *engine) join(given map[string][]int32) {
 				add(offsets, at, c)
 			}
 		}
-		e.changed(time.Now())
+		e.changed(e.now())
 		e.mu.Unlock()
 		e.reader.AddConsumePartitions(offsets)
 		e.nudge()

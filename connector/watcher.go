@@ -147,7 +147,7 @@ func (e *engine) lookAtImports() {
 // abandonWhenSafe makes the contacts of a lost import unknown once it cannot be under way any more: every unfinished
 // process that could be it has ended, and it cannot appear any more.
 func (e *engine) abandonWhenSafe(i *importing, strangers []int64) {
-	now := time.Now()
+	now := e.now()
 	if len(strangers) > 0 {
 		e.unended(i, "the answer to an import was lost, and import processes that may be it have not ended", strangers, now)
 		return
@@ -166,7 +166,7 @@ func (e *engine) abandon(i *importing, now time.Time) {
 		return
 	}
 	delete(e.imports, i.r.Number)
-	e.importsHalt = ""
+	e.holds.release(importsStuck, now)
 	e.table.Abandon(i.r, now)
 	e.changed(now)
 	e.nudge()
@@ -174,7 +174,7 @@ func (e *engine) abandon(i *importing, now time.Time) {
 
 // followed draws the consequences of what a look says of an import.
 func (e *engine) followed(ctx context.Context, i *importing, p sink.Process) {
-	now := time.Now()
+	now := e.now()
 	switch {
 	case !p.Done:
 		e.unended(i, "an import has not ended", []int64{p.ID}, now)
@@ -197,16 +197,15 @@ func (e *engine) unended(i *importing, what string, processes []int64, now time.
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.importsHalt == "" {
-		e.importsHalt = fmt.Sprintf("%s within %s (process %s): no other is started; ask Sendinblue's support about it, or let its contacts go with segsync retry", what, e.cfg.Times.ImportStuck, strings.Trim(fmt.Sprint(processes), "[]"))
-		e.log.Error(e.importsHalt)
-	}
+	e.holds.add(importsStuck, hold{mend: fmt.Sprintf("%s within %s (process %s): no other is started; ask Sendinblue's support about it, or let its contacts go with segsync retry", what, e.cfg.Times.ImportStuck, strings.Trim(fmt.Sprint(processes), "[]"))}, now)
 	if e.ctx.Err() == nil && e.table.Free(i.r, now) {
 		e.log.Info("the contacts of an import that has not ended are sent again", zap.Int("contacts", len(i.r.Taken)))
 		e.changed(now)
 		e.nudge()
 	}
 }
+
+var importsStuck = holdKey{place{imports: true}, codeImportStuck}
 
 // endImport settles an import and forgets it.
 func (e *engine) endImport(i *importing, now time.Time, of func(int) sink.Outcome) {
@@ -216,7 +215,7 @@ func (e *engine) endImport(i *importing, now time.Time, of func(int) sink.Outcom
 		return
 	}
 	delete(e.imports, i.r.Number)
-	e.importsHalt = ""
+	e.holds.release(importsStuck, now)
 	took := now.Sub(i.began)
 	e.importTime += (took - e.importTime) / 2
 	e.outcomes(i.r, of, now)

@@ -190,7 +190,7 @@ func (w *foldWorker) fold(p partition, source int) {
 		return
 	}
 	e := w.e
-	now := time.Now()
+	now := e.now()
 	name := e.cfg.Name
 	e.mu.Lock()
 	defer e.nudge()
@@ -204,7 +204,7 @@ func (w *foldWorker) fold(p partition, source int) {
 	for i := range w.all {
 		m := &w.all[i]
 		if m.halt {
-			e.haltSource(source, "halt_when holds for the record at "+p.topic+"/"+itoa(int(p.n))+" offset "+itoa(int(m.record.Offset))+": see to the lists, then run segsync backfill --from a time after it")
+			e.haltSource(source, "halt_when", "halt_when holds for the record at "+p.topic+"/"+itoa(int(p.n))+" offset "+itoa(int(m.record.Offset))+": see to the lists, then run segsync backfill --from a time after it")
 			break
 		}
 		w.foldOne(m, source, now)
@@ -273,7 +273,7 @@ func (e *engine) warnDead(class string) {
 		e.warned[class] = w
 	}
 	w.n++
-	if now := time.Now(); now.Sub(w.at) >= warnEvery {
+	if now := e.now(); now.Sub(w.at) >= warnEvery {
 		e.log.Warn("dead letters", zap.String("class", class), zap.Int("count", w.n), zap.String("topic", e.cfg.DeadLetters))
 		w.at, w.n = now, 0
 	}

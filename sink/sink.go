@@ -167,9 +167,13 @@ const (
 	MultipleChoice AttributeType = "multiple-choice"
 )
 
+// Owner is whose an account is: ID tells two accounts apart, Name is for people.
+type Owner struct{ ID, Name string }
+
 // ListInfo is what the account says of a list.
 type ListInfo struct {
 	ID       int64
+	Name     string
 	Contacts int64
 	Dynamic  bool // its members follow from a condition: nobody can be added or removed
 }

@@ -239,22 +239,23 @@ func (p *preflight) expressions(ctx context.Context, cfg *connector.Config) {
 // account checks a connection's key, lists and attributes.
 func (p *preflight) account(ctx context.Context, cfg *connector.Config) {
 	con := p.w.c.connection(cfg.Name)
-	api, err := p.w.client(con, func() bool { return true })
+	options, err := p.w.api(con)
 	if err != nil {
 		p.fail("%s", err)
 		return
 	}
+	api := sendinblue.New(options)
 	defer api.Close()
 	account, err := api.Account(ctx)
 	if err != nil {
 		p.fail("connection %s: %s: %s", cfg.Name, err, mendOf(err, con.BaseURL))
 		return
 	}
-	if other := p.accounts[account]; other != "" {
+	if other := p.accounts[account.ID]; other != "" {
 		p.fail("connections %s and %s are one account: calls are counted and ordered per account; use one connection", other, cfg.Name)
 	}
-	p.accounts[account] = cfg.Name
-	p.ok("connection %s: the key is accepted", cfg.Name)
+	p.accounts[account.ID] = cfg.Name
+	p.ok("connection %s: the key is accepted; the account is %s's", cfg.Name, account.Name)
 	types, err := api.Attributes(ctx)
 	if err != nil {
 		p.fail("connection %s: reading the account's attributes: %s", cfg.Name, err)

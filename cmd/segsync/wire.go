@@ -1,10 +1,8 @@
 package main
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -131,15 +129,13 @@ func (w *wiring) decoder(f formatConfig) (*mapping.Decoder, error) {
 	return mapping.NewDecoder(f.Format, schemas, texts...)
 }
 
-// client makes the API client of a connection.
-func (w *wiring) client(c *connectionConfig, lease func() bool) (*sendinblue.Client, error) {
+// api are the options of a connection's API clients.
+func (w *wiring) api(c *connectionConfig) (sendinblue.Options, error) {
 	pool, err := roots(c.CA)
 	if err != nil {
-		return nil, fmt.Errorf("connection %s: %w", c.Name, err)
+		return sendinblue.Options{}, fmt.Errorf("connection %s: %w", c.Name, err)
 	}
-	return sendinblue.New(sendinblue.Options{
-		BaseURL: c.BaseURL, Key: keyReader(c.Key), Rate: c.Rate, Roots: pool, Lease: lease, Observe: w.metrics.ObserveCall(c.Name),
-	}), nil
+	return sendinblue.Options{BaseURL: c.BaseURL, Key: keyReader(c.Key), Rate: c.Rate, Roots: pool, Observe: w.metrics.ObserveCall(c.Name)}, nil
 }
 
 // keyReader reads a key where it is used: a changed file takes effect within seconds. A file that cannot be read leaves
@@ -158,12 +154,6 @@ func keyReader(s secret) func() string {
 		}
 		return last
 	}
-}
-
-// mark tells whether a key is another one, without telling the key.
-func mark(key string) string {
-	sum := sha256.Sum256([]byte("segsync\x00" + key))
-	return hex.EncodeToString(sum[:6])
 }
 
 // connection makes the engine's configuration of a connection; ok is false if no export uses it.
@@ -190,17 +180,17 @@ func (w *wiring) connection(c *connectionConfig) (cfg connector.Config, ok bool,
 		}
 		addExport(&cfg, s, e)
 	}
-	api, err := w.client(c, func() bool { return true })
+	options, err := w.api(c)
 	if err != nil {
 		return cfg, false, err
 	}
+	account := sendinblue.NewAccount(options, options.Key)
+	cfg.Account = account
 	cfg.Sender = func(lease func() bool) sink.Sender {
-		client, _ := w.client(c, lease) // its files were read a moment ago
-		return client
+		o := options
+		o.Key, o.Lease = account.Key, lease
+		return sendinblue.New(o)
 	}
-	key := keyReader(c.Key)
-	cfg.KeyMark = func() string { return mark(key()) }
-	cfg.Account = api.Account
 	return cfg, len(cfg.Exports) > 0, nil
 }
 

@@ -30,6 +30,7 @@ import (
 
 	"segsync/connector"
 	"segsync/sink"
+	"segsync/sink/sendinblue"
 )
 
 // authority signs certificates for a test.
@@ -139,7 +140,7 @@ func TestTheAPIBehindACertificateOfOnesOwn(t *testing.T) {
 	w := &wiring{c: &config{}, log: zap.NewNop(), metrics: connector.NewMetrics()}
 	con := &connectionConfig{Name: "main", BaseURL: api.URL, Rate: readRate(nil, nil), CA: a.file("ca.pem"), Key: secret{"k"}}
 	send := func() sink.Outcome {
-		client, err := w.client(con, func() bool { return true })
+		client, err := client(w, con)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +155,7 @@ func TestTheAPIBehindACertificateOfOnesOwn(t *testing.T) {
 		t.Error("an authority that is not known is trusted")
 	}
 	con.CA = a.file("none.pem")
-	if _, err := w.client(con, nil); err == nil || !strings.Contains(err.Error(), "none.pem") {
+	if _, err := client(w, con); err == nil || !strings.Contains(err.Error(), "none.pem") {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
@@ -164,7 +165,7 @@ func TestTheAPIBehindACertificateOfOnesOwn(t *testing.T) {
 func TestTheProxyIsUsed(t *testing.T) {
 	if os.Getenv("SEGSYNC_TEST_PROXY") != "" {
 		w := &wiring{c: &config{}, log: zap.NewNop(), metrics: connector.NewMetrics()}
-		client, err := w.client(&connectionConfig{Name: "main", BaseURL: "https://api.example.com/v3", Rate: readRate(nil, nil), Key: secret{"k"}}, func() bool { return true })
+		client, err := client(w, &connectionConfig{Name: "main", BaseURL: "https://api.example.com/v3", Rate: readRate(nil, nil), Key: secret{"k"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,4 +191,9 @@ func TestTheProxyIsUsed(t *testing.T) {
 	default:
 		t.Error("the proxy was not asked")
 	}
+}
+
+func client(w *wiring, c *connectionConfig) (*sendinblue.Client, error) {
+	o, err := w.api(c)
+	return sendinblue.New(o), err
 }

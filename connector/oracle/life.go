@@ -114,11 +114,17 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 	}
 	metrics := connector.NewMetrics()
 	cfg.Metrics = metrics
+	options := sendinblue.Options{
+		BaseURL: w.API, Key: func() string { return Key }, Rate: w.Rate, Dial: d.DialContext, Observe: metrics.ObserveCall("demo"),
+	}
+	if w.Keys != nil {
+		account := sendinblue.NewAccount(options, w.Keys)
+		options.Key, cfg.Account = account.Key, account
+	}
 	cfg.Sender = func(lease func() bool) sink.Sender {
-		return sendinblue.New(sendinblue.Options{
-			BaseURL: w.API, Key: func() string { return Key }, Rate: w.Rate, Dial: d.DialContext, Lease: lease,
-			Observe: metrics.ObserveCall("demo"),
-		})
+		o := options
+		o.Lease = lease
+		return sendinblue.New(o)
 	}
 	for i, x := range w.Exports {
 		cfg.Exports = append(cfg.Exports, connector.Export{Enabled: true, Export: state.Export{

@@ -14,26 +14,19 @@ import (
 
 func TestS13TheKeyBecomesAnotherAccounts(t *testing.T) {
 	storm(t, func(s *scene) {
-		account := func(mark, name string) {
-			s.Tune = func(c *connector.Config) {
-				c.KeyMark = func() string { return mark }
-				c.Account = func(context.Context) (string, error) { return name, nil }
-			}
-		}
-		account("one", "first@example.com")
+		s.another("another")
+		change := s.keyed(Key)
 		s.begin()
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
 		s.stop()
-		account("two", "second@example.com")
+		change("another")
 		s.begin()
 		s.until("the halt", time.Minute, func() bool { return s.halted("account_changed") })
 		s.enter("Q", "vip", y)
 		time.Sleep(time.Minute)
 		s.list(42, 0, x) // nothing is sent to an account that the lists were not delivered to
-		s.stop()
-		account("three", "first@example.com") // another key of the first
-		s.begin()
+		change(Key)      // goes on by itself
 		s.list(42, time.Minute, x, y)
 	})
 }

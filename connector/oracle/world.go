@@ -70,6 +70,10 @@ type World struct {
 	Log      *zap.Logger
 	Tune     func(*connector.Config)
 	Rate     sendinblue.Rate
+	// Keys reads the connection's key, whose account is checked then. nil: it is Key, and not checked.
+	Keys func() string
+	// Others are further accounts behind the same API, by their keys.
+	Others map[string]*sandbox.Server
 
 	brokers  []string
 	topic    string
@@ -145,7 +149,7 @@ func NewWorld(o WorldOptions) (*World, error) {
 		o.Sandbox.Lists = append(o.Sandbox.Lists, x.List)
 	}
 	w.Sandbox = sandbox.New(o.Sandbox)
-	if w.API, err = w.serve(o.APIAddr, w.Sandbox); err != nil {
+	if w.API, err = w.serve(o.APIAddr, http.HandlerFunc(w.account)); err != nil {
 		return nil, err
 	}
 	w.Sandbox.SetBaseURL(w.API)
@@ -169,6 +173,15 @@ func NewWorld(o WorldOptions) (*World, error) {
 		_, err = kadm.NewClient(w.producer).CreateTopic(context.Background(), o.Partitions, 1, nil, o.Topic)
 	}
 	return w, err
+}
+
+// account serves the account that a call's key belongs to.
+func (w *World) account(rw http.ResponseWriter, r *http.Request) {
+	if other, ok := w.Others[r.Header.Get("api-key")]; ok {
+		other.ServeHTTP(rw, r)
+		return
+	}
+	w.Sandbox.ServeHTTP(rw, r)
 }
 
 // unlessDown answers 503 in h's stead while the registry is down.

@@ -1,14 +1,16 @@
 package state
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // held are the contacts of which nothing may go now. What is wanted of one may change meanwhile, so that it goes by
 // another list: it is queued at once then, and its place here is void.
 type held struct {
 	queue
-	n   int              // contacts whose place is not void
-	all string           // why nothing is sent for the account; "" it is
-	why map[int64]string // the same of lists
+	n   int                // contacts whose place is not void
+	why map[int64][]string // the reasons for which nothing is sent for a list (0: the account), sorted
 }
 
 // hold files a contact as held.
@@ -40,19 +42,23 @@ func (t *Table) tidyHeld() {
 	t.held.items, t.held.head = kept, 0
 }
 
-// Hold stops everything that would be sent for a list (0: the whole account), saying why; "" lets it go again.
-func (t *Table) Hold(list int64, why string, now time.Time) {
-	if list == 0 {
-		if t.held.all == why {
-			return
-		}
-		t.held.all = why
-	} else {
-		if t.held.why[list] == why {
-			return
-		}
-		t.held.why[list] = why
+// Hold stops everything that would be sent for a list (0: the whole account) for a reason.
+func (t *Table) Hold(list int64, reason string, now time.Time) {
+	at, have := slices.BinarySearch(t.held.why[list], reason)
+	if have {
+		return
 	}
+	t.held.why[list] = slices.Insert(t.held.why[list], at, reason)
+	t.unheld(now)
+}
+
+// Release ends a reason; what no other reason holds goes again.
+func (t *Table) Release(list int64, reason string, now time.Time) {
+	at, have := slices.BinarySearch(t.held.why[list], reason)
+	if !have {
+		return
+	}
+	t.held.why[list] = slices.Delete(t.held.why[list], at, at+1)
 	t.unheld(now)
 }
 
@@ -67,11 +73,22 @@ func (t *Table) unheld(now time.Time) {
 	t.releaseSettled(now)
 }
 
-func (t *Table) holds(list int64) string {
-	if t.held.all != "" {
-		return t.held.all
+// accountHeld is why nothing is sent for the account; "" it is.
+func (t *Table) accountHeld() string {
+	if why := t.held.why[0]; len(why) > 0 {
+		return why[0]
 	}
-	return t.held.why[list]
+	return ""
+}
+
+func (t *Table) holds(list int64) string {
+	if why := t.accountHeld(); why != "" {
+		return why
+	}
+	if why := t.held.why[list]; len(why) > 0 {
+		return why[0]
+	}
+	return ""
 }
 
 // Held is how many pending contacts cannot go: withheld, paused or halted.

@@ -141,7 +141,7 @@ func New(cfg Config) *Table {
 		cfg: cfg, sourceOf: map[uint32]int{}, deletes: map[int64]bool{}, guards: map[int64]Guard{},
 		names:   names{numbers: map[string]uint32{}},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
-		held: held{why: map[int64]string{}}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
+		held: held{why: map[int64][]string{}}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
 		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknownIn: map[int64]int{}, owed: map[uint32]struct{}{},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}

@@ -268,7 +268,7 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	n.Known = r.hash != 0 && r.hash == w.hash && w.forced == 0
 	n.Attributes = len(w.lists) > 0 && (!n.Known || w.unseen > 0) || w.forced > 0
 	if n.Attributes && len(n.Add) == 0 && !t.mayWrite(w.lists) {
-		n.Attributes, n.Held = false, t.held.all
+		n.Attributes, n.Held = false, t.accountHeld()
 		if n.Held == "" {
 			n.Held = t.holds(w.lists[0])
 		}
@@ -280,10 +280,10 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 		}
 	}
 	pinned := t.contacts.at(ci).flags&flagPinned != 0 // what it is part of may make it again
-	n.erase = r.erase && len(w.lists) == 0 && t.held.all == "" && !pinned
+	n.erase = r.erase && len(w.lists) == 0 && t.accountHeld() == "" && !pinned
 	n.Delete = (n.Delete && n.Held == "" || n.erase) && len(w.lists) == 0 && !pinned
 	if r.erase && n.Held == "" {
-		n.Held = t.held.all // the deletion waits, too
+		n.Held = t.accountHeld() // the deletion waits, too
 	}
 	return n
 }
@@ -291,7 +291,7 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 // mayWrite says whether attributes may be sent to a contact of these lists: some list of it must be open.
 func (t *Table) mayWrite(lists []int64) bool {
 	if len(lists) == 0 {
-		return t.held.all == ""
+		return t.accountHeld() == ""
 	}
 	return slices.ContainsFunc(lists, func(l int64) bool { return t.holds(l) == "" })
 }

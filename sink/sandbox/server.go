@@ -19,6 +19,7 @@ import (
 // Options of a sandbox.
 type Options struct {
 	Key        string // what callers must send; "" anything
+	Account    string // whose it is, an address; "" owner@example.com
 	Lists      []int64
 	Attributes map[string]string // name to type; nil: the usual ones
 	Rates      Rates
@@ -322,7 +323,7 @@ func (s *Server) route(w *recorder, r *http.Request, path string, body []byte, f
 	}
 	switch {
 	case is(http.MethodGet, "account"):
-		reply(w, http.StatusOK, account)
+		reply(w, http.StatusOK, accountOf(s.o.Account))
 	case is(http.MethodGet, "processes"):
 		s.listProcesses(w, r)
 	case is(http.MethodGet, "processes", "*"):
@@ -352,12 +353,17 @@ func (s *Server) route(w *recorder, r *http.Request, path string, body []byte, f
 	}
 }
 
-// account is the owner of every sandbox.
-var account = map[string]any{
-	"email": "owner@example.com", "firstName": "Sand", "lastName": "Box", "companyName": "Sandbox",
-	"address": map[string]string{"street": "1 Example Street", "city": "Exampleville", "zipCode": "00000", "country": "France"},
-	"plan":    []map[string]any{{"type": "free", "credits": 300, "creditsType": "sendLimit"}},
-	"relay": map[string]any{"enabled": true, "data": map[string]any{
-		"userName": "owner@example.com", "relay": "smtp.example.com", "port": 587,
-	}},
+// accountOf is whose a sandbox is.
+func accountOf(email string) map[string]any {
+	if email == "" {
+		email = "owner@example.com"
+	}
+	return map[string]any{
+		"email": email, "firstName": "Sand", "lastName": "Box", "companyName": "Sandbox",
+		"address": map[string]string{"street": "1 Example Street", "city": "Exampleville", "zipCode": "00000", "country": "France"},
+		"plan":    []map[string]any{{"type": "free", "credits": 300, "creditsType": "sendLimit"}},
+		"relay": map[string]any{"enabled": true, "data": map[string]any{
+			"userName": email, "relay": "smtp.example.com", "port": 587,
+		}},
+	}
 }

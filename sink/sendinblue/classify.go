@@ -2,11 +2,13 @@ package sendinblue
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"segsync/sink"
 )
@@ -18,7 +20,37 @@ type problem struct {
 	Metadata struct {
 		Duplicates []string `json:"duplicate_identifiers"`
 	} `json:"metadata"`
+	ip string // that the account blocks, as the message told
 }
+
+// codes are those that the API was seen to answer with. They are an open set, but what becomes a label or a row is not:
+// any other is "other", and what it was is told by the message.
+var codes = []string{
+	"account_in_process", "account_under_validation", "bad_request", "consent_group_not_enabled", "document_not_found",
+	"duplicate_parameter", "duplicate_request", "invalid_parameter", "method_not_allowed", "missing_parameter",
+	"not_acceptable", "not_enough_credits", "out_of_range", "permission_denied", "too_many_requests", "unauthorized",
+	"unprocessable_entity",
+}
+
+const codeOther = "other"
+
+// printable is a text of others, fit to be shown: cut, and without what a terminal would obey.
+func printable(s string, most int) string {
+	s = strings.ToValidUTF8(s[:min(len(s), 4*most)], "")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s)
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most])
+	}
+	return s
+}
+
+// masked is a text of others, fit for a log: printable, and without addresses and numbers.
+func masked(s string, most int) string { return private.ReplaceAllString(printable(s, most), "…") }
 
 // private matches what must not leave in a message: addresses and numbers.
 var private = regexp.MustCompile(`\S+@\S+|\+?\d[\d .-]{4,}\d`)
@@ -28,9 +60,18 @@ func parseProblem(body []byte) problem {
 	if json.Unmarshal(body, &p) != nil {
 		p.Message = "the answer is not JSON"
 	}
-	p.Message = private.ReplaceAllString(p.Message, "…")
-	if len(p.Message) > 300 {
-		p.Message = p.Message[:300]
+	for _, word := range strings.FieldsFunc(p.Message[:min(len(p.Message), 1000)], func(r rune) bool { return r == ' ' || r == ',' || r == '"' }) {
+		if ip := net.ParseIP(strings.TrimRight(word, ".")); ip != nil {
+			p.ip = ip.String()
+			break
+		}
+	}
+	p.Message = masked(p.Message, 300)
+	if code := strings.ToLower(p.Code); slices.Contains(codes, code) {
+		p.Code = code
+	} else if p.Code != "" {
+		p.Message = strings.TrimSpace("code " + masked(p.Code, 60) + ": " + p.Message)
+		p.Code = codeOther
 	}
 	return p
 }
@@ -48,11 +89,11 @@ func status(code int, p problem, wait time.Duration) (o sink.Outcome, ok bool) {
 		o.Verdict, o.Code = sink.Halt, "redirect"
 		o.Message = "the API answered with a redirect, which is never followed: it would carry the key to another host; check base_url"
 	case code == http.StatusUnauthorized && strings.Contains(strings.ToLower(p.Message), "ip address"):
-		o.Verdict, o.Code = sink.Halt, "blocked_ip"
+		o.Verdict, o.Code, o.Message = sink.Halt, "blocked_ip", "the account blocks the IP address "+p.ip
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusPaymentRequired, p.Code == "account_under_validation":
 		o.Verdict = sink.Halt
 	case code == http.StatusTooEarly, code == http.StatusTooManyRequests:
-		o.Verdict, o.Certain, o.Wait = sink.Retry, true, wait
+		o.Verdict, o.Certain, o.Wait = sink.Retry, true, wait // a 429's own wait is the limiter's, for all calls
 	case code == http.StatusRequestTimeout, code >= 500:
 		o.Verdict, o.Alone = sink.Retry, true
 	default:
@@ -176,11 +217,10 @@ func culprit(p problem) string {
 	return ""
 }
 
+// waitMost bounds what an answer can make one contact wait.
+const waitMost = time.Minute
+
 func waitOf(h http.Header) time.Duration {
-	for _, name := range []string{"Retry-After", "x-sib-ratelimit-reset"} {
-		if n, ok := header(h, name); ok {
-			return min(time.Duration(n)*time.Second, maxPause)
-		}
-	}
-	return 0
+	n, _ := header(h, "Retry-After")
+	return min(time.Duration(n)*time.Second, waitMost)
 }

@@ -2,6 +2,7 @@ package sendinblue
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,7 +44,7 @@ func TestEveryStatusHasItsVerdict(t *testing.T) {
 		"too early":                  {one(sink.Upsert), 425, `{"code":"account_in_process","message":""}`, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "account_in_process"}},
 		"too many":                   {one(sink.Upsert), 429, ``, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "Too Many Requests"}},
 		"a timeout there":            {one(sink.Upsert), 408, ``, sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "Request Timeout"}},
-		"server error":               {one(sink.Upsert), 500, `{"code":"x","message":""}`, sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "x"}},
+		"server error":               {one(sink.Upsert), 500, `{"code":"x","message":""}`, sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "other"}},
 		"HTML of a proxy":            {one(sink.Upsert), 524, `<html>`, sink.Outcome{Verdict: sink.Retry, Alone: true}},
 		"somebody else's number":     {one(sink.Upsert), 400, `{"code":"duplicate_parameter","message":"Unable to create contact","metadata":{"duplicate_identifiers":["SMS"]}}`, sink.Outcome{Verdict: sink.Reject, Attribute: "SMS", Code: "attribute_refused"}},
 		"somebody else's, by text":   {one(sink.Upsert), 400, `{"code":"invalid_parameter","message":"Unable to update contact, SMS is already associated with another Contact"}`, sink.Outcome{Verdict: sink.Reject, Attribute: "SMS", Code: "attribute_refused"}},
@@ -209,5 +210,29 @@ func TestImportsCarryWhatTheyCanFaithfully(t *testing.T) {
 	body := string(importBody(r))
 	if !strings.Contains(body, `"fileBody":"EMAIL;A;B\na@example.com;;Yes\na@example.com;x;"`) || !strings.Contains(body, `"disableNotification":true`) || strings.Contains(body, "lacklist") {
 		t.Error(body)
+	}
+}
+
+// S73: what an answer says of itself is bounded, masked and fit for a terminal before anybody sees it (K1).
+func TestS73AnAnswersWordsAreBounded(t *testing.T) {
+	code := "ann@example.com \x1b[31m" + strings.Repeat("x", 2<<20)
+	body, err := json.Marshal(map[string]string{"code": code, "message": "\x1b]0;title\x07 +33 6 39 98 01 23 " + strings.Repeat("y", 2<<20)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, status := range []int{400, 401, 404, 500} {
+		o := classify(one(sink.Upsert), status, http.Header{}, body).Of(0)
+		if len(o.Code) > 64 || len(o.Message) > 4*400 {
+			t.Errorf("%d: a code of %d and a message of %d bytes", status, len(o.Code), len(o.Message))
+		}
+		for _, bad := range []string{"ann@", "\x1b", "\x07", "39 98"} {
+			if strings.Contains(o.Code+o.Message, bad) {
+				t.Errorf("%d: %q is told", status, bad)
+			}
+		}
+	}
+	blocked := classify(one(sink.Upsert), 401, http.Header{}, []byte(`{"code":"unauthorized","message":"We have detected you are using an unrecognised IP address 192.0.2.1. Authorise it"}`)).Of(0)
+	if blocked.Code != "blocked_ip" || !strings.Contains(blocked.Message, "192.0.2.1") {
+		t.Errorf("the blocked address is not told: %+v", blocked)
 	}
 }

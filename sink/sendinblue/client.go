@@ -31,7 +31,7 @@ const (
 // Options of a Client.
 type Options struct {
 	BaseURL string
-	Key     func() string // the API key, asked for at each call
+	Key     func() string // the API key, asked for at each call; "" while none may be used
 	Rate    Rate
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network
 	Roots   *x509.CertPool                                                       // nil: the system's
@@ -144,6 +144,9 @@ func (c *Client) Reserve(calls int) (bool, time.Time) {
 // Unreserve implements sink.Sender.
 func (c *Client) Unreserve(calls int) { c.limiter.unreserve(&c.limiter.contacts, calls) }
 
+// errNoKey says that no key may be used: none is configured, or the account behind it is not known yet.
+var errNoKey = errors.New("no key may be used before its account is known")
+
 // answer is what came back of a call.
 type answer struct {
 	status int
@@ -156,6 +159,11 @@ func (c *Client) do(ctx context.Context, cl call) (answer, error) {
 	b := &c.limiter.contacts
 	if cl.other {
 		b = &c.limiter.other
+	}
+	key := c.o.Key()
+	if key == "" {
+		c.limiter.unreserve(b, 1)
+		return answer{}, errNoKey
 	}
 	c.limiter.use(b)
 	timeout := callTimeout
@@ -171,7 +179,7 @@ func (c *Client) do(ctx context.Context, cl call) (answer, error) {
 	// net/http must not make a call a second time, which it does to a GET whose kept connection breaks: no budget was
 	// taken for it. It takes what has a body that it cannot rewind as not to be repeated, even if that is empty.
 	req.GetBody, req.Body = nil, io.NopCloser(bytes.NewReader(cl.body))
-	req.Header.Set("api-key", c.o.Key())
+	req.Header.Set("api-key", key)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "segsync")
 	if cl.body != nil {
@@ -202,6 +210,9 @@ func (c *Client) roundTrip(req *http.Request) (answer, error) {
 // nothing was applied.
 func unanswered(err error) sink.Outcome {
 	o := sink.Outcome{Verdict: sink.Retry, Code: "no_answer", Message: "the call was not answered", Alone: true}
+	if errors.Is(err, errNoKey) {
+		o.Certain, o.Alone, o.Code, o.Message = true, false, "account_unchecked", errNoKey.Error()
+	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
 		o.Certain, o.Alone, o.Code, o.Message = true, false, "no_connection", "the API cannot be reached"

@@ -110,16 +110,13 @@ func (b *budget) use(now time.Time) {
 	}
 }
 
-// maxPause clamps a wait that the API asks for: its reset header can be hour-sized.
-const maxPause = time.Hour
-
 // follow takes the account's own count from an answer's headers; it covers the calls of others and those made
 // before a restart.
 func (b *budget) follow(h http.Header, status int, now time.Time) {
 	limit, okLimit := header(h, "x-sib-ratelimit-limit")
 	remaining, okRemaining := header(h, "x-sib-ratelimit-remaining")
 	reset, okReset := header(h, "x-sib-ratelimit-reset")
-	wait := min(time.Duration(reset)*time.Second, maxPause)
+	wait, most := time.Duration(reset)*time.Second, b.windows[len(b.windows)-1].span
 	if okLimit && okRemaining && okReset {
 		w := b.windows[0]
 		for _, c := range b.windows {
@@ -128,6 +125,8 @@ func (b *budget) follow(h http.Header, status int, now time.Time) {
 			}
 		}
 		w.foreign = max(0, limit-remaining-w.used(now)-b.reserved)
+		most = w.span // no window is full for longer than its own span, whatever the answer says
+		wait = min(wait, most)
 		w.until = now.Add(max(wait, time.Second))
 	}
 	if status != http.StatusTooManyRequests {
@@ -137,8 +136,9 @@ func (b *budget) follow(h http.Header, status int, now time.Time) {
 		return
 	}
 	if after, ok := header(h, "Retry-After"); ok {
-		wait = min(time.Duration(after)*time.Second, maxPause)
+		wait = time.Duration(after) * time.Second
 	}
+	wait = min(wait, most)
 	if wait <= 0 {
 		wait = time.Second << min(b.pauses, 6)
 	}

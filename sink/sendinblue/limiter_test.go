@@ -88,12 +88,26 @@ func TestA429StopsCallsForAsLongAsItSays(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	l := newLimiter(Plans["general"], func() time.Time { return now })
 	now = now.Add(2 * time.Second)
-	l.follow(&l.contacts, headers("10", "0", "7"), http.StatusTooManyRequests)
+	l.follow(&l.contacts, headers("36000", "0", "7"), http.StatusTooManyRequests)
 	if ok, again := l.reserve(&l.contacts, 1); ok || again.Sub(now) != 7*time.Second {
 		t.Errorf("allowed %v, again after %s", ok, again.Sub(now))
 	}
-	l.follow(&l.contacts, headers("10", "0", "999999"), http.StatusTooManyRequests)
-	if _, again := l.reserve(&l.contacts, 1); again.Sub(now) > maxPause {
+	l.follow(&l.contacts, headers("36000", "0", "999999"), http.StatusTooManyRequests)
+	if _, again := l.reserve(&l.contacts, 1); again.Sub(now) > time.Hour {
 		t.Errorf("a wait of %s is not clamped", again.Sub(now))
+	}
+}
+
+// S76: a second's window that says it is full for an hour (K4).
+func TestS76NoWindowIsFullForLongerThanItself(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusTooManyRequests} {
+		now := time.Unix(1e9, 0)
+		l := newLimiter(Plans["general"], func() time.Time { return now })
+		now = now.Add(2 * time.Second)
+		l.follow(&l.contacts, headers("10", "0", "3599"), status)
+		now = now.Add(1100 * time.Millisecond)
+		if ok, again := l.reserve(&l.contacts, 1); !ok {
+			t.Errorf("after a %d nothing goes for %s", status, again.Sub(now))
+		}
 	}
 }

@@ -172,12 +172,13 @@ func Loopback(host string) bool {
 func (c *Client) List(ctx context.Context, id int64) (sink.ListInfo, error) {
 	var l struct {
 		ID      int64 `json:"id"`
+		Name    string `json:"name"`
 		Unique  int64 `json:"uniqueSubscribers"` // totalSubscribers is 0 in some answers
 		Blocked int64 `json:"totalBlacklisted"`
 		Dynamic bool  `json:"dynamicList"`
 	}
 	err := c.get(ctx, call{http.MethodGet, listPath(id), "/contacts/lists/{id}", nil, false}, &l)
-	return sink.ListInfo{ID: l.ID, Contacts: l.Unique + l.Blocked, Dynamic: l.Dynamic}, err
+	return sink.ListInfo{ID: l.ID, Name: printable(l.Name, 100), Contacts: l.Unique + l.Blocked, Dynamic: l.Dynamic}, err
 }
 
 const pageMost = 500
@@ -242,18 +243,4 @@ func (c *Client) CreateAttribute(ctx context.Context, name string, t sink.Attrib
 		return nil // 201 without a body
 	}
 	return err
-}
-
-// Account asks who the key belongs to; it costs a call of the scarce budget. The answer is a name for the account
-// that tells two apart.
-func (c *Client) Account(ctx context.Context) (string, error) {
-	var a struct {
-		Email        string `json:"email"`
-		Organization string `json:"organization_id"`
-	}
-	err := c.get(ctx, call{http.MethodGet, "/account", "/account", nil, true}, &a)
-	if a.Organization != "" {
-		return a.Organization, err
-	}
-	return a.Email, err
 }
