@@ -190,7 +190,7 @@ func (e *engine) gauges(now time.Time) {
 	m.People.WithLabelValues(n).Set(float64(t.People))
 	m.Contacts.WithLabelValues(n).Set(float64(t.Contacts))
 	m.TableBytes.WithLabelValues(n).Set(float64(e.table.Bytes()))
-	m.Withheld.WithLabelValues(n).Set(float64(t.Withheld))
+	m.Withheld.WithLabelValues(n).Set(float64(e.table.Withheld()))
 	m.Unknown.WithLabelValues(n).Set(float64(t.Unknown))
 	m.Rejected.WithLabelValues(n).Set(float64(t.Rejected))
 	m.Imports.WithLabelValues(n).Set(float64(len(e.imports)))

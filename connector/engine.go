@@ -86,6 +86,7 @@ type engine struct {
 	breaker     breaker
 	holds       holds
 	key         keyCheck
+	listNames   map[int64]string // of the lists that were asked for
 	restoring   changelog.Progress
 	ready       bool
 	counts      Counters
@@ -102,7 +103,7 @@ func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned m
 		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), requests: make(chan *state.Request, c.cfg.Senders+1),
 		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
 		importTime: 10 * time.Second, callTime: 200 * time.Millisecond, rowBytes: 64,
-		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log),
+		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log), listNames: map[int64]string{},
 		warned: map[string]*repeated{},
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
@@ -167,6 +168,7 @@ func (e *engine) work(wg *sync.WaitGroup) error {
 	}
 	wg.Go(e.watch)
 	wg.Go(e.probe)
+	wg.Go(e.sizes)
 	if e.oldTypes != nil {
 		wg.Go(e.renewTypes)
 	}

@@ -75,6 +75,13 @@ func (h *holds) add(k holdKey, why hold, now time.Time) {
 	}
 }
 
+// retell changes what a reason's mend says.
+func (h *holds) retell(k holdKey, mend string) {
+	if why, ok := h.all[k]; ok {
+		why.mend = mend
+	}
+}
+
 // release ends a reason. It says whether it stood.
 func (h *holds) release(k holdKey, now time.Time) bool {
 	why, ok := h.all[k]

@@ -90,6 +90,7 @@ const (
 // at the cut.
 func (e *engine) plan(now time.Time) []*state.Request {
 	e.heldBack = time.Time{}
+	e.weigh(now)
 	if now.Before(e.again) {
 		return nil
 	}

@@ -73,7 +73,7 @@ func (c *Connection) Status() Status {
 	t := &e.table.Counts
 	s.Lag, s.Pending, s.InFlight = e.lag(), t.Pending, t.InFlight
 	s.Oldest = time.Duration(e.table.Oldest(now)) * time.Millisecond
-	s.People, s.Contacts, s.Withheld, s.Rejected, s.Unknown = t.People, t.Contacts, t.Withheld, t.Rejected, t.Unknown
+	s.People, s.Contacts, s.Withheld, s.Rejected, s.Unknown = t.People, t.Contacts, e.table.Withheld(), t.Rejected, t.Unknown
 	s.Imports, s.Counters, s.Table = len(e.imports), e.counts, e.table.Bytes()
 	s.Lists = map[int64]int{}
 	for _, x := range e.cfg.Exports {

@@ -88,7 +88,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newCheck(), newBackfill(), newApprove(), newRetry(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newBackfill(), newApprove(), newRefuse(), newRetry(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
 	return root
 }
 

@@ -76,9 +76,13 @@ func offline(use, short string, change func(cmd *cobra.Command, t *state.Table, 
 
 func newApprove() *cobra.Command {
 	return offline("approve", "Let the removals go that the guard has withheld until now", func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time) {
-		n := t.Counts.Withheld
-		t.Approve(e.List, now)
-		cmd.Printf("approved: removals of list %d that were withheld until now (%d in the connection) go when segsync runs\n", e.List, n)
+		cmd.Printf("approved: %d people leave list %d when segsync runs\n", t.Decide(e.List, true, now), e.List)
+	})
+}
+
+func newRefuse() *cobra.Command {
+	return offline("refuse", "Keep the people in whose removal the guard withholds, until newer events say otherwise", func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time) {
+		cmd.Printf("refused: %d people stay in list %d until newer events say otherwise\n", t.Decide(e.List, false, now), e.List)
 	})
 }
 

@@ -1,7 +1,6 @@
 package oracle
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -113,27 +112,6 @@ func TestS13ANewSegmentIsReadFromTheStart(t *testing.T) {
 		}
 		s.begin()
 		s.list(42, 5*time.Minute, x, y)
-	})
-}
-
-func TestS18TheGuardWithholdsAndNobodyElseWaits(t *testing.T) {
-	storm(t, func(s *scene) {
-		s.Tune = func(c *connector.Config) { c.Exports[0].Guard.Share, c.Exports[0].Guard.AtLeast = 0.3, 5 }
-		s.crowd(40)
-		s.begin()
-		s.until("all in", 5*time.Minute, func() bool { return len(s.Sandbox.List(42)) == 40 })
-		for i := range 40 {
-			s.exit(fmt.Sprint("crowd-", i), "vip")
-		}
-		s.until("removals are withheld", time.Minute, func() bool { return s.status().Withheld > 20 })
-		s.enter("P", "vip", x) // additions and offsets go on
-		s.until("an addition", time.Minute, func() bool { _, in := s.Sandbox.List(42)[x]; return in })
-		time.Sleep(5 * time.Second)
-		s.kill()
-		s.until("still withheld after a restart", time.Minute, func() bool { return s.status().Withheld > 20 })
-		if n := len(s.Sandbox.List(42)); n < 1+28 && s.calm() { // whose entry has no answer does not count as delivered in
-			s.t.Errorf("only %d are left", n)
-		}
 	})
 }
 

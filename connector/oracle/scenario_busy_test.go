@@ -203,8 +203,8 @@ func TestS18AMassMoveGoesByImports(t *testing.T) {
 			s.t.Errorf("%d single calls", n)
 		}
 		time.Sleep(10 * time.Minute)
-		if n := s.Sandbox.Len(42); n < 1040 || n > 1060 {
-			s.t.Errorf("%d are left of 1500 where three tenths may leave", n)
+		if n := s.Sandbox.Len(42); n != 1500 || s.status().Withheld != 1500 {
+			s.t.Errorf("%d are left of 1500, %d withheld", n, s.status().Withheld)
 		}
 	})
 }

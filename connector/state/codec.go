@@ -7,8 +7,8 @@ import (
 )
 
 // Version is the newest version of rows that this program reads and the one it writes. Since 2 a list of a contact may
-// be doubtful.
-const Version = 2
+// be doubtful; since 3 it holds what the guard has decided, and a stamp its epoch.
+const Version = 3
 
 // ErrVersion says that a row was written by a newer program.
 var ErrVersion = errors.New("a row of the table was written by a newer version of segsync: run that version, or a newer one")
@@ -72,14 +72,16 @@ func (r *reader) count() int {
 	return int(n)
 }
 
-func (r *reader) version() {
-	switch v := r.uint(); {
+func (r *reader) version() uint64 {
+	v := r.uint()
+	switch {
 	case r.err != nil:
 	case v == 0:
 		r.err = errors.New("a row of the table has no version")
 	case v > Version:
 		r.err = fmt.Errorf("%w (row version %d)", ErrVersion, v)
 	}
+	return v
 }
 
 func (r *reader) fail() {

@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -14,6 +15,8 @@ type Config struct {
 	Retired []int64
 	// Unique says whether no two contacts may have the same value of an attribute.
 	Unique func(attribute string) bool
+	// RowMost bounds a person's row further, in bytes: what the table's topic takes. 0: it does not.
+	RowMost int
 	// Looks is how many looks fit before a write; 0: any.
 	Looks int
 	// Rest is how long an unanswered contact waits before it is sent again; LateApply how long after it the
@@ -28,6 +31,9 @@ type Source struct {
 	Name       string
 	Segments   []string
 	Attributes []string
+	// Renamed is how often each of the segments was taken out of the configuration and named again: what was said of it
+	// before is not known to hold any more.
+	Renamed []int
 }
 
 // Export is one list that segments of a source feed.
@@ -56,9 +62,11 @@ type exportPlan struct {
 // sourcePlan is a source with durable numbers.
 type sourcePlan struct {
 	number     uint32
-	segments   []uint32         // by place in Source.Segments
-	attributes []uint32         // by place in Source.Attributes
-	feeds      map[uint32][]int // segment to exports
+	segments   []uint32            // by place in Source.Segments
+	attributes []uint32            // by place in Source.Attributes
+	feeds      map[uint32][]int    // segment to exports
+	former     map[uint32][]uint32 // segment to its numbers before it was named again
+	renamed    map[uint32]uint32   // the reverse
 }
 
 // compile gives everything of the configuration its durable number. It is called once the table is restored.
@@ -84,9 +92,21 @@ func (t *Table) compile() {
 	slices.Sort(t.lists)
 	t.lists = slices.Compact(t.lists)
 	for i, s := range t.cfg.Sources {
-		p := sourcePlan{number: t.number("source", s.Name), feeds: map[uint32][]int{}}
-		for _, g := range s.Segments {
-			p.segments = append(p.segments, t.number("segment", s.Name+"\x00"+g))
+		p := sourcePlan{number: t.number("source", s.Name), feeds: map[uint32][]int{}, former: map[uint32][]uint32{}, renamed: map[uint32]uint32{}}
+		current := map[string]uint32{}
+		for place, g := range s.Segments {
+			times := 0
+			if place < len(s.Renamed) {
+				times = s.Renamed[place]
+			}
+			n := t.number("segment", segmentWord(s.Name, g, times))
+			p.segments, current[g] = append(p.segments, n), n
+			for before := range times {
+				if was, ok := t.names.numbers["segment\x00"+segmentWord(s.Name, g, before)]; ok {
+					p.former[n] = append(p.former[n], was)
+					p.renamed[was] = n
+				}
+			}
 		}
 		for _, a := range s.Attributes {
 			p.attributes = append(p.attributes, t.number("attribute", a))
@@ -96,7 +116,10 @@ func (t *Table) compile() {
 				continue
 			}
 			for _, g := range t.exports[e].Segments {
-				n := t.number("segment", s.Name+"\x00"+g)
+				n, ok := current[g]
+				if !ok {
+					n = t.number("segment", segmentWord(s.Name, g, 0))
+				}
 				p.feeds[n] = append(p.feeds[n], e)
 			}
 		}
@@ -112,6 +135,14 @@ func (t *Table) compile() {
 		}
 	}
 	slices.SortFunc(t.uniques, func(a, b uint32) int { return cmp.Compare(t.attributeName(a), t.attributeName(b)) })
+}
+
+// segmentWord names a segment; one that was named again is another.
+func segmentWord(source, segment string, times int) string {
+	if times == 0 {
+		return source + "\x00" + segment
+	}
+	return source + "\x00" + segment + "\x00" + strconv.Itoa(times)
 }
 
 func (t *Table) attributeName(n uint32) string { _, name := t.names.split(n); return name }

@@ -23,10 +23,10 @@ func (d delivery) unsure() bool { return d >= unknown }
 
 // listed is what was delivered for one list. Times are Unix milliseconds.
 type listed struct {
-	list     int64
-	state    delivery
-	at       int64
-	withheld int64 // since when its removal is withheld by the guard; 0: it is not
+	list    int64
+	state   delivery
+	at      int64
+	passage passage // of its removal, by the guard
 }
 
 // refusal is an attribute that the destination refused, by the hash of the value.
@@ -78,7 +78,7 @@ func (c *contactRow) state(id int64) delivery {
 	return absent
 }
 
-// set moves a list to a state at a time, and ends a withholding.
+// set moves a list to a state at a time, and forgets what the guard has decided.
 func (c *contactRow) set(id int64, s delivery, at int64) {
 	if l := c.list(id); l != nil {
 		*l = listed{list: id, state: s, at: at}
@@ -86,6 +86,11 @@ func (c *contactRow) set(id int64, s delivery, at int64) {
 	}
 	c.lists = append(c.lists, listed{list: id, state: s, at: at})
 	slices.SortFunc(c.lists, func(a, b listed) int { return cmp.Compare(a.list, b.list) })
+}
+
+// forget makes a list absent.
+func (c *contactRow) forget(id int64) {
+	c.lists = slices.DeleteFunc(c.lists, func(l listed) bool { return l.list == id })
 }
 
 func (c *contactRow) refusal(name uint32) *refusal {
@@ -129,12 +134,9 @@ func (c *contactRow) encode(b []byte) []byte {
 	b = append(b, Version)
 	b = binary.AppendUvarint(b, uint64(len(c.lists)))
 	for _, l := range c.lists {
-		b = binary.AppendUvarint(b, uint64(l.state)<<1|bit(l.withheld != 0))
+		b = binary.AppendUvarint(b, uint64(l.state)<<2|uint64(l.passage))
 		b = binary.AppendVarint(b, l.list)
 		b = binary.AppendVarint(b, l.at)
-		if l.withheld != 0 {
-			b = binary.AppendVarint(b, l.withheld)
-		}
 	}
 	b = binary.LittleEndian.AppendUint64(b, c.hash)
 	extra := bit(c.unknownSince != 0) | bit(c.late)<<1 | bit(len(c.standing) > 0)<<2 |
@@ -175,12 +177,16 @@ func (c *contactRow) decode(row []byte) error {
 		return nil
 	}
 	r := reader{b: row}
-	r.version()
+	version := r.version()
 	for range r.count() {
 		s := r.uint()
-		l := listed{state: delivery(s >> 1), list: r.int(), at: r.int()}
-		if s&1 == 1 {
-			l.withheld = r.int()
+		l := listed{state: delivery(s >> 2), passage: passage(s & 3)}
+		if version < 3 {
+			l = listed{state: delivery(s >> 1)}
+		}
+		l.list, l.at = r.int(), r.int()
+		if version < 3 && s&1 == 1 {
+			r.int() // since when it was withheld: the guard weighs it anew
 		}
 		c.lists = append(c.lists, l)
 	}

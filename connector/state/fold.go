@@ -45,10 +45,11 @@ type Value struct {
 type Folded struct {
 	Moved     bool // something was newer than what stood
 	NoAddress bool // a membership moved and no address of the person is known
+	TooLarge  bool // the profile does not fit into the person's row: the memberships were folded all the same
 }
 
 // Fold takes a change into the table. A change that is not newer, or that concerns a person whom the table does not
-// know and does not put in or out explicitly, changes nothing.
+// know and does not put in or out explicitly, changes nothing. What it means for contacts is seen by Refresh.
 func (t *Table) Fold(c *Change, now time.Time) Folded {
 	t.Counts.Folded++
 	pi, known := t.findPerson(c.Person, false)
@@ -71,18 +72,25 @@ func (t *Table) Fold(c *Change, now time.Time) Folded {
 		return t.erase(pi, c, now)
 	}
 	var exits [16]uint32
-	left, moved := t.foldMemberships(p, c, src, exits[:0])
 	before := p.address
-	changed := moved
+	left, moved := t.foldMemberships(p, c, src, exits[:0])
+	changed, f := moved, Folded{}
 	if c.Profile != nil {
 		changed = t.foldProfile(p, c, src) || changed
+		if p.size() > t.rowMost() {
+			f.TooLarge = true
+			t.loadPerson(pi, p)
+			p.source, before = src.number, p.address
+			left, moved = t.foldMemberships(p, c, src, exits[:0])
+			changed = moved
+		}
 	}
 	if !changed {
 		t.Counts.Stale++
-		return Folded{}
+		return f
 	}
-	f := Folded{Moved: true, NoAddress: moved && len(p.address) == 0}
-	t.settleAddress(pi, before, left, c.Source, now)
+	f.Moved, f.NoAddress = true, moved && len(p.address) == 0
+	t.settleAddress(pi, before, left, moved, c.Source, now)
 	return f
 }
 
@@ -119,6 +127,9 @@ func (t *Table) foldMemberships(p *person, c *Change, src *sourcePlan, left []ui
 		}
 		*m = membership{segment: segment, in: in, stamp: c.Stamp.over(m.stamp)}
 		moved = true
+		if former := src.former[segment]; len(former) > 0 { // what was said of it before it was named again
+			p.memberships = slices.DeleteFunc(p.memberships, func(m membership) bool { return slices.Contains(former, m.segment) })
+		}
 		if explicit && !in {
 			left = append(left, segment)
 		}
@@ -168,7 +179,7 @@ func (t *Table) foldProfile(p *person, c *Change, src *sourcePlan) bool {
 }
 
 // settleAddress stores the scratch person and lets the contacts of their addresses, before and now, follow.
-func (t *Table) settleAddress(pi uint32, before []byte, left []uint32, source int, now time.Time) {
+func (t *Table) settleAddress(pi uint32, before []byte, left []uint32, moved bool, source int, now time.Time) {
 	p := &t.p
 	slot := t.people.at(pi)
 	old := slot.contact
@@ -184,6 +195,7 @@ func (t *Table) settleAddress(pi uint32, before []byte, left []uint32, source in
 			p.gaveUp = append(p.gaveUp, gaveUp{address: slices.Clone(before)})
 			t.gave[old-1] = append(t.gave[old-1], pi)
 			t.unlink(old-1, pi)
+			t.boundFormer(p, pi)
 		}
 		slot.contact = 0
 		if len(p.address) > 0 {
@@ -195,13 +207,84 @@ func (t *Table) settleAddress(pi uint32, before []byte, left []uint32, source in
 	t.storePerson(pi)
 	if old != 0 && old != slot.contact {
 		t.leaves(old-1, left, source, now)
-		t.reconsider(old-1, now)
+		t.touch(old - 1)
 	}
 	if slot.contact != 0 {
 		t.leaves(slot.contact-1, left, source, now)
-		t.reconsider(slot.contact-1, now)
+		t.touch(slot.contact - 1)
 	}
-	t.releaseSettled(now)
+	if moved {
+		for _, c := range []uint32{old, slot.contact} {
+			if c != 0 {
+				t.moved(c - 1)
+			}
+		}
+	}
+}
+
+// touch notes a contact that is to be evaluated anew: once, however many changes concern it until then. Of an address
+// that thousands carry, each evaluation looks at all of them.
+func (t *Table) touch(ci uint32) {
+	if c := t.contacts.at(ci); c.flags&flagTouched == 0 {
+		c.flags |= flagTouched
+		t.touched = append(t.touched, ci)
+	}
+}
+
+// Refresh evaluates the contacts that changes have concerned since the last time.
+func (t *Table) Refresh(now time.Time) {
+	for i := 0; i < len(t.touched); i++ { // what is let go meanwhile is added
+		ci := t.touched[i]
+		c := t.contacts.at(ci)
+		c.flags &^= flagTouched
+		if c.flags&flagLive != 0 {
+			t.reconsider(ci, now)
+		}
+		t.releaseSettled(now)
+	}
+	t.touched = t.touched[:0]
+}
+
+// formerMost is how many former addresses of a person are kept that nothing of ours ever reached: they are looked at
+// before the present one is added, for their owner may have unsubscribed there.
+const formerMost = 16
+
+// boundFormer lets go of the oldest former addresses that nothing of ours ever reached.
+func (t *Table) boundFormer(p *person, pi uint32) {
+	if len(p.gaveUp) <= formerMost {
+		return
+	}
+	bare := 0
+	for i := len(p.gaveUp) - 1; i >= 0; i-- {
+		g := &p.gaveUp[i]
+		ci, ok := t.lookContact(g.address)
+		if !ok || g.blocked || !t.bare(ci) {
+			continue
+		}
+		if bare++; bare > formerMost {
+			t.forgive(ci, pi)
+			t.touch(ci)
+			p.gaveUp = slices.Delete(p.gaveUp, i, i+1)
+		}
+	}
+}
+
+// bare says whether nothing of ours ever reached a contact.
+func (t *Table) bare(ci uint32) bool {
+	var r contactRow // not the scratch: callers may hold it
+	t.loadContact(ci, &r)
+	delivered := func(l listed) bool { return l.state == in || l.state == unknown }
+	return t.contacts.at(ci).flags&(flagInFlight|flagPinned) == 0 && r.unknownSince == 0 && r.hash == 0 && len(r.standing) == 0 && !slices.ContainsFunc(r.lists, delivered)
+}
+
+// rowBytes is how large a person's row may be, in bytes, unless the table's topic takes less.
+const rowBytes = 256 << 10
+
+func (t *Table) rowMost() int {
+	if most := t.cfg.RowMost; most > 0 && most < rowBytes {
+		return most
+	}
+	return rowBytes
 }
 
 // forgive forgets that a person gave a contact up.
@@ -271,11 +354,10 @@ func (t *Table) erase(pi uint32, c *Change, now time.Time) Folded {
 		t.unreject(&t.row)
 		t.row.erase = c.Delete
 		t.storeContact(ci, &t.row)
-		t.reconsider(ci, now)
+		t.touch(ci)
 	}
 	if slot.contact != 0 {
-		t.reconsider(slot.contact-1, now)
+		t.touch(slot.contact - 1)
 	}
-	t.releaseSettled(now)
 	return Folded{Moved: true}
 }

@@ -14,6 +14,7 @@ func (d *desk) person(i int, c Change) {
 	d.n++
 	c.Person, c.Stamp = KeyOf("s", fmt.Sprint(i)), Stamp{Topic: 9, Offset: d.n, Time: d.n}
 	d.Fold(&c, d.now)
+	d.Refresh(d.now)
 }
 
 func (d *desk) member(i int, in bool) { d.person(i, Change{Memberships: []Membership{{0, in}}}) }
@@ -128,6 +129,7 @@ func TestWhatIsWithheldStaysSo(t *testing.T) {
 	guard := Guard{Share: 0.3, AtLeast: 1}
 	exodus := func(d *desk) {
 		d.guards[42] = guard
+		d.Size(42, 40, d.now)
 		for i := range 40 {
 			d.member(i, false)
 		}
@@ -136,10 +138,10 @@ func TestWhatIsWithheldStaysSo(t *testing.T) {
 	left := func(t *testing.T, d *desk) {
 		d.Hold(7, "list_gone", d.now) // another list's halt files everything anew
 		d.rest()
-		d.Hold(7, "", d.now)
+		d.Release(7, "list_gone", d.now)
 		d.rest()
-		if d.Counts.Withheld != 28 {
-			t.Errorf("%d removals are withheld, not 28", d.Counts.Withheld)
+		if d.Withheld() != 40 {
+			t.Errorf("%d removals are withheld, not 40", d.Withheld())
 		}
 	}
 	t.Run("an import that was freed ends", func(t *testing.T) {
@@ -165,6 +167,7 @@ func TestRemovalsUnderWayAreCountedBack(t *testing.T) {
 	d, r := freed(t, 40)
 	d.rest()
 	d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
+	d.Size(42, 40, d.now)
 	for i := range 10 {
 		d.member(i, false)
 	}
@@ -286,7 +289,7 @@ func TestAHeldContactGoesElsewhere(t *testing.T) {
 	if d.send(applied); d.In(43) != 1 || d.Held() != 1 {
 		t.Errorf("%d are in the other list, %d held", d.In(43), d.Held())
 	}
-	d.Hold(42, "", d.now)
+	d.Release(42, "list_gone", d.now)
 	if d.send(applied); d.In(42) != 1 || d.Counts.Pending != 0 {
 		t.Errorf("%d are in the list, %d pending", d.In(42), d.Counts.Pending)
 	}
@@ -298,6 +301,7 @@ func TestWhoWasWithheldLeavesLater(t *testing.T) {
 	d.crowd(40)
 	d.send(applied)
 	d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
+	d.Size(42, 40, d.now)
 	for _, in := range []bool{false, true} {
 		for i := range 40 {
 			d.member(i, in)
@@ -326,7 +330,7 @@ func TestPlacesOfHeldContactsDoNotAddUp(t *testing.T) {
 	if d.Held() != 1 || d.held.len() > 2048 || d.Counts.Contacts != 1 {
 		t.Errorf("%d held, %d places, %d contacts", d.Held(), d.held.len(), d.Counts.Contacts)
 	}
-	d.Hold(42, "", d.now)
+	d.Release(42, "list_gone", d.now)
 	if d.send(applied); d.In(42) != 1 || d.Held() != 0 {
 		t.Errorf("%d are in, %d held", d.In(42), d.Held())
 	}

@@ -12,12 +12,25 @@ const (
 	buckets = 7 // the running ten minutes and the full hour before
 )
 
-// guardCount counts the removals of a list, by ten minutes.
+// passage is what the guard has decided of a contact's removal from a list.
+type passage uint8
+
+const (
+	unweighed passage = iota
+	passed            // it may go, or has gone: it is not counted again
+	refused           // somebody refused it: the contact stays until a newer event moves who carries it
+)
+
+// guardCount weighs the removals of a list: those of the last hour, by ten minutes, and those that are pending.
 type guardCount struct {
-	start  [buckets]int64 // of the bucket, Unix milliseconds
-	count  [buckets]int64
-	opened int64 // approved up to this time
-	flying int   // removals without an outcome yet, of people who still count as delivered in
+	start   [buckets]int64 // of the bucket, Unix milliseconds
+	count   [buckets]int64
+	others  int64           // whom others put into the list; -1: its size is not known yet
+	tripped int64           // since when removals are withheld, Unix milliseconds; 0 they are not
+	waiting bool            // for the list's size, before more than a few go
+	flying  int             // removals without an outcome yet, of people who still count as in
+	pending map[uint32]bool // contacts whose removal is not decided; true: it is doubtful whether they are in
+	doubts  int             // how many of these
 }
 
 func (g *guardCount) slot(now int64) int {
@@ -38,10 +51,30 @@ func (g *guardCount) lastHour(now int64) (n int64) {
 	return n
 }
 
+// leaving is how many people the pending removals take out at most: of those who may not be in at all, no more than
+// others have put in.
+func (g *guardCount) leaving() int64 {
+	return int64(len(g.pending)-g.doubts) + min(int64(g.doubts), max(g.others, 0))
+}
+
+func (g *guardCount) note(ci uint32, doubt bool) {
+	was, have := g.pending[ci]
+	if have && was == doubt {
+		return
+	}
+	g.doubts += int(bit(doubt)) - int(bit(was))
+	g.pending[ci] = doubt
+}
+
+func (g *guardCount) drop(ci uint32) {
+	g.doubts -= int(bit(g.pending[ci]))
+	delete(g.pending, ci)
+}
+
 func (t *Table) guardOf(list int64) *guardCount {
 	g, ok := t.guard[list]
 	if !ok {
-		g = &guardCount{}
+		g = &guardCount{others: -1, pending: map[uint32]bool{}}
 		t.guard[list] = g
 		r := reader{b: t.meta[guardKey(list)]}
 		for i := range buckets {
@@ -50,9 +83,8 @@ func (t *Table) guardOf(list int64) *guardCount {
 			}
 			g.start[i], g.count[i] = r.int(), r.int()
 		}
-		a := reader{b: t.meta[ApprovalKey(list)]}
-		if len(a.b) > 0 {
-			g.opened = a.int()
+		if len(r.b) > 0 {
+			g.others, g.tripped = r.int(), r.int()
 		}
 	}
 	return g
@@ -60,61 +92,187 @@ func (t *Table) guardOf(list int64) *guardCount {
 
 func guardKey(list int64) string { return "guard/" + strconv.FormatInt(list, 10) }
 
-// ApprovalKey is the row that says until when withheld removals of a list were approved (EncodeTime).
-func ApprovalKey(list int64) string { return "approved/" + strconv.FormatInt(list, 10) }
-
 // EncodeTime is the form of times in rows of the connection: Unix milliseconds.
 func EncodeTime(at time.Time) []byte { return binary.AppendVarint(nil, millis(at)) }
 
-// DecodeTime is its inverse; zero if there is none.
-func DecodeTime(b []byte) time.Time {
-	r := reader{b: b}
-	if len(b) == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(r.int())
-}
+// guarded says whether the removals of a list are weighed.
+func (t *Table) guarded(list int64) bool { return t.guards[list].Share > 0 }
 
-// withholds says whether the guard keeps back the removal of the contact with row r from a list. Only a removal that
-// takes somebody out whom we delivered in is guarded, and only once: a re-send of the same removal is not.
-func (t *Table) withholds(r *contactRow, list int64, now time.Time) bool {
+// withholds says whether the guard keeps back the removal of the contact with row r from a list.
+func (t *Table) withholds(r *contactRow, list int64) bool {
 	l := r.list(list)
-	if l == nil {
+	if l == nil || l.passage == passed || !t.guarded(list) {
 		return false
 	}
 	g := t.guardOf(list)
-	if l.withheld != 0 { // and unknown meanwhile, perhaps
-		return l.withheld > g.opened
-	}
-	if l.state != in {
-		return false
-	}
-	cfg, ok := t.guards[list]
-	if !ok || cfg.Share <= 0 {
-		return false
-	}
-	n := g.lastHour(millis(now))
-	before := int64(t.inCount[list]-g.flying) + n // those delivered in an hour ago, and since
-	return n >= int64(cfg.AtLeast) && float64(n+1) > cfg.Share*float64(before)
+	return g.tripped != 0 || g.waiting
 }
 
-// withhold notes in a contact's row since when its removal is withheld.
-func (t *Table) withhold(ci uint32, list int64, now time.Time) {
-	t.loadContact(ci, &t.row)
-	if l := t.row.list(list); l != nil && l.withheld == 0 {
-		l.withheld = millis(now)
+// weighed notes which removals of a contact are pending and not decided.
+func (t *Table) weighed(ci uint32, n *Need) {
+	c := t.contacts.at(ci)
+	if len(n.leaving) == 0 && c.flags&flagLeaving == 0 {
+		return
+	}
+	c.flags &^= flagLeaving
+	for _, list := range t.lists {
+		if !t.guarded(list) {
+			continue
+		}
+		if i := slices.IndexFunc(n.leaving, func(l leave) bool { return l.list == list }); i >= 0 {
+			t.guardOf(list).note(ci, n.leaving[i].doubt)
+			c.flags |= flagLeaving
+		} else {
+			t.guardOf(list).drop(ci)
+		}
+	}
+}
+
+// Weigh compares, for each guarded list, the removals of the last hour and those pending with the people in the list:
+// where they exceed its guard's share, all pending ones are withheld from now on, until somebody has decided, or nobody
+// is to leave any more. It is called before anything is planned.
+func (t *Table) Weigh(now time.Time) {
+	changed := false
+	for _, list := range t.lists {
+		cfg, g := t.guards[list], t.guardOf(list)
+		switch {
+		case cfg.Share <= 0:
+			continue
+		case g.tripped != 0 && len(g.pending) == 0:
+			g.tripped, changed = 0, true
+			t.storeGuard(list, g)
+			continue
+		case g.tripped != 0 || len(g.pending) == 0:
+			continue
+		}
+		hour := g.lastHour(millis(now))
+		total := hour + int64(len(g.pending))
+		if g.others >= 0 {
+			total = hour + g.leaving()
+		}
+		waits := total > int64(cfg.AtLeast)
+		if waits && g.others >= 0 {
+			waits = false
+			if float64(total) > cfg.Share*float64(t.people1h(list, g, now)) {
+				g.tripped, changed = millis(now), true
+				t.storeGuard(list, g)
+			}
+		}
+		changed = changed || g.waiting && !waits
+		g.waiting = waits
+	}
+	if changed {
+		t.unheld(now)
+	}
+}
+
+// people1h is how many people a list holds, with those who left it within the hour.
+func (t *Table) people1h(list int64, g *guardCount, now time.Time) int64 {
+	return int64(t.inCount[list]+t.unknownIn[list]-g.flying) + g.lastHour(millis(now)) + max(g.others, 0)
+}
+
+// Size notes how many contacts the account says that a list holds.
+func (t *Table) Size(list int64, contacts int64, now time.Time) {
+	g := t.guardOf(list)
+	others := max(0, contacts-int64(t.inCount[list]+t.unknownIn[list]))
+	if g.others == others {
+		return
+	}
+	g.others = others
+	t.storeGuard(list, g)
+	if g.waiting {
+		g.waiting = false
+		t.unheld(now)
+	}
+}
+
+// Guarded lists the lists whose removals are weighed.
+func (t *Table) Guarded() (all []int64) {
+	for _, l := range t.lists {
+		if t.guarded(l) {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// Withheld is what the guard keeps back of a list.
+type Withheld struct {
+	Removals int       // that wait for a decision
+	Hour     int       // removals of the last hour
+	People   int       // in the list, with those of the last hour
+	Since    time.Time // zero: nothing is withheld
+}
+
+// WithheldOf tells what the guard keeps back of a list.
+func (t *Table) WithheldOf(list int64, now time.Time) Withheld {
+	g := t.guardOf(list)
+	if g.tripped == 0 {
+		return Withheld{}
+	}
+	return Withheld{
+		Removals: len(g.pending), Hour: int(g.lastHour(millis(now))), People: int(t.people1h(list, g, now)), Since: time.UnixMilli(g.tripped),
+	}
+}
+
+// Withheld is how many removals wait for a decision, over all lists.
+func (t *Table) Withheld() (n int) {
+	for _, g := range t.guard {
+		if g.tripped != 0 {
+			n += len(g.pending)
+		}
+	}
+	return n
+}
+
+// Decide carries a decision out: approved, the pending removals of a list go; refused, these contacts stay until a newer
+// event moves who carries them. It returns how many these are. What becomes pending later is weighed anew: no clock has
+// a part in it.
+func (t *Table) Decide(list int64, approved bool, now time.Time) int {
+	g := t.guardOf(list)
+	all := make([]uint32, 0, len(g.pending))
+	for ci := range g.pending {
+		all = append(all, ci)
+	}
+	clear(g.pending)
+	g.tripped, g.waiting, g.doubts = 0, false, 0
+	t.storeGuard(list, g)
+	for _, ci := range all {
+		t.loadContact(ci, &t.row)
+		switch l := t.row.list(list); {
+		case l == nil:
+		case approved:
+			l.passage = passed
+		case l.state == doubtful: // whoever put them in, or nobody: they are left alone
+			t.count(list, doubtful, absent)
+			t.row.forget(list)
+		default:
+			l.passage = refused
+		}
 		t.storeContact(ci, &t.row)
-		t.Counts.Withheld++
+		t.reconsider(ci, now)
 	}
+	t.unheld(now)
+	return len(all)
 }
 
-// unwithhold ends the withholding of a removal that is not wanted any more: a later one is guarded anew.
-func (t *Table) unwithhold(ci uint32, wanted []int64) {
+// rewanted ends what the guard has decided of removals that are not wanted any more: a later one is weighed anew.
+func (t *Table) rewanted(ci uint32, wanted []int64) {
+	t.unpass(ci, func(l *listed) bool { return slices.Contains(wanted, l.list) })
+}
+
+// moved ends the refusals of a contact's removals: a newer event has said what is wanted of who carries it.
+func (t *Table) moved(ci uint32) {
+	t.loadContact(ci, &t.row)
+	t.unpass(ci, func(l *listed) bool { return l.passage == refused })
+}
+
+// unpass takes decisions back. The contact's row is loaded.
+func (t *Table) unpass(ci uint32, which func(*listed) bool) {
 	changed := false
 	for i := range t.row.lists {
-		if l := &t.row.lists[i]; l.withheld != 0 && slices.Contains(wanted, l.list) {
-			l.withheld, changed = 0, true
-			t.Counts.Withheld--
+		if l := &t.row.lists[i]; l.passage != unweighed && which(l) {
+			l.passage, changed = unweighed, true
 		}
 	}
 	if changed {
@@ -122,27 +280,29 @@ func (t *Table) unwithhold(ci uint32, wanted []int64) {
 	}
 }
 
-// removed counts a planned removal of somebody delivered in.
-func (t *Table) removed(list int64, now time.Time) {
-	g := t.guardOf(list)
-	g.count[g.slot(millis(now))]++
-	t.storeGuard(list, g)
-}
-
 // maxLeft is how many lists a request can take a contact out of for the removals under way to be counted.
 const maxLeft = 32
 
-// takesOut counts what a request that takes the contact with the table's row takes it out of.
+// takesOut counts what a request that takes the contact with the table's row takes it out of, once for each list.
 func (t *Table) takesOut(taken *Taken, r *Request, now time.Time) {
 	for i, list := range r.unlink {
-		if t.row.state(list) != in {
+		l := t.row.list(list)
+		if i >= maxLeft || l == nil || l.passage == passed || l.state != in && !l.state.unsure() {
 			continue
 		}
-		t.removed(list, now)
-		if i < maxLeft {
+		g := t.guardOf(list)
+		g.drop(taken.Contact)
+		if l.state == doubtful {
+			if g.others == 0 {
+				continue // nobody is there whom others put in
+			}
+			g.others = max(g.others-1, -1)
+		} else {
 			taken.left |= 1 << i
-			t.guardOf(list).flying++
+			g.flying++
 		}
+		g.count[g.slot(millis(now))]++
+		t.storeGuard(list, g)
 	}
 }
 
@@ -155,10 +315,10 @@ func (t *Table) returned(taken *Taken, r *Request) {
 	}
 }
 
-// uncount takes a removal back that certainly did not take the contact with this row out: the next try counts it.
-func (t *Table) uncount(row *contactRow, r *Request) {
-	for _, list := range r.unlink {
-		if row.state(list) != in {
+// uncount takes removals back that certainly took nobody out: the next try counts them.
+func (t *Table) uncount(taken *Taken, r *Request) {
+	for i, list := range r.unlink {
+		if taken.left&(1<<i) == 0 {
 			continue
 		}
 		g := t.guardOf(list)
@@ -176,12 +336,6 @@ func (t *Table) storeGuard(list int64, g *guardCount) {
 		b = binary.AppendVarint(b, g.start[i])
 		b = binary.AppendVarint(b, g.count[i])
 	}
-	t.SetMeta(guardKey(list), b)
-}
-
-// Approve lets the removals of a list go that have been withheld until now.
-func (t *Table) Approve(list int64, now time.Time) {
-	t.SetMeta(ApprovalKey(list), EncodeTime(now))
-	t.guardOf(list).opened = millis(now)
-	t.unheld(now)
+	b = binary.AppendVarint(b, g.others)
+	t.SetMeta(guardKey(list), binary.AppendVarint(b, g.tripped))
 }

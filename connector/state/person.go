@@ -51,6 +51,18 @@ type person struct {
 	erased      Stamp
 }
 
+// size is roughly how long p's row is, in bytes; no less than it is.
+func (p *person) size() int {
+	n := 64 + len(p.address) + 40*(len(p.memberships)+len(p.values))
+	for i := range p.values {
+		n += len(p.values[i].json)
+	}
+	for i := range p.gaveUp {
+		n += len(p.gaveUp[i].address) + 4
+	}
+	return n
+}
+
 func (p *person) reset() {
 	*p = person{memberships: p.memberships[:0], values: p.values[:0], gaveUp: p.gaveUp[:0]}
 }
@@ -87,6 +99,7 @@ func (p *person) encode(b []byte) []byte {
 	for _, s := range all {
 		b = binary.AppendUvarint(b, uint64(s.Topic))
 		b = binary.AppendUvarint(b, uint64(s.Partition))
+		b = binary.AppendVarint(b, int64(s.Epoch))
 		b = binary.AppendVarint(b, s.Offset)
 		b = binary.AppendVarint(b, s.Time)
 	}
@@ -119,12 +132,20 @@ func (p *person) encode(b []byte) []byte {
 func (p *person) decode(row []byte) error {
 	p.reset()
 	r := reader{b: row}
-	r.version()
+	version := r.version()
 	p.source = uint32(r.uint())
 	var room [8]Stamp
 	all := room[:0]
 	for range r.count() {
-		all = append(all, Stamp{Topic: uint32(r.uint()), Partition: int32(r.uint()), Offset: r.int(), Time: r.int()})
+		s := Stamp{Topic: uint32(r.uint()), Partition: int32(r.uint()), Epoch: -1}
+		if version >= 3 {
+			s.Epoch = int32(r.int())
+		}
+		s.Offset, s.Time = r.int(), r.int()
+		if version < 3 && s.Topic == 0 && s.Partition == 0 && s.Offset == 0 && s.Time == 0 {
+			s = Stamp{} // none
+		}
+		all = append(all, s)
 	}
 	stamp := func() Stamp {
 		i := r.uint()

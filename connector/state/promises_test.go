@@ -31,6 +31,7 @@ func (d *desk) fold(c Change) {
 		c.Stamp = Stamp{Topic: 9, Offset: d.n, Time: d.n}
 	}
 	d.Fold(&c, d.now)
+	d.Refresh(d.now)
 }
 
 func (d *desk) enter(address string, values ...Value) {
@@ -40,6 +41,7 @@ func (d *desk) enter(address string, values ...Value) {
 // send takes whatever may go, as single calls, and settles it with an outcome. It returns what was sent.
 func (d *desk) send(o sink.Outcome) (sent []*sink.Request) {
 	d.Tick(d.now)
+	d.Weigh(d.now)
 	for _, q := range d.Queues(d.now) {
 		for n := d.Pop(q.Kind, q.List, d.now); n != nil; n = d.Pop(q.Kind, q.List, d.now) {
 			kind := sink.Update
@@ -102,55 +104,15 @@ func TestTheGuardCountsARemovalOnce(t *testing.T) {
 	d.enter("x@example.com")
 	d.send(applied)
 	d.guards[42] = Guard{Share: 0.1, AtLeast: 5}
+	d.Size(42, 1, d.now)
 	d.fold(Change{Memberships: []Membership{{0, false}}})
 	for range 30 {
 		d.now = d.now.Add(time.Second)
 		d.send(sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "no_connection"})
 	}
 	d.now = d.now.Add(2 * time.Minute)
-	if sent := d.send(applied); len(sent) != 1 || d.Counts.Withheld != 0 {
-		t.Errorf("after thirty tries it is withheld by itself: %+v, %d withheld", sent, d.Counts.Withheld)
-	}
-}
-
-// The guard's share is of those delivered in before, however many removals are under way at once: of 40, three tenths
-// are twelve.
-func TestTheGuardsShareIsExact(t *testing.T) {
-	for _, per := range []int{1, 5, 40} {
-		d := newDesk(t)
-		d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
-		say := func(in bool) {
-			for i := range 40 {
-				d.n++
-				d.Fold(&Change{
-					Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: d.n, Time: d.n}, Memberships: []Membership{{0, in}},
-					Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)},
-				}, d.now)
-			}
-		}
-		say(true)
-		d.send(applied)
-		say(false)
-		for {
-			r := d.NewRequest(sink.Remove, nil, []int64{42}, d.now)
-			for len(r.Taken) < per {
-				n := d.Pop(QueueRemove, 42, d.now)
-				if n == nil {
-					break
-				}
-				d.Take(r, n, d.Contact(n, false), d.now)
-			}
-			if len(r.Taken) == 0 {
-				break
-			}
-			for i := range r.Taken {
-				d.Settle(r, i, applied, true, d.now)
-			}
-			d.Close(r)
-		}
-		if left := d.In(42); left != 28 {
-			t.Errorf("in calls of %d: %d of 40 are left", per, left)
-		}
+	if sent := d.send(applied); len(sent) != 1 || d.Withheld() != 0 {
+		t.Errorf("after thirty tries it is withheld by itself: %+v, %d withheld", sent, d.Withheld())
 	}
 }
 
@@ -369,7 +331,7 @@ func TestAnErasureInAHalt(t *testing.T) {
 	d.send(applied)
 	d.Hold(0, "halted", d.now)
 	d.fold(Change{Erase: true, Delete: true})
-	d.Hold(0, "", d.now)
+	d.Release(0, "halted", d.now)
 	if sent := d.rest(); len(sent) != 1 || sent[0].Kind != sink.Delete || d.Counts.Contacts != 0 {
 		t.Errorf("%+v is sent; %d contacts are left", sent, d.Counts.Contacts)
 	}

@@ -99,6 +99,7 @@ func (t *Table) Tick(now time.Time) (next int64) {
 		}
 		t.wake(item.contact, now)
 	}
+	t.Refresh(now)
 	t.releaseSettled(now)
 	if len(t.due) == 0 || rest != 0 && rest < t.due[0].at {
 		return rest
@@ -132,7 +133,11 @@ func (t *Table) wake(ci uint32, now time.Time) {
 // answered may have been applied after what was sent since.
 func (t *Table) beginLate(ci uint32, r *contactRow) {
 	for i := range r.lists {
-		if l := &r.lists[i]; l.state != unknown {
+		l := &r.lists[i]
+		if l.state == out {
+			l.passage = passed // it has left once
+		}
+		if l.state != unknown {
 			t.count(l.list, l.state, unknown)
 			l.state = unknown
 		}
@@ -164,10 +169,8 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 		return // its outcome will bring it back here
 	}
 	n := t.evaluate(ci, now)
-	for _, l := range n.guarded {
-		t.withhold(ci, l, now)
-	}
-	t.unwithhold(ci, n.Wanted)
+	t.weighed(ci, n)
+	t.rewanted(ci, n.Wanted)
 	was := c.queue
 	kind, _ := n.file()
 	t.refile(c, kind, now)
@@ -284,7 +287,7 @@ func (t *Table) sweep(ci uint32) {
 	t.unreject(&t.row)
 	t.blobs.drop(c.address)
 	t.blobs.drop(c.row)
-	*c = contactSlot{flags: c.flags & (flagChanged | flagHeld)} // it still lies in the list of changed, or of held ones
+	*c = contactSlot{flags: c.flags & (flagChanged | flagHeld | flagTouched)} // it still lies in the lists of these
 	t.freed = append(t.freed, ci)
 	t.Counts.Contacts--
 }

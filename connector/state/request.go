@@ -75,6 +75,7 @@ func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 // Pop takes the next dirty contact off a queue of the kind, lists in turn, and evaluates it; nil if there is none.
 // The need is valid until the next call. What is not taken must be put back with Return.
 func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
+	t.Refresh(now)
 	key := queueKey{kind, list}
 	q, ok := t.queues[key]
 	if !ok {
@@ -122,6 +123,7 @@ type Queue struct {
 
 // Queues lists the queues that hold something, beginning with another one each time.
 func (t *Table) Queues(now time.Time) []Queue {
+	t.Refresh(now)
 	var all []Queue
 	for i := range t.order {
 		k := t.order[(i+t.turn)%len(t.order)]
@@ -140,9 +142,8 @@ func (t *Table) Accepted(r *Request, process int64) { r.Process = process }
 func (t *Table) Drop(r *Request, now time.Time) {
 	for i := range r.Taken {
 		t.land(r.Taken[i].Contact)
-		t.loadContact(r.Taken[i].Contact, &t.row)
 		t.returned(&r.Taken[i], r)
-		t.uncount(&t.row, r)
+		t.uncount(&r.Taken[i], r)
 	}
 	for i := range r.Taken {
 		t.reconsider(r.Taken[i].Contact, now)

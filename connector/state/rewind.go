@@ -8,6 +8,9 @@ import (
 // Retire sets the lists that an export once fed and feeds no more. Before Ready.
 func (t *Table) Retire(lists []int64) { t.cfg.Retired = lists }
 
+// Follow tells how often segments of a source were named again. Before Ready.
+func (t *Table) Follow(source int, renamed []int) { t.cfg.Sources[source].Renamed = renamed }
+
 // Address is the address of a contact's slot.
 func (t *Table) Address(ci uint32) string { return string(t.addressOf(ci)) }
 

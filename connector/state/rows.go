@@ -33,7 +33,7 @@ func (t *Table) ChangedBytes() int { return t.changedBytes }
 
 // Changed says whether there is anything to cut.
 func (t *Table) Changed() bool {
-	if len(t.changedPeople)+len(t.changedContacts)+len(t.changedMeta)+len(t.tombstones)+len(t.closed) > 0 {
+	if len(t.touched)+len(t.changedPeople)+len(t.changedContacts)+len(t.changedMeta)+len(t.tombstones)+len(t.closed) > 0 {
 		return true
 	}
 	for _, r := range t.open {
@@ -49,6 +49,7 @@ func (t *Table) Changed() bool {
 func (t *Table) Cut(announced []*Request) *Cut {
 	c := &Cut{people: t.changedPeople, contacts: t.changedContacts, gone: t.tombstones, closed: t.closed}
 	w := rowWriter{cut: c, arena: make([]byte, 0, t.changedBytes+t.changedBytes/4)}
+	t.stored -= len(c.gone)
 	for _, a := range c.gone {
 		w.row([]byte("c/"+a), nil)
 	}
@@ -61,7 +62,10 @@ func (t *Table) Cut(announced []*Request) *Cut {
 		s := t.contacts.at(ci)
 		s.flags &^= flagChanged
 		if s.flags&flagLive != 0 && s.row != 0 {
-			s.flags |= flagStored
+			if s.flags&flagStored == 0 {
+				s.flags |= flagStored
+				t.stored++
+			}
 			w.row(append([]byte("c/"), t.blobs.get(s.address)...), t.blobs.get(s.row))
 		}
 	}
@@ -90,6 +94,10 @@ func (t *Table) Cut(announced []*Request) *Cut {
 			w.row([]byte(processKey(r.Number)), nil)
 		}
 	}
+	if len(c.Rows) > 0 {
+		t.meta[countsKey] = binary.AppendUvarint(binary.AppendUvarint(nil, uint64(t.people.n)), uint64(t.stored))
+		w.row([]byte("k/"+countsKey), t.meta[countsKey])
+	}
 	t.changedPeople, t.changedContacts, t.tombstones, t.closed = nil, nil, nil, nil
 	t.changedMeta = map[string]struct{}{}
 	t.changedBytes = 0
@@ -111,8 +119,14 @@ func (t *Table) GiveBack(c *Cut) {
 		t.changedMeta[k] = struct{}{}
 	}
 	for _, a := range c.gone {
-		if _, again := t.lookContact([]byte(a)); !again {
+		ci, again := t.lookContact([]byte(a))
+		switch {
+		case !again:
 			t.tombstones = append(t.tombstones, a)
+			t.stored++
+		case t.contacts.at(ci).flags&flagStored == 0:
+			t.contacts.at(ci).flags |= flagStored // the row that stands there is its own now
+			t.stored++
 		}
 	}
 	for _, r := range c.processes {
@@ -224,6 +238,7 @@ func (t *Table) applyContact(address, v []byte) error {
 		if ci, ok := t.lookContact(address); ok {
 			c := t.contacts.at(ci)
 			t.blobs.drop(c.row)
+			t.stored -= int(bit(c.flags&flagStored != 0))
 			c.row, c.flags = 0, c.flags&^flagStored
 		}
 		return nil
@@ -233,6 +248,7 @@ func (t *Table) applyContact(address, v []byte) error {
 	}
 	c := t.contacts.at(t.findContact(address))
 	c.row = t.blobs.replace(c.row, v)
+	t.stored += int(bit(c.flags&flagStored == 0))
 	c.flags |= flagStored
 	return nil
 }
@@ -274,6 +290,41 @@ func (t *Table) applyRequest(key string, v []byte) error {
 	return nil
 }
 
+// countsKey is the row that says how many people and contacts have a row, as of the checkpoint that wrote it last.
+const countsKey = "counts"
+
+// Missing compares a table that was read back with what its last checkpoint said of it: how many rows of people and
+// contacts are there, and how many there should be. counted is false if no checkpoint has said so.
+func (t *Table) Missing() (have, want int, counted bool) {
+	r := reader{b: t.meta[countsKey]}
+	people, contacts := int(r.uint()), int(r.uint())
+	if r.err != nil {
+		return 0, 0, false
+	}
+	if int(t.people.n) == people && t.stored == contacts {
+		return people + contacts, people + contacts, true
+	}
+	return int(t.people.n) + t.stored, people + contacts, true
+}
+
+// Position is where reading of a partition stands in the rows: the next offset, -1 if they do not say.
+func (t *Table) Position(topic uint32, partition int32) int64 {
+	r := reader{b: t.meta[positionKey(topic, partition)]}
+	if next := r.int(); r.err == nil {
+		return next
+	}
+	return -1
+}
+
+// SetPosition notes where reading of a partition stands, for the next checkpoint.
+func (t *Table) SetPosition(topic uint32, partition int32, next int64) {
+	t.SetMeta(positionKey(topic, partition), binary.AppendVarint(nil, next))
+}
+
+func positionKey(topic uint32, partition int32) string {
+	return "pos/" + strconv.FormatUint(uint64(topic), 10) + "/" + strconv.FormatInt(int64(partition), 10)
+}
+
 // Ready ends a restore: people and contacts are joined, open requests are told: their contacts are unknown, but for
 // imports, which are returned for adoption and hold their contacts until they are settled, freed or abandoned.
 func (t *Table) Ready(now time.Time) (imports []*Request, err error) {
@@ -313,7 +364,6 @@ func (t *Table) rejoin(now time.Time) error {
 		t.loadContact(ci, &t.row)
 		for _, l := range t.row.lists {
 			t.count(l.list, absent, l.state)
-			t.Counts.Withheld += int(bit(l.withheld != 0))
 		}
 		t.Counts.Rejected += int(bit(t.row.rejected != ""))
 		for _, f := range t.row.refused {

@@ -53,7 +53,7 @@ func (t *Table) Settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 		s.Code = o.Code
 	case sink.Halt:
 		t.again(ci, o, true, now).failing = millis(now) // held by the list until the halt ends; certainly not applied
-		t.uncount(row, r)
+		t.uncount(taken, r)
 	default:
 		s.Rejected = t.retry(ci, row, r, i, o, healthy, now)
 		if s.Rejected {
@@ -73,9 +73,6 @@ func (t *Table) applied(ci uint32, row *contactRow, r *Request, i int, o sink.Ou
 	ms := millis(now)
 	set := func(list int64, to delivery) {
 		t.count(list, row.state(list), to)
-		if l := row.list(list); l != nil && l.withheld != 0 {
-			t.Counts.Withheld--
-		}
 		row.set(list, to, ms)
 	}
 	t.unreject(row)
@@ -154,19 +151,19 @@ func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now ti
 	}
 	touch := func(list int64) {
 		t.count(list, row.state(list), unknown)
-		was := row.list(list)
-		withheld := int64(0)
-		if was != nil {
-			withheld = was.withheld
+		decided := unweighed
+		if was := row.list(list); was != nil {
+			decided = was.passage
 		}
 		row.set(list, unknown, millis(now))
-		row.list(list).withheld = withheld
+		row.list(list).passage = decided
 	}
 	for _, l := range r.Lists {
 		touch(l)
 	}
 	for _, l := range r.unlink {
 		touch(l)
+		row.list(l).passage = passed // the guard has counted it
 	}
 	if r.Kind == sink.Delete {
 		for _, l := range slices.Clone(row.lists) {
@@ -202,7 +199,9 @@ func (t *Table) retry(ci uint32, row *contactRow, r *Request, i int, o sink.Outc
 		t.endWait(ci)
 		return false
 	}
-	t.uncount(row, r)
+	if o.Certain {
+		t.uncount(&r.Taken[i], r)
+	}
 	w := t.again(ci, o, o.Certain, now)
 	if !healthy || !o.Alone || len(r.Taken) > 1 { // it does not fail alone
 		w.failing = millis(now)

@@ -1,22 +1,26 @@
 package state
 
-// Stamp is where and when a change was said: a topic (by its durable number in this table), partition and offset,
-// and the event's time in nanoseconds since 1970.
+// Stamp is where and when a change was said: a topic (by its durable number in this table), partition, leader epoch
+// (-1: not known) and offset, and the event's time in nanoseconds since 1970.
 type Stamp struct {
 	Topic     uint32
 	Partition int32
+	Epoch     int32
 	Offset    int64
 	Time      int64
 }
 
 func (s Stamp) samePartition(o Stamp) bool { return s.Topic == o.Topic && s.Partition == o.Partition }
 
-// Newer says whether s supersedes o: within a partition by offset; across partitions by time, a tie going to the
-// higher (topic, partition). A zero o is older than everything.
+// Newer says whether s supersedes o: within a partition by leader epoch, then by offset (what is written after its log
+// went back has lower offsets); across partitions by time, a tie going to the higher (topic, partition). A zero o is
+// older than everything.
 func (s Stamp) Newer(o Stamp) bool {
 	switch {
 	case o == Stamp{}:
 		return true
+	case s.samePartition(o) && s.Epoch != o.Epoch && s.Epoch >= 0 && o.Epoch >= 0:
+		return s.Epoch > o.Epoch
 	case s.samePartition(o):
 		return s.Offset > o.Offset
 	case s.Time != o.Time:
@@ -31,9 +35,6 @@ func (s Stamp) Newer(o Stamp) bool {
 func (s Stamp) newerPerson(o Stamp) bool {
 	if s.Time != o.Time {
 		return s.Time > o.Time
-	}
-	if s.samePartition(o) {
-		return s.Offset > o.Offset
 	}
 	return s.Newer(o)
 }

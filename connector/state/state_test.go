@@ -5,6 +5,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,9 +113,14 @@ func TestATableIsWhatItsRowsSay(t *testing.T) {
 			case 2:
 				deliver(t, tab, now)
 			case 3:
-				rows = append(rows, tab.Cut(nil).Rows...)
+				c := tab.Cut(nil)
+				if rapid.Bool().Draw(t, "committed") {
+					rows = append(rows, c.Rows...)
+				} else {
+					tab.GiveBack(c)
+				}
 			}
-			invariant(t, tab)
+			invariant(t, tab, now)
 		}
 		rows = append(rows, tab.Cut(nil).Rows...)
 		back := New(tab.cfg)
@@ -122,6 +128,9 @@ func TestATableIsWhatItsRowsSay(t *testing.T) {
 			if err := back.Apply(r.Key, r.Value); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if have, want, counted := back.Missing(); len(rows) > 0 && (!counted || have != want) {
+			t.Fatalf("%d rows of people and contacts are read back, %d were counted (%v)", have, want, counted)
 		}
 		if _, err := back.Ready(now); err != nil {
 			t.Fatal(err)
@@ -135,7 +144,7 @@ func TestATableIsWhatItsRowsSay(t *testing.T) {
 		if tab.In(42) != back.In(42) {
 			t.Fatalf("%d delivered, %d read back", tab.In(42), back.In(42))
 		}
-		invariant(t, back)
+		invariant(t, back, now)
 	})
 }
 
@@ -303,5 +312,106 @@ func BenchmarkMemory(b *testing.B) {
 		}
 		b.ReportMetric(time.Since(began).Seconds(), "s/restore")
 		runtime.KeepAlive(tab)
+	}
+}
+
+// S66: a table that has lost a row of somebody says so (H6).
+func TestS66ALostRowIsMissed(t *testing.T) {
+	d := newDesk(t)
+	d.crowd(10)
+	d.send(applied)
+	rows := d.Cut(nil).Rows
+	for lost := range rows {
+		if k := string(rows[lost].Key); k[0] != 'p' && k[0] != 'c' {
+			continue
+		}
+		back := New(d.cfg)
+		for i, r := range rows {
+			if i == lost {
+				continue
+			}
+			if err := back.Apply(r.Key, r.Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if have, want, counted := back.Missing(); !counted || have != want-1 {
+			t.Errorf("without %.2q: %d of %d, %v", rows[lost].Key, have, want, counted)
+		}
+	}
+}
+
+// S78: 3,000 new addresses of one person while nothing can be sent: its row and the contacts stay few (K7).
+func TestS78AddressesOfOnePersonDoNotAddUp(t *testing.T) {
+	d := newDesk(t)
+	d.enter("first@example.com")
+	d.send(applied)
+	d.Hold(0, "no_answer", d.now)
+	for i := range 3000 {
+		d.enter(fmt.Sprintf("a%d@example.com", i))
+	}
+	pi, _ := d.findPerson(KeyOf("s", "p"), false)
+	if n := len(d.blobs.get(d.people.at(pi).row)); n > 1000 || d.Counts.Contacts > formerMost+2 {
+		t.Errorf("a row of %d bytes, %d contacts", n, d.Counts.Contacts)
+	}
+	d.Release(0, "no_answer", d.now)
+	for range 10 {
+		d.rest()
+	}
+	if d.In(42) != 1 || d.Counts.Pending != 0 || d.Counts.Contacts != 1 {
+		t.Errorf("%d are in, %d pending, %d contacts", d.In(42), d.Counts.Pending, d.Counts.Contacts)
+	}
+}
+
+// S78: attributes that fill a person's row over many records: what does not fit is refused, the memberships move.
+func TestS78ARowHasAnEnd(t *testing.T) {
+	tab := New(Config{
+		Sources: []Source{{Name: "s", Segments: []string{"vip"}, Attributes: slices.Collect(func(yield func(string) bool) {
+			for i := range 50 {
+				if !yield(fmt.Sprint("A", i)) {
+					return
+				}
+			}
+		})}},
+		Exports: []Export{{Name: "e", Segments: []string{"vip"}, List: 42, Attributes: []string{"A0"}}},
+	})
+	now := time.Unix(1e9, 0)
+	if _, err := tab.Ready(now); err != nil {
+		t.Fatal(err)
+	}
+	large := []byte(`"` + strings.Repeat("x", 32<<10-2) + `"`)
+	refused := 0
+	for i := range 50 {
+		f := tab.Fold(&Change{
+			Person: KeyOf("s", "p"), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: int64(i)}, Memberships: []Membership{{0, i%2 == 0}},
+			Profile: &Profile{Address: "x@example.com", Values: []Value{{i, large}}},
+		}, now)
+		refused += int(bit(f.TooLarge))
+		if !f.Moved {
+			t.Errorf("membership %d did not move", i)
+		}
+	}
+	pi, _ := tab.findPerson(KeyOf("s", "p"), false)
+	if n := len(tab.blobs.get(tab.people.at(pi).row)); n > rowBytes || refused != 50-7 {
+		t.Errorf("a row of %d bytes; %d refused", n, refused)
+	}
+}
+
+// S79: thousands of people with one address: a change of one does not cost a look at all of them (K8).
+func TestS79ACrowdWithOneAddressIsLinear(t *testing.T) {
+	took := func(n int) time.Duration {
+		d := newDesk(t)
+		began := time.Now()
+		for i := range n {
+			d.n++
+			d.Fold(&Change{Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: d.n, Time: d.n}, Memberships: []Membership{{0, true}}, Profile: &Profile{Address: "none@example.com", Values: []Value{{0, []byte(`"v"`)}}}}, d.now)
+			if i%512 == 0 { // as a worker does
+				d.Refresh(d.now)
+			}
+		}
+		return time.Since(began)
+	}
+	took(100)
+	if few, many := took(2000), took(16000); many > 60*few {
+		t.Errorf("2,000 take %s, 16,000 %s", few, many)
 	}
 }

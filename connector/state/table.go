@@ -57,6 +57,8 @@ const (
 	flagStored                           // its row has been written to the changelog
 	flagHeld                             // it has a place among the held ones
 	flagPinned                           // an import that was freed holds it in the table
+	flagLeaving                          // a removal of it waits to be decided (guard.go)
+	flagTouched                          // it is to be evaluated anew (touched)
 )
 
 const shared = 1 << 31
@@ -96,6 +98,7 @@ type Table struct {
 	turn      int
 	waits     map[uint32]*wait
 	due       dueHeap
+	touched   []uint32                       // contacts to be evaluated anew (Refresh)
 	settled   []uint32                       // contacts that have just become clean: who gave them up may be let go
 	refusedBy map[uint32]map[uint64][]uint32 // attribute and value (its hash) to the contacts that were refused it
 	freedAt   map[uint32]int64               // attribute to when a value of it was last let go somewhere, Unix milliseconds
@@ -109,6 +112,7 @@ type Table struct {
 	changedPeople   []uint32
 	changedContacts []uint32
 	tombstones      []string // addresses whose rows go
+	stored          int      // contacts that have a row in the changelog
 	changedMeta     map[string]struct{}
 	changedBytes    int
 
@@ -131,7 +135,7 @@ type Table struct {
 // Counts are the table's figures. Pending counts the dirty contacts, in flight and waiting ones included.
 type Counts struct {
 	People, Contacts, Pending, InFlight int
-	Withheld, Rejected, Unknown         int
+	Rejected, Unknown                   int
 	Folded, Stale, Ignored              uint64 // changes
 }
 

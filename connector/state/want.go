@@ -18,6 +18,7 @@ type carrier struct {
 // wanted is what the people who carry an address want of its contact. Its bytes lie in the people's rows.
 type wanted struct {
 	lists  []int64  // sorted
+	open   []int64  // of which it is not known: they were followed once, and have been named again
 	values []value  // by attribute name; forced ones among them
 	hash   uint64   // of the values that are not forced
 	forced int      // unique attributes that are emptied because what stands there is nobody's any more
@@ -42,18 +43,24 @@ type Need struct {
 	Barred     bool   // a list that wants it is held
 	Rejected   bool   // nothing goes until what is wanted changes
 	erase      bool   // to be deleted, whatever list it is in
-	guarded    []int64
+	leaving    []leave
 	from       queueKey // the queue that it was popped off
 	room       [2]queueKey
 	contact    uint32
 	want       uint64
 }
 
+// leave is a removal that the guard weighs; doubt: the contact may not be in the list at all.
+type leave struct {
+	list  int64
+	doubt bool
+}
+
 // want derives what is wanted of contact ci, whose row is r. Lists: those wanted by anybody who carries the address.
 // Attributes: per attribute, that of the newest profile among the carriers in a list that asks for it.
 func (t *Table) want(ci uint32, r *contactRow, now time.Time) *wanted {
 	w := &t.w
-	*w = wanted{lists: w.lists[:0], values: w.values[:0], looks: w.looks[:0]}
+	*w = wanted{lists: w.lists[:0], open: w.open[:0], values: w.values[:0], looks: w.looks[:0]}
 	var room [8]uint32
 	people := t.carriersOf(ci, room[:0])
 	for len(t.carry) < len(people) {
@@ -71,6 +78,11 @@ func (t *Table) want(ci uint32, r *contactRow, now time.Time) *wanted {
 		for _, m := range c.person.memberships {
 			if !m.in {
 				continue
+			}
+			if now, ok := t.sources[src].renamed[m.segment]; ok {
+				for _, e := range t.sources[src].feeds[now] {
+					w.open = append(w.open, t.exports[e].List)
+				}
 			}
 			for _, e := range t.sources[src].feeds[m.segment] {
 				if !slices.Contains(c.exports, e) {
@@ -241,25 +253,39 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	w := t.want(ci, r, now)
 	n := &t.need
 	*n = Need{
-		Wanted: w.lists, Add: n.Add[:0], Remove: n.Remove[:0], guarded: n.guarded[:0],
+		Wanted: w.lists, Add: n.Add[:0], Remove: n.Remove[:0], leaving: n.leaving[:0],
 		Halves: r.halves, contact: ci, want: w.fingerprint(),
 	}
 	if r.rejected != "" && r.rejectedWant == n.want && !r.late {
 		n.Held, n.Rejected = r.rejected, true
 		return n
 	}
+	withheld := false
 	for _, list := range t.lists {
-		state, is := r.state(list), slices.Contains(w.lists, list)
+		var l listed
+		if p := r.list(list); p != nil {
+			l = *p
+		}
+		state, is := l.state, slices.Contains(w.lists, list)
 		n.Unknown = n.Unknown || state.unsure()
+		if !is && slices.Contains(w.open, list) {
+			continue // whether it is in or out is not ours to say
+		}
+		leaves := !is && (state == in || state.unsure())
+		if leaves && l.passage == refused {
+			leaves, is = false, true // it stays as it is
+		}
+		if leaves && l.passage == unweighed {
+			n.leaving = append(n.leaving, leave{list, state == doubtful})
+		}
 		switch why := t.holds(list); {
 		case is == (state == in) && !state.unsure(): // as it should be; absent counts as out
 		case why != "":
 			n.Held, n.Barred = why, n.Barred || is
 		case is:
 			n.Add = append(n.Add, list)
-		case t.withholds(r, list, now):
-			n.Held = "withheld"
-			n.guarded = append(n.guarded, list)
+		case t.withholds(r, list):
+			n.Held, withheld = "withheld", true
 		default:
 			n.Remove = append(n.Remove, list)
 			n.Delete = n.Delete || t.deletes[list]
@@ -280,7 +306,7 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 		}
 	}
 	pinned := t.contacts.at(ci).flags&flagPinned != 0 // what it is part of may make it again
-	n.erase = r.erase && len(w.lists) == 0 && t.accountHeld() == "" && !pinned
+	n.erase = r.erase && len(w.lists) == 0 && t.accountHeld() == "" && !pinned && !withheld
 	n.Delete = (n.Delete && n.Held == "" || n.erase) && len(w.lists) == 0 && !pinned
 	if r.erase && n.Held == "" {
 		n.Held = t.accountHeld() // the deletion waits, too
@@ -340,7 +366,7 @@ func (t *Table) release(ci uint32, now time.Time) {
 			t.storePerson(pi)
 		}
 		if slot.contact != 0 {
-			t.reconsider(slot.contact-1, now)
+			t.touch(slot.contact - 1)
 		}
 	}
 	t.sweep(ci)

@@ -13,7 +13,8 @@ import (
 
 // invariant is what is true of a table at any time: a dirty contact lies in a queue of its kind, waits until a time, or
 // is in flight; it lies nowhere twice, and what is free lies nowhere; every figure is what a recount gives.
-func invariant(t *rapid.T, tab *Table) {
+func invariant(t *rapid.T, tab *Table, now time.Time) {
+	tab.Refresh(now)
 	places := map[queueKind]map[uint32]int{QueueRemove: {}, QueueWrite: {}, queueHeld: {}}
 	for k, q := range tab.queues {
 		for _, ci := range q.items[q.head:] {
@@ -58,7 +59,6 @@ func invariant(t *rapid.T, tab *Table) {
 			ins[l.list] += int(bit(l.state == in))
 			unknowns[l.list] += int(bit(l.state == unknown))
 			counts.Unknown += int(bit(l.state.unsure()))
-			counts.Withheld += int(bit(l.withheld != 0))
 		}
 	}
 	counts.People, counts.Folded, counts.Stale, counts.Ignored = tab.Counts.People, tab.Counts.Folded, tab.Counts.Stale, tab.Counts.Ignored
@@ -66,9 +66,38 @@ func invariant(t *rapid.T, tab *Table) {
 		t.Fatalf("%+v and %d held are counted; they are %+v and %d", tab.Counts, tab.Held(), counts, held)
 	}
 	for _, l := range tab.lists {
+		if tab.guarded(l) {
+			weighed(t, tab, l, now)
+		}
 		if ins[l] != tab.inCount[l] || unknowns[l] != tab.unknownIn[l] {
 			t.Fatalf("of list %d %d in and %d unknown are counted; they are %d and %d", l, tab.inCount[l], tab.unknownIn[l], ins[l], unknowns[l])
 		}
+	}
+}
+
+// weighed is true of what the guard of a list weighs: the removals that are pending and not decided, each once.
+func weighed(t *rapid.T, tab *Table, list int64, now time.Time) {
+	g, doubts := tab.guardOf(list), 0
+	for ci := range tab.contacts.n {
+		c := tab.contacts.at(ci)
+		doubt, is := g.pending[ci]
+		doubts += int(bit(is && doubt))
+		if is && c.flags&(flagLive|flagLeaving) != flagLive|flagLeaving {
+			t.Fatalf("contact %d (flags %b) is weighed", ci, c.flags)
+		}
+		if c.flags&flagLive == 0 || c.flags&flagInFlight != 0 {
+			continue
+		}
+		n := tab.evaluate(ci, now)
+		if tab.row.rejected != "" {
+			continue // what another contact holds back may have changed what is wanted of it
+		}
+		if at := slices.IndexFunc(n.leaving, func(l leave) bool { return l.list == list }); (at >= 0) != is || is && n.leaving[at].doubt != doubt {
+			t.Fatalf("%s leaves %+v, and is weighed for list %d: %v %v", tab.addressOf(ci), n.leaving, list, is, doubt)
+		}
+	}
+	if doubts != g.doubts || g.flying < 0 {
+		t.Fatalf("list %d has %d doubts (%d), %d flying", list, g.doubts, doubts, g.flying)
 	}
 }
 
@@ -85,8 +114,8 @@ func newCrossed(t *rapid.T) *crossed {
 	tab := New(Config{
 		Sources: []Source{{Name: "s", Segments: []string{"vip", "gold", "news"}, Attributes: []string{"A", "SMS"}}},
 		Exports: []Export{
-			{Name: "e", Segments: []string{"vip", "gold"}, List: 42, Attributes: []string{"A", "SMS"}},
-			{Name: "f", Segments: []string{"gold", "news"}, List: 43, Attributes: []string{"A"}, Delete: true},
+			{Name: "e", Segments: []string{"vip", "gold"}, List: 42, Attributes: []string{"A", "SMS"}, Guard: Guard{Share: 0.3, AtLeast: 2}},
+			{Name: "f", Segments: []string{"gold", "news"}, List: 43, Attributes: []string{"A"}, Delete: true, Guard: Guard{Share: 0.5, AtLeast: 3}},
 		},
 		Unique: func(a string) bool { return a == "SMS" }, Rest: time.Second, LateApply: time.Minute, RetryRefused: time.Hour,
 	})
@@ -175,9 +204,16 @@ func (c *crossed) end() {
 
 // rare does what operators do, and halts.
 func (c *crossed) rare() {
-	switch c.draw("rare", 5) {
-	case 0, 1:
-		c.Hold(rapid.SampledFrom([]int64{0, 42, 43}).Draw(c.t, "list"), rapid.SampledFrom([]string{"", "halted"}).Draw(c.t, "why"), c.now)
+	list := rapid.SampledFrom([]int64{0, 42, 43}).Draw(c.t, "list")
+	switch c.draw("rare", 7) {
+	case 0:
+		c.Hold(list, rapid.SampledFrom([]string{"halted", "disabled"}).Draw(c.t, "why"), c.now)
+	case 1:
+		c.Release(list, rapid.SampledFrom([]string{"halted", "disabled"}).Draw(c.t, "why"), c.now)
+	case 5:
+		c.Size(max(list, 42), int64(c.draw("size", 9)), c.now)
+	case 6:
+		c.Decide(max(list, 42), rapid.Bool().Draw(c.t, "approved"), c.now)
 	case 2:
 		c.MakeUnknown(42, c.now)
 	case 3:
@@ -204,6 +240,7 @@ func forgetsNothing(t *rapid.T) {
 	for range rapid.IntRange(1, 100).Draw(t, "steps") {
 		c.now = c.now.Add(time.Duration(c.draw("rest", 5000)) * time.Millisecond)
 		c.Tick(c.now)
+		c.Weigh(c.now)
 		switch step := c.draw("step", 12); {
 		case step < 4:
 			c.say()
@@ -216,10 +253,15 @@ func forgetsNothing(t *rapid.T) {
 		default:
 			c.rare()
 		}
-		invariant(t, c.Table)
+		invariant(t, c.Table, c.now)
 	}
 	for _, l := range []int64{0, 42, 43} {
-		c.Hold(l, "", c.now)
+		for _, why := range []string{"halted", "disabled"} {
+			c.Release(l, why, c.now)
+		}
+		if l != 0 {
+			c.Size(l, 8, c.now)
+		}
 	}
 	for _, r := range c.open {
 		c.Abandon(r, c.now)
@@ -228,6 +270,12 @@ func forgetsNothing(t *rapid.T) {
 	for range 300 {
 		c.now = c.now.Add(20 * time.Second)
 		c.Tick(c.now)
+		c.Weigh(c.now)
+		for _, l := range c.lists {
+			if c.WithheldOf(l, c.now).Removals > 0 {
+				c.Decide(l, true, c.now)
+			}
+		}
 		for _, q := range c.Queues(c.now) {
 			for n := c.Pop(q.Kind, q.List, c.now); n != nil; n = c.Pop(q.Kind, q.List, c.now) {
 				kind := sink.Update
@@ -245,7 +293,7 @@ func forgetsNothing(t *rapid.T) {
 			break
 		}
 	}
-	invariant(t, c.Table)
+	invariant(t, c.Table, c.now)
 	if n := c.Counts; n.Pending+n.Unknown+n.InFlight > 0 || len(c.Queues(c.now)) > 0 {
 		t.Fatalf("it does not come to rest: %+v %+v", n, c.Queues(c.now))
 	}
