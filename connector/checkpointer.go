@@ -74,6 +74,7 @@ func (e *engine) makeCut(drainBy time.Time) (*cut, time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
+	e.endRewinds()
 	due := e.table.Tick(now)
 	var requests []*state.Request
 	if drainBy.IsZero() {
@@ -98,22 +99,28 @@ func (e *engine) makeCut(drainBy time.Time) (*cut, time.Duration) {
 		}
 	}
 	c := &cut{requests: requests, dead: e.dead}
-	for p, cur := range e.cursors {
-		if cur.changed {
-			cur.changed = false
-			c.moved = append(c.moved, cur)
-			c.offsets = append(c.offsets, changelog.Offset{Topic: p.topic, ID: cur.id, Partition: p.n, Next: cur.next, Epoch: cur.epoch})
-		}
-	}
+	e.cutPositions(c)
 	if len(requests) == 0 && len(c.offsets) == 0 && len(c.dead) == 0 && !e.table.Changed() {
 		return nil, 50 * time.Millisecond // draining
 	}
-	e.endRewinds()
 	c.table = e.table.Cut(requests)
 	e.dead, e.deadBytes = nil, 0
 	e.firstChange, e.lastChange = time.Time{}, time.Time{}
 	e.free -= len(requests)
 	return c, 0
+}
+
+// cutPositions takes the positions that have moved: as the group's offsets, and as rows, so that neither can be put back
+// without the other unnoticed. Under the lock.
+func (e *engine) cutPositions(c *cut) {
+	for p, cur := range e.cursors {
+		if cur.changed {
+			cur.changed = false
+			c.moved = append(c.moved, cur)
+			c.offsets = append(c.offsets, changelog.Offset{Topic: p.topic, ID: cur.id, Partition: p.n, Next: cur.next, Epoch: cur.epoch})
+			e.table.SetPosition(cur.topic, p.n, cur.next)
+		}
+	}
 }
 
 // restBeforeCut is how long what has changed may wait for more; changed is false if nothing has.

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -123,6 +124,20 @@ const DefaultSession = 15 * time.Second
 
 // Group is the consumer group, and the transactional id, of a connection.
 func (c *Config) Group() string { return c.Prefix + "-" + c.Name }
+
+// ownTopics are patterns of the topics that segsync itself writes: they are never a source's, for it would feed itself.
+func (c *Config) ownTopics() []string {
+	own := []string{"^" + quoteMeta(c.Prefix) + "-.*-table$"}
+	if c.DeadLetters != "" {
+		own = append(own, "^"+quoteMeta(c.DeadLetters)+"$")
+	}
+	return own
+}
+
+// Owns says whether a topic is one that segsync itself writes.
+func (c *Config) Owns(topic string) bool {
+	return slices.ContainsFunc(c.ownTopics(), func(own string) bool { return matches(own, topic) })
+}
 
 func (c *Config) withDefaults() Config {
 	out := *c

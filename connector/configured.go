@@ -33,9 +33,16 @@ type builtExport struct {
 	Segments []string `json:"segments"`
 }
 
-// builtSource is a source that has been read from its start, for these segments.
+// builtSource is a source that has been read from its start, for these segments. Renamed is how often each segment was
+// taken out and named again: what was said of it while it was not followed is not known.
 type builtSource struct {
-	Segments []string `json:"segments"`
+	Segments []string       `json:"segments"`
+	Renamed  map[string]int `json:"renamed,omitempty"`
+}
+
+func builtSourceOf(t *state.Table, name string) (was builtSource, ok bool) {
+	row := t.Meta(sourceKey(name))
+	return was, row != nil && json.Unmarshal(row, &was) == nil
 }
 
 // configure compares the restored rows with the configuration, before the table is made ready: lists that moved are
@@ -49,7 +56,7 @@ func (e *engine) configure(now time.Time) {
 		var was builtExport
 		if row := e.table.Meta(exportKey(x.Name)); row != nil && json.Unmarshal(row, &was) == nil && was.List != x.List && !fed[was.List] {
 			e.log.Info("the list of an export changed: people leave the old one, through the guard", zap.String("export", x.Name), zap.Int64("from", was.List), zap.Int64("to", x.List))
-			e.table.SetMeta(retiredKey(was.List), state.EncodeTime(now))
+			e.table.SetMeta(retiredKey(was.List), []byte(x.Name))
 		}
 		row, _ := json.Marshal(builtExport{x.List, e.cfg.Sources[x.Source].Name, x.Segments})
 		if string(row) != string(e.table.Meta(exportKey(x.Name))) {
@@ -67,36 +74,73 @@ func (e *engine) configure(now time.Time) {
 		}
 	}
 	e.table.Retire(retired)
+	e.dropSegments()
 	for s := range e.cfg.Sources {
 		src := &e.cfg.Sources[s]
-		var was builtSource
-		row := e.table.Meta(sourceKey(src.Name))
-		if row == nil || json.Unmarshal(row, &was) != nil {
-			continue
-		}
+		was, ok := builtSourceOf(e.table, src.Name)
 		for _, g := range src.Spec.Segments {
-			if !slices.Contains(was.Segments, g) {
-				e.log.Info("a source has a new segment: it is read again from its start", zap.String("source", src.Name))
-				e.rereads = append(e.rereads, s)
-				break
+			if ok && !slices.Contains(was.Segments, g) {
+				e.log.Info("a source has a new segment: it is read again from its start", zap.String("source", src.Name), zap.String("segment", g))
+				if was.Renamed[g] > 0 {
+					e.log.Warn("a segment is named again: whoever was in it, and of whom nothing is read now, is left as they are; segsync backfill --from earliest reads its history", zap.String("source", src.Name), zap.String("segment", g))
+				}
+				if !slices.Contains(e.rereads, s) {
+					e.rereads = append(e.rereads, s)
+				}
 			}
 		}
+	}
+	e.cfg.follow(e.table)
+}
+
+// dropSegments notes the segments that are followed no more: of those who are in them it is not known, should they be
+// named again, who has left meanwhile.
+func (e *engine) dropSegments() {
+	for _, k := range e.table.MetaKeys("source/") {
+		name := k[len("source/"):]
+		was, ok := builtSourceOf(e.table, name)
+		at := slices.IndexFunc(e.cfg.Sources, func(s Source) bool { return s.Name == name })
+		if !ok {
+			continue
+		}
+		kept := slices.DeleteFunc(slices.Clone(was.Segments), func(g string) bool {
+			return at < 0 || !slices.Contains(e.cfg.Sources[at].Spec.Segments, g)
+		})
+		if len(kept) == len(was.Segments) {
+			continue
+		}
+		if was.Renamed == nil {
+			was.Renamed = map[string]int{}
+		}
+		for _, g := range was.Segments {
+			if !slices.Contains(kept, g) {
+				was.Renamed[g]++
+				e.log.Info("a segment is followed no more", zap.String("source", name), zap.String("segment", g))
+			}
+		}
+		was.Segments = kept
+		row, _ := json.Marshal(was)
+		e.table.SetMeta(k, row)
+	}
+}
+
+// follow tells a table how often segments were named again.
+func (c *Config) follow(t *state.Table) {
+	for s := range c.Sources {
+		was, _ := builtSourceOf(t, c.Sources[s].Name)
+		renamed := make([]int, len(c.Sources[s].Spec.Segments))
+		for i, g := range c.Sources[s].Spec.Segments {
+			renamed[i] = was.Renamed[g]
+		}
+		t.Follow(s, renamed)
 	}
 }
 
 // sourceRow says what a source has been read for.
 func (e *engine) sourceRow(s int) []byte {
-	segments := slices.Clone(e.cfg.Sources[s].Spec.Segments)
-	var was builtSource
-	if row := e.table.Meta(sourceKey(e.cfg.Sources[s].Name)); row != nil && json.Unmarshal(row, &was) == nil {
-		for _, g := range was.Segments { // its memberships are still in the table, as old as they are
-			if !slices.Contains(segments, g) && slices.Contains(e.cfg.Sources[s].Spec.Segments, g) {
-				segments = append(segments, g)
-			}
-		}
-	}
-	slices.Sort(segments)
-	row, _ := json.Marshal(builtSource{segments})
+	was, _ := builtSourceOf(e.table, e.cfg.Sources[s].Name)
+	was.Segments = slices.Sorted(slices.Values(e.cfg.Sources[s].Spec.Segments))
+	row, _ := json.Marshal(was)
 	return row
 }
 

@@ -168,6 +168,9 @@ func (m *membership) join() error {
 			patterns = append(patterns, s.Regex)
 		}
 	}
+	if len(patterns) > 0 {
+		opts = append(opts, kgo.ConsumeExcludeTopics(c.cfg.ownTopics()...))
+	}
 	if len(patterns) > 0 { // a client subscribes by pattern or by name: names become patterns
 		for _, t := range topics {
 			patterns = append(patterns, "^"+quoteMeta(t)+"$")

@@ -35,7 +35,8 @@ type cursor struct {
 	epoch   int32
 	end     int64 // the last stable offset, as last seen
 	start   int64
-	seen    time.Time // when it last brought something
+	era     int32 // what is added to its leader epochs (era.go)
+	behind  int32 // how far the log's epochs have gone back, found when it was located
 	changed bool
 	stopped bool // nothing is read from it: its source is halted
 }
@@ -65,36 +66,38 @@ type engine struct {
 	mappers    []*mapping.Mapper
 	changes    *changelog.Log
 
-	mu          sync.Mutex // the table's: no I/O under it
-	table       *state.Table
-	cursors     map[partition]*cursor
-	assigned    map[string][]int32
-	dead        []*kgo.Record
-	deadBytes   int
-	free        int       // idle senders
-	again       time.Time // when the budget has room again
-	firstChange time.Time
-	lastChange  time.Time
-	lastApplied time.Time
-	imports     map[uint64]*importing
-	still       int64         // a list for which nothing is begun while its length is looked at
-	stillUntil  time.Time     // at the latest
-	heldBack    time.Time     // until when the planner holds something back that will be due without an event; zero: nothing
-	importTime  time.Duration // as measured
-	callTime    time.Duration
-	rowBytes    float64
-	breaker     breaker
-	holds       holds
-	key         keyCheck
-	listNames   map[int64]string // of the lists that were asked for
-	restoring   changelog.Progress
-	ready       bool
-	counts      Counters
-	reader      *kgo.Client
-	warned      map[string]*repeated // dead letters, by class
-	rereads     []int                // sources to be read again from their start
-	rewinds     map[int]*rewindRow
-	oldTypes    map[string]sink.AttributeType // of attributes, if the account has not told them in this life
+	mu           sync.Mutex // the table's: no I/O under it
+	table        *state.Table
+	cursors      map[partition]*cursor
+	assigned     map[string][]int32
+	dead         []*kgo.Record
+	deadBytes    int
+	free         int       // idle senders
+	again        time.Time // when the budget has room again
+	firstChange  time.Time
+	lastChange   time.Time
+	lastApplied  time.Time
+	imports      map[uint64]*importing
+	still        int64         // a list for which nothing is begun while its length is looked at
+	stillUntil   time.Time     // at the latest
+	heldBack     time.Time     // until when the planner holds something back that will be due without an event; zero: nothing
+	importTime   time.Duration // as measured
+	callTime     time.Duration
+	rowBytes     float64
+	breaker      breaker
+	holds        holds
+	key          keyCheck
+	claimAgain   time.Time
+	claimRenewed time.Time        // only claimAccount's
+	listNames    map[int64]string // of the lists that were asked for
+	restoring    changelog.Progress
+	ready        bool
+	counts       Counters
+	reader       *kgo.Client
+	warned       map[string]*repeated // dead letters, by class
+	rereads      []int                // sources to be read again from their start
+	rewinds      map[int]*rewindRow
+	oldTypes     map[string]sink.AttributeType // of attributes, if the account has not told them in this life
 }
 
 func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned map[string][]int32) *engine {
@@ -169,6 +172,7 @@ func (e *engine) work(wg *sync.WaitGroup) error {
 	wg.Go(e.watch)
 	wg.Go(e.probe)
 	wg.Go(e.sizes)
+	wg.Go(e.tails)
 	if e.oldTypes != nil {
 		wg.Go(e.renewTypes)
 	}

@@ -59,6 +59,7 @@ func (e *engine) probe() {
 		case <-t.C:
 		}
 		e.watchKey()
+		e.claimAccount()
 		if list, ok := e.dueProbe(e.now()); ok {
 			e.probeList(list)
 		}

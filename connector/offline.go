@@ -68,6 +68,7 @@ func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now tim
 		return err
 	}
 	now := time.Now()
+	c.cfg.follow(t)
 	if err := t.Peek(now); err != nil {
 		return err
 	}

@@ -23,10 +23,6 @@ var ErrEnvironment = errors.New("the environment is not as the configuration say
 // environmentMost is how long a bounded run waits for its environment.
 const environmentMost = time.Minute
 
-// tailQuiet is how long a partition must bring nothing for its end to count as reached: its last records may be
-// compacted away.
-const tailQuiet = 5 * time.Second
-
 // How often a bounded run asks whether it is done: itself, and, at most, the changelog of a process beside it.
 const (
 	onceEvery     = 250 * time.Millisecond
@@ -101,9 +97,8 @@ func (c *Connection) ends(ctx context.Context, cl *kgo.Client) (map[partition]in
 		return nil, err
 	}
 	var topics []string
-	e := engine{cfg: &c.cfg}
 	for t := range all {
-		if _, ok := e.sourceOf(t); ok {
+		if _, ok := c.cfg.sourceOf(t); ok {
 			topics = append(topics, t)
 		}
 	}
@@ -133,9 +128,8 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 	p := Progress{Status: c.Status()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := time.Now()
 	for at, end := range ends {
-		if cur, ok := e.cursors[at]; ok && cur.next < end && (now.Sub(cur.seen) < tailQuiet || e.paused.Load()) {
+		if cur, ok := e.cursors[at]; ok && cur.next < end {
 			p.Left += end - cur.next
 		}
 	}
@@ -145,6 +139,9 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 	}
 	if tell != nil {
 		tell(p)
+	}
+	if p.Left == 0 && len(e.rewinds) > 0 {
+		return false, nil // a rewind ends with the next checkpoint
 	}
 	if e.holds.sources() || e.holds.at(place{}) && p.Left == 0 || p.Left == 0 && p.Pending == 0 && e.holds.faults() {
 		return false, fmt.Errorf("%w: %s", ErrHalted, e.holds.text())
@@ -203,6 +200,7 @@ func (c *Connection) peek(ctx context.Context, adm *kadm.Client) (*state.Table, 
 		}
 	}
 	now := time.Now()
+	c.cfg.follow(t)
 	c.holdDisabled(t, now) // first: what lies in a queue already is held when it is taken from there
 	return t, t.Peek(now)
 }

@@ -2,7 +2,6 @@ package connector
 
 import (
 	"errors"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -15,15 +14,17 @@ const (
 	heldResume  = 4 << 20
 	batchBytes  = 4 << 10                   // what a batch counts for beside its records
 	batchesMost = 2 * heldMost / batchBytes // a queue has room for more than can be held, so that polling does not wait
+	batchMost   = 64 << 20                  // what a batch may become when it is decompressed: 70 kB can announce half a gigabyte
 	cutAt       = 32 << 20                  // changed rows and dead letters: a checkpoint is due
 	changesMost = 64 << 20                  // fetching pauses
 )
 
-// batch is what one fetch brought of a partition.
+// batch is what one fetch brought of a partition; or, without records, a batch that is too large to be read.
 type batch struct {
-	p       partition
-	records []*kgo.Record
-	bytes   int64
+	p        partition
+	records  []*kgo.Record
+	bytes    int64
+	tooLarge *kgo.ErrDecompressTooLarge
 }
 
 // poll takes records until the epoch ends. It waits for nothing else.
@@ -35,9 +36,18 @@ func (e *engine) poll() {
 
 // accept takes what a poll brought and hands it to the workers. It never waits.
 func (e *engine) accept(fetches kgo.Fetches) {
-	fetches.EachError(func(topic string, n int32, err error) { e.fetchFailed(partition{topic, n}, err) })
+	// Errors first: where a log has gone back, the same poll may bring what is written there now.
+	lost := map[partition]bool{}
+	fetches.EachError(func(topic string, n int32, err error) {
+		p := partition{topic, n}
+		lost[p] = e.fetchFailed(p, err)
+	})
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		p := partition{f.Topic, f.Partition}
+		defer e.skipTooLarge(p, f.Err)
+		if lost[p] {
+			return
+		}
 		e.mu.Lock()
 		c, ok := e.cursors[p]
 		if ok && f.Err == nil {
@@ -52,13 +62,28 @@ func (e *engine) accept(fetches kgo.Fetches) {
 		for _, r := range f.Records {
 			b.bytes += int64(len(r.Key) + len(r.Value) + 100)
 		}
-		e.held.Add(b.bytes)
-		select {
-		case e.queues[p.worker(len(e.queues))] <- b:
-		case <-e.ctx.Done():
-		}
+		e.queue(b)
 	})
 	e.throttle()
+}
+
+// queue hands a batch to the worker of its partition.
+func (e *engine) queue(b *batch) {
+	e.held.Add(b.bytes)
+	select {
+	case e.queues[b.p.worker(len(e.queues))] <- b:
+	case <-e.ctx.Done():
+	}
+}
+
+// skipTooLarge lets reading go on behind a batch that is too large to be read; it becomes one dead letter.
+func (e *engine) skipTooLarge(p partition, err error) {
+	var large *kgo.ErrDecompressTooLarge
+	if !errors.As(err, &large) {
+		return
+	}
+	e.queue(&batch{p: p, bytes: batchBytes, tooLarge: large})
+	e.reader.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.topic: {p.n: {Epoch: large.Epoch, Offset: large.NextOffset}}})
 }
 
 // worker keeps a partition's records in order: one worker has them all.
@@ -88,11 +113,6 @@ func (e *engine) throttle() {
 		e.paused.Store(true)
 		e.reader.PauseFetchPartitions(all)
 	case e.paused.Load() && held < heldResume && waiting < cutAt && !broken && !e.draining.Load():
-		e.mu.Lock()
-		for _, c := range e.cursors {
-			c.seen = time.Now() // it was not quiet, it was not asked
-		}
-		e.mu.Unlock()
 		e.paused.Store(false)
 		e.reader.ResumeFetchPartitions(all)
 	}
@@ -109,9 +129,16 @@ func (e *engine) partitions() map[string][]int32 {
 	return m
 }
 
-// fetchFailed looks at a partition that cannot be read. A position that the log has lost is never skipped in silence.
-func (e *engine) fetchFailed(p partition, err error) {
+// fetchFailed looks at a partition that cannot be read. A position that the log has lost is never skipped in silence. It
+// says whether what the same poll brought of the partition must not be taken.
+func (e *engine) fetchFailed(p partition, err error) (lost bool) {
+	var back *kgo.ErrDataLoss
+	var large *kgo.ErrDecompressTooLarge
 	switch {
+	case errors.As(err, &back):
+		e.readerWentBack(p, back)
+		return true
+	case errors.As(err, &large): // skipped behind what came before it
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		e.lostPosition(p)
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
@@ -120,11 +147,7 @@ func (e *engine) fetchFailed(p partition, err error) {
 		e.lease.End()
 		e.kill(err)
 	case e.ctx.Err() == nil && p.topic != "":
-		e.mu.Lock()
-		if c, ok := e.cursors[p]; ok {
-			c.seen = time.Now() // it is not quiet
-		}
-		e.mu.Unlock()
 		e.log.Warn("reading is hindered", zap.String("topic", p.topic), zap.Int32("partition", p.n), zap.Error(err))
 	}
+	return false
 }

@@ -18,13 +18,14 @@ type positions struct {
 	committed kadm.OffsetResponses
 	start     kadm.ListedOffsets
 	end       kadm.ListedOffsets
+	epochs    map[partition]int32 // of their leaders
 }
 
 func (e *engine) positions(topics []string) (*positions, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, time.Minute)
 	defer cancel()
 	adm := kadm.NewClient(e.cl)
-	p := &positions{ids: map[string][16]byte{}}
+	p := &positions{ids: map[string][16]byte{}, epochs: map[partition]int32{}}
 	details, err := adm.ListTopics(ctx, topics...)
 	if err != nil {
 		return nil, fmt.Errorf("describing the sources' topics: %w", err)
@@ -34,6 +35,9 @@ func (e *engine) positions(topics []string) (*positions, error) {
 			return nil, fmt.Errorf("describing topic %s: %w", d.Topic, d.Err)
 		}
 		p.ids[d.Topic] = d.ID
+		for _, n := range d.Partitions {
+			p.epochs[partition{d.Topic, n.Partition}] = n.LeaderEpoch
+		}
 	}
 	// Stable: a predecessor's transaction may have been committed and not be visible yet.
 	if p.committed, err = adm.FetchOffsets(kadm.RequireStable(ctx), e.cfg.Group()); err != nil {
@@ -113,6 +117,9 @@ func (e *engine) outOfRange(at partition, c *cursor) {
 		e.log.Warn("records were lost before they were read: going on at the log's end", zap.String("topic", at.topic), zap.Int32("partition", at.n), zap.Int64("from", c.next), zap.Int64("to", c.end))
 		c.next, c.epoch, c.changed = c.end, -1, true
 	default:
+		if c.next > c.end {
+			c.behind = 1 // its epochs do not tell: what is read again must count as newer all the same
+		}
 		e.haltSource(c.source, "lost_position", fmt.Sprintf("the log of %s/%d begins at offset %d, and reading stands at %d: records are lost; restore the truth with segsync backfill --from earliest, or set out_of_range", at.topic, at.n, c.start, c.next))
 	}
 }

@@ -64,14 +64,16 @@ func (e *engine) rewindSource(s int, from Start, resend, unread bool, now time.T
 		return err
 	}
 	row := rewindRow{Resend: resend, Ends: map[string]int64{}}
+	lost := e.sourceHeld(s)
 	for _, p := range parts {
 		c := e.cursors[p]
 		next := starts[p]
-		if unread && c.next >= 0 {
+		if c.next >= 0 && (unread || !lost) { // what was not read yet is not skipped
 			next = min(next, c.next)
 		}
 		c.next, c.epoch, c.changed, c.stopped = next, -1, true, false
 		c.topic = e.table.Topic(c.id, p.topic)
+		e.newEra(c, p.n)
 		row.Ends[endKey(p)] = c.end
 		e.table.SetMeta(acceptKey(c.id), []byte{1}) // a topic that was made again is read from here on
 	}
@@ -114,6 +116,7 @@ func (e *engine) endRewinds() {
 		if over {
 			delete(e.rewinds, s)
 			e.table.SetMeta(rewindKeyOf(e.cfg.Sources[s].Name), nil)
+			e.mended(s)
 		}
 	}
 }

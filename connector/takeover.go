@@ -27,6 +27,9 @@ func (e *engine) takeOver() error {
 		return err
 	}
 	now := e.now()
+	if err := e.checkWhole(); err != nil {
+		return err
+	}
 	e.configure(now)
 	imports, err := e.table.Ready(now)
 	if err == nil {
@@ -41,6 +44,7 @@ func (e *engine) takeOver() error {
 		return fmt.Errorf("restoring the table: %w", err)
 	}
 	e.watchKey()
+	e.claimAccount()
 	if err := e.makeMappers(); err != nil {
 		return err
 	}
@@ -121,8 +125,13 @@ func (e *engine) makeMappers() error {
 const workers = 4
 
 // sourceOf finds the source that a topic belongs to.
-func (e *engine) sourceOf(topic string) (int, bool) {
-	for i, s := range e.cfg.Sources {
+func (e *engine) sourceOf(topic string) (int, bool) { return e.cfg.sourceOf(topic) }
+
+func (c *Config) sourceOf(topic string) (int, bool) {
+	if c.Owns(topic) {
+		return 0, false
+	}
+	for i, s := range c.Sources {
 		if slices.Contains(s.Topics, topic) || s.Regex != "" && matches(s.Regex, topic) {
 			return i, true
 		}
@@ -150,6 +159,13 @@ func (e *engine) locate() error {
 		if err := e.locateSource(s, parts, p); err != nil {
 			return err
 		}
+	}
+	back, err := e.validate(p)
+	if err != nil {
+		return err
+	}
+	for at, b := range back {
+		e.logWentBack(at, e.cursors[at], b)
 	}
 	return e.begin()
 }
@@ -204,6 +220,7 @@ func (e *engine) numberTopics(parts []partition) {
 	for _, at := range parts {
 		c := e.cursors[at]
 		c.topic = e.table.Topic(c.id, at.topic)
+		c.era = e.eraOf(c.topic, at.n)
 	}
 }
 
@@ -228,6 +245,9 @@ func (e *engine) continueSource(parts []partition, p *positions) {
 			c.next, c.changed = c.start, true
 			continue
 		}
+		if stands := e.table.Position(c.topic, at.n); stands >= 0 && stands < c.next {
+			e.damaged(c.source, fmt.Sprintf("it says that %s/%d was read to offset %d, the group's offsets say %d", at.topic, at.n, stands, c.next))
+		}
 		if c.next < c.start || c.next > max(c.end, endOf(p, at)) {
 			e.outOfRange(at, c)
 		}
@@ -247,13 +267,7 @@ func (e *engine) begin() error {
 		}
 	}
 	c := &cut{}
-	for p, cur := range e.cursors {
-		if cur.changed {
-			cur.changed = false
-			c.moved = append(c.moved, cur)
-			c.offsets = append(c.offsets, changelog.Offset{Topic: p.topic, ID: cur.id, Partition: p.n, Next: cur.next, Epoch: -1})
-		}
-	}
+	e.cutPositions(c)
 	c.table = e.table.Cut(nil)
 	if err := e.changes.Commit(e.ctx, changelog.Checkpoint{Rows: c.table.Rows, Offsets: c.offsets}); err != nil {
 		return err
@@ -283,7 +297,6 @@ func (e *engine) resume() error {
 	e.mu.Lock()
 	offsets := map[string]map[int32]kgo.Offset{}
 	for p, c := range e.cursors {
-		c.seen = e.now()
 		if !c.stopped {
 			add(offsets, p, c)
 		}
@@ -294,6 +307,7 @@ func (e *engine) resume() error {
 	opts := append(slices.Clone(e.cfg.Kafka),
 		kgo.ConsumePartitions(offsets), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxPartitionBytes(256<<10), kgo.FetchMaxBytes(8<<20),
+		kgo.MaxDecompressBatchBytes(batchMost),
 	)
 	reader, err := kgo.NewClient(opts...)
 	if err != nil {
@@ -309,7 +323,7 @@ func add(offsets map[string]map[int32]kgo.Offset, p partition, c *cursor) {
 	if offsets[p.topic] == nil {
 		offsets[p.topic] = map[int32]kgo.Offset{}
 	}
-	offsets[p.topic][p.n] = kgo.NewOffset().At(c.next).WithEpoch(-1)
+	offsets[p.topic][p.n] = kgo.NewOffset().At(c.next).WithEpoch(-1) // its epoch was validated (era.go): here that would wait for metadata
 }
 
 // join takes partitions that came later into the running engine.
@@ -341,7 +355,6 @@ func (e *engine) join(given map[string][]int32) {
 					next = o.At
 				}
 				c := e.cursorAt(s, at, p, next, -1)
-				c.seen = e.now()
 				if c.stopped = e.sourceHeld(s); c.stopped {
 					continue
 				}

@@ -2,6 +2,7 @@ package connector
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -55,15 +56,23 @@ type foldWorker struct {
 // profileMost bounds the attributes of a record, in bytes: a person's row must fit into a Kafka record.
 const profileMost = 256 << 10
 
+var errTooLarge = errors.New("the attributes are too large for a row of the table; the memberships were folded all the same")
+
 // batch maps a batch and folds it, some hundred records at a time.
 func (w *foldWorker) batch(b *batch) {
 	e := w.e
 	e.mu.Lock()
 	c := e.cursors[b.p]
-	source, next, topic, halted := c.source, c.next, c.topic, c.stopped
+	source, next, topic, era, halted := c.source, c.next, c.topic, c.era, c.stopped
 	e.mu.Unlock()
 	if halted {
 		return
+	}
+	if l := b.tooLarge; l != nil && l.NextOffset > next {
+		at := max(l.Offset, next)
+		w.all = append(w.all, mapped{record: &kgo.Record{Topic: l.Topic, Partition: l.Partition, Offset: l.NextOffset - 1, LeaderEpoch: l.Epoch}, reject: &mapping.RejectError{
+			Class: "too_large", Err: fmt.Errorf("the batch of offsets %d to %d becomes larger than %d MiB when it is decompressed: none of its records was read", at, l.NextOffset-1, batchMost>>20),
+		}})
 	}
 	for _, r := range b.records {
 		if e.ctx.Err() != nil {
@@ -74,7 +83,7 @@ func (w *foldWorker) batch(b *batch) {
 		}
 		m := mapped{record: r}
 		if !r.Attrs.IsControl() {
-			if !w.mapOne(&m, source, topic, b.p) {
+			if !w.mapOne(&m, source, topic, era, b.p) {
 				return
 			}
 		}
@@ -91,11 +100,11 @@ func (w *foldWorker) batch(b *batch) {
 
 // mapOne maps a record. While the registry cannot be asked it waits, with what came before folded; an id that the
 // registry does not know is a dead letter after a while. It returns false if the epoch ends meanwhile.
-func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, p partition) bool {
+func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, era int32, p partition) bool {
 	e, r := w.e, m.record
 	began := time.Now()
 	for {
-		err := w.translate(m, source, topic)
+		err := w.translate(m, source, topic, era)
 		var reject *mapping.RejectError
 		switch {
 		case err == nil:
@@ -132,7 +141,8 @@ func (w *foldWorker) unknownFor(err error) time.Duration {
 }
 
 // translate maps a record into changes of the table.
-func (w *foldWorker) translate(m *mapped, source int, topic uint32) error {
+func (w *foldWorker) translate(m *mapped, source int, topic uint32, era int32) error {
+	read := w.e.now().UnixNano()
 	r := m.record
 	var headers map[string][]byte
 	if len(r.Headers) > 0 {
@@ -142,7 +152,7 @@ func (w *foldWorker) translate(m *mapped, source int, topic uint32) error {
 		}
 	}
 	res, err := w.mappers[source].Map(&mapping.Record{
-		Key: r.Key, Value: r.Value, Headers: headers, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixNano(),
+		Key: r.Key, Value: r.Value, Headers: headers, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixNano(), Read: read,
 	})
 	m.tombstone, m.failed = res.Tombstone, res.Failed
 	if err != nil {
@@ -160,14 +170,14 @@ func (w *foldWorker) translate(m *mapped, source int, topic uint32) error {
 		}
 		if size > profileMost && err == nil {
 			profile.Values = nil
-			err = &mapping.RejectError{Class: "too_large", Err: errors.New("the attributes are too large for a row of the table; everything else was folded")}
+			err = &mapping.RejectError{Class: "too_large", Err: errTooLarge}
 		}
 	}
 	for i := range res.Changes {
 		c := &res.Changes[i]
 		change := state.Change{
 			Source: source, Person: state.KeyOf(w.e.cfg.Sources[source].Name, c.Person), Whole: c.Whole,
-			Stamp: state.Stamp{Topic: topic, Partition: r.Partition, Offset: r.Offset, Time: c.Time},
+			Stamp: state.Stamp{Topic: topic, Partition: r.Partition, Epoch: stampEpoch(r.LeaderEpoch, era), Offset: r.Offset, Time: c.Time},
 		}
 		for _, g := range c.Memberships {
 			change.Memberships = append(change.Memberships, state.Membership(g))
@@ -209,8 +219,9 @@ func (w *foldWorker) fold(p partition, source int) {
 		}
 		w.foldOne(m, source, now)
 		failed += m.failed
-		c.next, c.epoch, c.changed, c.seen = m.record.Offset+1, m.record.LeaderEpoch, true, now
+		c.next, c.epoch, c.changed = m.record.Offset+1, m.record.LeaderEpoch, true
 	}
+	e.table.Refresh(now)
 	after := e.table.Counts
 	moved := after.Folded - before.Folded - (after.Stale - before.Stale) - (after.Ignored - before.Ignored)
 	e.counts.Events += uint64(len(w.all))
@@ -226,7 +237,7 @@ func (w *foldWorker) fold(p partition, source int) {
 
 func (w *foldWorker) foldOne(m *mapped, source int, now time.Time) {
 	e := w.e
-	noAddress := false
+	noAddress, tooLarge := false, false
 	for i := range m.changes {
 		ch := &m.changes[i]
 		ch.Remap = e.resends(source)
@@ -237,7 +248,8 @@ func (w *foldWorker) foldOne(m *mapped, source int, now time.Time) {
 			}
 			continue
 		}
-		noAddress = e.table.Fold(ch, now).NoAddress || noAddress
+		f := e.table.Fold(ch, now)
+		noAddress, tooLarge = noAddress || f.NoAddress, tooLarge || f.TooLarge
 	}
 	if m.tombstone && e.cfg.Sources[source].Tombstone == TombstoneIgnore {
 		m.reject = nil
@@ -245,6 +257,8 @@ func (w *foldWorker) foldOne(m *mapped, source int, now time.Time) {
 	switch {
 	case m.reject != nil:
 		e.deadLetter(m.record, m.reject.Class, m.reject.Err.Error(), now)
+	case tooLarge:
+		e.deadLetter(m.record, "too_large", errTooLarge.Error(), now)
 	case noAddress:
 		e.deadLetter(m.record, "no_address", "no address of the person is known; the membership was folded all the same", now)
 	}

@@ -31,7 +31,7 @@ type Spec struct {
 	Attributes []Attribute
 }
 
-// Record is what is mapped. Time is the record's own, in nanoseconds since 1970.
+// Record is what is mapped. Time is the record's own, Read when it was read, in nanoseconds since 1970.
 type Record struct {
 	Key, Value []byte
 	Headers    map[string][]byte
@@ -39,6 +39,19 @@ type Record struct {
 	Partition  int32
 	Offset     int64
 	Time       int64
+	Read       int64
+}
+
+// sane is from when on a record's own time is believed: Kafka is younger.
+var sane = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+
+// written is when the record was written: its own time or, where a producer's clock has made that absurd (before 2000,
+// or ahead of ours), when it was read.
+func (r *Record) written() int64 {
+	if r.Time < sane || r.Read > 0 && r.Time > r.Read+skew.Nanoseconds() {
+		return max(r.Read, 0)
+	}
+	return r.Time
 }
 
 // Membership is one segment's say, by place in Spec.Segments.
@@ -130,6 +143,10 @@ func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
 	}
 	m.email, m.haltWhen, m.tombstone = get("email", s.Email), get("halt_when", s.HaltWhen), get("tombstone_person", s.Tombstone)
 	for _, a := range s.Attributes {
+		if strings.TrimSpace(a.Expr) == "" {
+			errs = append(errs, fmt.Errorf("attribute %s has no expression", a.Name))
+			continue
+		}
 		m.attributes = append(m.attributes, attribute{a, get("attribute "+a.Name, a.Expr)})
 	}
 	for i, g := range s.Segments {
@@ -239,7 +256,7 @@ func (w *Worker) tombstone(key any, r *Record) error {
 	if !ok {
 		return &RejectError{"person", errors.New("a record without a value has no key that names a person")}
 	}
-	w.result.Changes = append(w.result.Changes, Change{Person: id, Time: r.Time})
+	w.result.Changes = append(w.result.Changes, Change{Person: id, Time: r.written()})
 	return nil
 }
 
@@ -378,7 +395,7 @@ func (w *Worker) whole(c *Change, e *event, eval func(*expression) (any, error))
 
 func (w *Worker) time(e *event, eval func(*expression) (any, error), r *Record) (int64, error) {
 	if e.time == nil {
-		return r.Time, nil
+		return r.written(), nil
 	}
 	v, err := eval(e.time)
 	if err != nil {
@@ -389,9 +406,9 @@ func (w *Worker) time(e *event, eval func(*expression) (any, error), r *Record) 
 		return 0, &RejectError{"time", err}
 	}
 	if !given {
-		return r.Time, nil
+		return r.written(), nil
 	}
-	return min(at, r.Time+skew.Nanoseconds()), nil
+	return min(at, r.written()+skew.Nanoseconds()), nil
 }
 
 // profile maps address and attributes. They are of who is put in; where nobody is, of all whom the record names: an

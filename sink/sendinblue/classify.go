@@ -32,7 +32,10 @@ var codes = []string{
 	"unprocessable_entity",
 }
 
-const codeOther = "other"
+const (
+	codeOther    = "other"
+	codeListGone = "list_gone" // segsync's own word
+)
 
 // printable is a text of others, fit to be shown: cut, and without what a terminal would obey.
 func printable(s string, most int) string {
@@ -118,7 +121,7 @@ func classify(r *sink.Request, code int, h http.Header, body []byte) sink.Answer
 		o.Verdict, o.Absent = sink.Applied, true // it is in no list, which is what was asked of the lists to leave
 		return sink.All(o)
 	case code == http.StatusNotFound, p.Code == "document_not_found":
-		o.Verdict, o.Code = sink.Halt, "list_gone"
+		o.Verdict, o.Code = sink.Halt, codeListGone
 		if lists := slices.Concat(r.Lists, r.Unlink); len(lists) > 0 {
 			o.List = lists[0]
 		}

@@ -258,7 +258,28 @@ func (c *Client) write(ctx context.Context, r *sink.Request, cl call) sink.Answe
 	if err != nil {
 		return sink.All(unanswered(err))
 	}
-	return classify(r, a.status, a.header, a.body)
+	answer := classify(r, a.status, a.header, a.body)
+	if lists := slices.Concat(r.Lists, r.Unlink); len(lists) > 1 && answer.Of(0).Code == codeListGone {
+		return sink.All(c.gone(ctx, lists, answer.Of(0)))
+	}
+	return answer
+}
+
+// gone finds out which of several lists does not exist. Nothing was written; where all of them are there, it was
+// something else.
+func (c *Client) gone(ctx context.Context, lists []int64, o sink.Outcome) sink.Outcome {
+	for _, list := range lists {
+		_, err := c.List(ctx, list)
+		var asked *sink.OutcomeError
+		if errors.As(err, &asked) && asked.Outcome.Absent {
+			o.List = list
+			return o
+		}
+		if err != nil {
+			break
+		}
+	}
+	return sink.Outcome{Verdict: sink.Retry, Certain: true, Code: codeListGone, Message: "one of several lists was said to be gone, and none was found to be"}
 }
 
 // look asks whether a contact is blocked or unsubscribed. One that does not exist is neither.

@@ -171,11 +171,11 @@ func Loopback(host string) bool {
 // List implements sink.Sender.
 func (c *Client) List(ctx context.Context, id int64) (sink.ListInfo, error) {
 	var l struct {
-		ID      int64 `json:"id"`
+		ID      int64  `json:"id"`
 		Name    string `json:"name"`
-		Unique  int64 `json:"uniqueSubscribers"` // totalSubscribers is 0 in some answers
-		Blocked int64 `json:"totalBlacklisted"`
-		Dynamic bool  `json:"dynamicList"`
+		Unique  int64  `json:"uniqueSubscribers"` // totalSubscribers is 0 in some answers
+		Blocked int64  `json:"totalBlacklisted"`
+		Dynamic bool   `json:"dynamicList"`
 	}
 	err := c.get(ctx, call{http.MethodGet, listPath(id), "/contacts/lists/{id}", nil, false}, &l)
 	return sink.ListInfo{ID: l.ID, Name: printable(l.Name, 100), Contacts: l.Unique + l.Blocked, Dynamic: l.Dynamic}, err

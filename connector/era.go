@@ -1,0 +1,115 @@
+package connector
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+)
+
+// A log can go back: an unclean election, or a disk of yesterday's, takes away records that were read, and others are
+// written at their offsets. The leader epoch that is committed with each position tells (KIP-320). It is part of a
+// change's stamp, so that what is written afterwards counts as newer; should the epochs themselves have gone back with
+// the log, an era is added to them from then on.
+
+// stampEpoch is the epoch of a stamp.
+func stampEpoch(epoch, era int32) int32 {
+	if epoch < 0 {
+		return -1
+	}
+	return epoch + era
+}
+
+// wentBack is what Kafka says of a partition whose log has gone back.
+type wentBack struct {
+	end    int64 // up to which it is the log that was read; -1: not known
+	behind int32 // how far its leader epochs have gone back; 0: they have not
+}
+
+// validate asks, for each partition, whether its log still holds what was read of it.
+func (e *engine) validate(p *positions) (map[partition]wentBack, error) {
+	var ask kadm.OffsetForLeaderEpochRequest
+	for at, c := range e.cursors {
+		if c.epoch >= 0 && c.next > 0 {
+			ask.Add(at.topic, at.n, c.epoch)
+		}
+	}
+	back := map[partition]wentBack{}
+	if len(ask) == 0 {
+		return back, nil
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, time.Minute)
+	defer cancel()
+	got, err := kadm.NewClient(e.cl).OffsetForLeaderEpoch(ctx, ask)
+	if err != nil {
+		return nil, fmt.Errorf("asking whether the logs are those that were read: %w", err)
+	}
+	for at, c := range e.cursors {
+		o, ok := got[at.topic][at.n]
+		leads := p.epochs[at]
+		switch {
+		case !ok || c.epoch < 0 || c.next <= 0:
+		case o.Err != nil:
+			return nil, fmt.Errorf("asking whether the log of %s/%d is the one that was read: %w", at.topic, at.n, o.Err)
+		case o.EndOffset < 0 && leads < c.epoch: // the leader has never heard of the epoch
+			back[at] = wentBack{end: -1, behind: c.epoch - leads}
+		case o.EndOffset >= 0 && o.EndOffset < c.next:
+			back[at] = wentBack{end: o.EndOffset}
+		}
+	}
+	return back, nil
+}
+
+// logWentBack applies a source's policy to a partition whose log has gone back. Under the lock.
+func (e *engine) logWentBack(at partition, c *cursor, b wentBack) {
+	src := &e.cfg.Sources[c.source]
+	c.behind = b.behind
+	if src.OutOfRange != OutOfRangeHalt && b.end >= 0 {
+		e.log.Warn("a log has gone back: reading goes on where it is the same", zap.String("topic", at.topic), zap.Int32("partition", at.n), zap.Int64("from", c.next), zap.Int64("to", b.end))
+		c.next, c.epoch, c.changed = b.end, -1, true
+		return
+	}
+	e.haltSource(c.source, "went_back", fmt.Sprintf("the log of %s/%d has gone back (an unclean election, or an older disk): reading stands at offset %d, which are other records now; segsync backfill --from earliest (or a time before it went back) reads what has been written since", at.topic, at.n, c.next))
+}
+
+func eraKey(topic uint32, n int32) string { return fmt.Sprintf("era/%d/%d", topic, n) }
+
+// eraOf is the era of a partition.
+func (e *engine) eraOf(topic uint32, n int32) int32 {
+	v, _ := binary.Varint(e.table.Meta(eraKey(topic, n)))
+	return int32(v)
+}
+
+// newEra begins an era of a partition whose epochs have gone back: what is read from now on counts as newer.
+func (e *engine) newEra(c *cursor, n int32) {
+	if c.behind > 0 {
+		c.era += c.behind + 1
+		c.behind = 0
+		e.table.SetMeta(eraKey(c.topic, n), binary.AppendVarint(nil, int64(c.era)))
+	}
+}
+
+// readerWentBack is logWentBack for a partition that is being read.
+func (e *engine) readerWentBack(at partition, loss *kgo.ErrDataLoss) {
+	e.reader.RemoveConsumePartitions(map[string][]int32{at.topic: {at.n}})
+	e.mu.Lock()
+	c, ok := e.cursors[at]
+	if !ok || c.stopped {
+		e.mu.Unlock()
+		return
+	}
+	e.logWentBack(at, c, wentBack{end: min(loss.ResetTo, c.next)})
+	e.changed(e.now())
+	offsets := map[string]map[int32]kgo.Offset{}
+	if !c.stopped {
+		add(offsets, at, c)
+	}
+	e.mu.Unlock()
+	if len(offsets) > 0 {
+		e.reader.AddConsumePartitions(offsets)
+	}
+}
