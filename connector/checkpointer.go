@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -151,11 +150,7 @@ func (e *engine) commit(c *cut) error {
 	case errors.Is(err, changelog.ErrAborted):
 		e.cfg.Metrics.Checkpoints.WithLabelValues(name, "aborted").Inc()
 		e.log.Warn("a checkpoint was not committed and is made again", zap.Error(err))
-		if errors.Is(err, kerr.MessageTooLarge) { // the topic of dead letters takes less than we had thought
-			for _, d := range c.dead {
-				d.Value = nil
-			}
-		}
+		e.refusedCheckpoint(c, err, now)
 		e.giveBack(c, now)
 		return err
 	case err != nil:
@@ -163,6 +158,7 @@ func (e *engine) commit(c *cut) error {
 		return err
 	}
 	e.cfg.Metrics.Checkpoints.WithLabelValues(name, "committed").Inc()
+	e.committed(c, now)
 	for _, r := range c.requests {
 		e.announced(r, now)
 		e.requests <- r // there is room: each took a free sender

@@ -72,6 +72,10 @@ type engine struct {
 	assigned     map[string][]int32
 	dead         []*kgo.Record
 	deadBytes    int
+	lostDead     int       // dead letters that could not be written
+	madeDead     bool      // their topic was deleted, and is being made again
+	aborted      int       // checkpoints, in a row
+	rowMost      int       // what the topics take, in bytes
 	free         int       // idle senders
 	again        time.Time // when the budget has room again
 	firstChange  time.Time
@@ -132,8 +136,12 @@ func (e *engine) claim(ctx context.Context) error {
 			return err
 		}
 	}
+	var err error
+	if e.rowMost, err = e.takes(ctx, topic); err != nil {
+		return err
+	}
 	l, err := changelog.Open(ctx, changelog.Options{
-		Topic: topic, ID: e.cfg.Group(), Client: e.cfg.Kafka, Instance: e.cfg.Instance, Member: e.cl.GroupMetadata,
+		Topic: topic, ID: e.cfg.Group(), Client: e.cfg.Kafka, Instance: e.cfg.Instance, Member: e.cl.GroupMetadata, Most: e.rowMost,
 	})
 	e.changes = l
 	return err

@@ -20,6 +20,7 @@ type Metrics struct {
 	Halted      *prometheus.GaugeVec     // connection, list, reason
 	Imports     *prometheus.GaugeVec     // connection
 	DeadLetters *prometheus.CounterVec   // connection, class
+	LostLetters *prometheus.CounterVec   // connection
 	AttrFailed  *prometheus.CounterVec   // connection
 	People      *prometheus.GaugeVec     // connection
 	Contacts    *prometheus.GaugeVec     // connection
@@ -63,6 +64,7 @@ func NewMetrics() *Metrics {
 	m.Halted = gauge("halted", "1 while nothing is sent for a list (0: the account), by reason.", "list", "reason")
 	m.Imports = gauge("imports_in_flight", "Imports accepted and not ended.")
 	m.DeadLetters = counter("dead_letters_total", "Dead letters by class.", "class")
+	m.LostLetters = counter("dead_letters_lost_total", "Dead letters that their topic refused, and that were dropped.")
 	m.AttrFailed = counter("attribute_failures_total", "Attributes that could not be mapped and were left out.")
 	m.People = gauge("table_people", "People in the table.")
 	m.Contacts = gauge("table_contacts", "Contacts in the table.")

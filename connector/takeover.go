@@ -18,7 +18,9 @@ import (
 // table read back to it, open requests told, offsets found. Partitions are not read meanwhile; heartbeats go on.
 func (e *engine) takeOver() error {
 	began := time.Now()
-	table := state.New(e.cfg.tableConfig(e.sender))
+	cfg := e.cfg.tableConfig(e.sender)
+	cfg.RowMost, cfg.PartMost = rowRoom(e.rowMost), rowRoom(e.rowMost)
+	table := state.New(cfg)
 	e.mu.Lock()
 	e.table, e.holds.table = table, table
 	e.mu.Unlock()

@@ -27,6 +27,18 @@ const (
 	deliveryTimeout    = 45 * time.Second
 )
 
+// usualBatch is how large a batch may be that any topic takes by default, in bytes.
+const usualBatch = 1_000_012
+
+// RecordError says that a record was refused, and of which topic it was.
+type RecordError struct {
+	Topic string
+	Err   error
+}
+
+func (e *RecordError) Error() string { return "topic " + e.Topic + ": " + e.Err.Error() }
+func (e *RecordError) Unwrap() error { return e.Err }
+
 const sentinel = "sentinel"
 
 // Log writes one connection's rows, and nobody else's can be among them: its transactional id is the connection's.
@@ -46,6 +58,7 @@ type Options struct {
 	Client   []kgo.Opt              // brokers, security, dialer
 	Instance string                 // static instance id of the group's member; "" none
 	Member   func() (string, int32) // of the group, for the offsets
+	Most     int                    // bytes of a batch that every topic written to takes; 0: the usual
 }
 
 // Open makes the writing client and fences every predecessor, whose open transaction is aborted by it.
@@ -61,6 +74,9 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		kgo.TransactionalID(o.ID), kgo.TransactionTimeout(transactionTimeout), kgo.RecordDeliveryTimeout(deliveryTimeout),
 		kgo.ProducerLinger(0), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(1<<20),
 	)
+	if o.Most > 0 {
+		opts = append(opts, kgo.ProducerBatchMaxBytes(int32(min(o.Most, usualBatch))))
+	}
 	if !l.v2 {
 		v := kversion.Stable()
 		v.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 4) // 5 means that the offsets' partition needs no adding first
@@ -96,6 +112,9 @@ func transactionsV2(ctx context.Context, opts []kgo.Opt) (bool, error) {
 	}
 	return false, nil
 }
+
+// Forget lets the client look a topic up anew that was made again.
+func (l *Log) Forget(topic string) { l.cl.PurgeTopicsFromProducing(topic) }
 
 // Close ends the client; an open transaction is left for the successor's fencing to abort.
 func (l *Log) Close() { l.cl.Close() }
@@ -211,7 +230,8 @@ func (l *Log) abort(ctx context.Context, cause error) error {
 	if err := l.cl.EndTransaction(ctx, kgo.TryAbort); err != nil {
 		return fmt.Errorf("%w: %w; aborting: %w", ErrEnded, cause, err)
 	}
-	if ended(cause) {
+	var refused *RecordError
+	if ended(cause) && !(errors.As(cause, &refused) && refused.Topic != l.topic) { // another topic that is gone is no successor
 		return fmt.Errorf("%w: %w", ErrEnded, cause)
 	}
 	return fmt.Errorf("%w: %w", ErrAborted, cause)

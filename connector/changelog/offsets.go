@@ -18,14 +18,14 @@ type firstError struct {
 	err error
 }
 
-func (f *firstError) keep(_ *kgo.Record, err error) {
+func (f *firstError) keep(r *kgo.Record, err error) {
 	if err == nil {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err == nil {
-		f.err = err
+		f.err = &RecordError{r.Topic, err}
 	}
 }
 

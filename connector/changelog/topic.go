@@ -63,16 +63,42 @@ func Check(ctx context.Context, adm *kadm.Client, topic string) error {
 	case len(d.Partitions) != 1:
 		return &TopicError{topic, fmt.Sprintf("has %d partitions", len(d.Partitions)), "it must have one; choose another kafka.prefix or delete the topic"}
 	}
-	configs, err := adm.DescribeTopicConfigs(ctx, topic)
+	settings, err := Settings(ctx, adm, topic)
 	if err != nil {
-		return fmt.Errorf("reading the configuration of topic %s: %w", topic, err)
+		return err
 	}
-	for _, c := range configs {
-		for _, kv := range c.Configs {
-			if kv.Key == "cleanup.policy" && kv.MaybeValue() != "compact" {
-				return &TopicError{topic, "has cleanup.policy=" + kv.MaybeValue(), "set cleanup.policy=compact: retention would delete rows of people"}
-			}
-		}
+	if policy := settings["cleanup.policy"]; policy != "" && policy != "compact" {
+		return &TopicError{topic, "has cleanup.policy=" + policy, "set cleanup.policy=compact: retention would delete rows of people"}
+	}
+	if most := Most(settings); most > 0 && most < leastMost {
+		return &TopicError{topic, fmt.Sprintf("takes %d bytes at most", most), fmt.Sprintf("set max.message.bytes to %d or more", usualBatch)}
 	}
 	return nil
+}
+
+// leastMost is what a topic of rows must take, in bytes: a row of a contact with its lists, or of an announcement.
+const leastMost = 16 << 10
+
+// Settings are a topic's.
+func Settings(ctx context.Context, adm *kadm.Client, topic string) (map[string]string, error) {
+	configs, err := adm.DescribeTopicConfigs(ctx, topic)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration of topic %s: %w", topic, err)
+	}
+	all := map[string]string{}
+	for _, c := range configs {
+		if c.Err != nil {
+			return nil, fmt.Errorf("reading the configuration of topic %s: %w", topic, c.Err)
+		}
+		for _, kv := range c.Configs {
+			all[kv.Key] = kv.MaybeValue()
+		}
+	}
+	return all, nil
+}
+
+// Most is how large a record, or a batch, a topic of these settings takes, in bytes; 0: they do not tell.
+func Most(settings map[string]string) int {
+	n, _ := strconv.Atoi(settings["max.message.bytes"])
+	return n
 }

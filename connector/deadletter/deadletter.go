@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -34,6 +35,9 @@ const most = 900_000
 // Of makes the dead letter of a record. The record's bytes are copied: keeping them would keep its whole fetched batch.
 func Of(topic string, r *kgo.Record, why Reason) *kgo.Record {
 	d := &kgo.Record{Topic: topic, Key: slices.Clone(r.Key)}
+	if r.Key == nil { // a compacted topic takes no record without one
+		d.Key = key(r.Topic, r.Partition, r.Offset)
+	}
 	size := len(r.Key) + len(r.Value)
 	for _, h := range r.Headers {
 		size += len(h.Key) + len(h.Value)
@@ -44,10 +48,13 @@ func Of(topic string, r *kgo.Record, why Reason) *kgo.Record {
 		for _, h := range r.Headers {
 			d.Headers = append(d.Headers, kgo.RecordHeader{Key: h.Key, Value: slices.Clone(h.Value)})
 		}
-	} else if len(r.Key) > most {
-		d.Key = nil
+	} else if len(r.Key) > keyMost {
+		d.Key = d.Key[:keyMost]
 	}
 	d.Headers = append(d.Headers, headers(r.Topic, r.Partition, r.Offset, why)...)
+	if r.Key == nil {
+		d.Headers = append(d.Headers, header("key.null", "true"))
+	}
 	if truncated {
 		d.Headers = append(d.Headers, header("value.omitted", strconv.Itoa(len(r.Value))+" bytes"))
 	}
@@ -56,7 +63,40 @@ func Of(topic string, r *kgo.Record, why Reason) *kgo.Record {
 
 // At makes the dead letter of a contact that was refused: where its newest profile was read, without its bytes.
 func At(topic, source string, partition int32, offset int64, why Reason) *kgo.Record {
-	return &kgo.Record{Topic: topic, Headers: headers(source, partition, offset, why)}
+	return &kgo.Record{Topic: topic, Key: key(source, partition, offset), Headers: headers(source, partition, offset, why)}
+}
+
+// key is that of a letter whose record has none.
+func key(topic string, partition int32, offset int64) []byte {
+	return fmt.Appendf(nil, "%s/%d/%d", topic, partition, offset)
+}
+
+// keyMost bounds the key of a letter that was cut, in bytes.
+const keyMost = 1 << 10
+
+// Cut takes off a letter what its record brought, so that it takes as little as a letter can: where it was, and why it
+// is one, stays. It says whether there was anything to take off.
+func Cut(d *kgo.Record) bool {
+	before := Size(d)
+	d.Value = nil
+	if len(d.Key) > keyMost {
+		d.Key = d.Key[:keyMost]
+	}
+	d.Headers = slices.DeleteFunc(d.Headers, func(h kgo.RecordHeader) bool { return !strings.HasPrefix(h.Key, prefix) })
+	if Size(d) == before {
+		return false
+	}
+	d.Headers = append(d.Headers, header("cut", "the topic takes no more of the record"))
+	return true
+}
+
+// Position is where a letter's record lies, as topic/partition/offset.
+func Position(d *kgo.Record) string {
+	at := map[string]string{}
+	for _, h := range d.Headers {
+		at[strings.TrimPrefix(h.Key, prefix)] = string(h.Value)
+	}
+	return at["topic"] + "/" + at["partition"] + "/" + at["offset"]
 }
 
 func header(name, v string) kgo.RecordHeader {

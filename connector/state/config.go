@@ -17,6 +17,8 @@ type Config struct {
 	Unique func(attribute string) bool
 	// RowMost bounds a person's row further, in bytes: what the table's topic takes. 0: it does not.
 	RowMost int
+	// PartMost bounds a part of an announcement likewise.
+	PartMost int
 	// Looks is how many looks fit before a write; 0: any.
 	Looks int
 	// Rest is how long an unanswered contact waits before it is sent again; LateApply how long after it the

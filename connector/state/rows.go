@@ -169,13 +169,17 @@ func (t *Table) announce(r *Request, w *rowWriter) {
 		r.parts++
 		b = b[:0]
 	}
+	most := maxPart
+	if m := t.cfg.PartMost; m > 0 && m < most {
+		most = m
+	}
 	for i := range r.Taken {
 		if len(b) == 0 {
 			b = t.requestHead(r, b)
 		}
 		b = putBytes(b, t.addressOf(r.Taken[i].Contact))
 		b = binary.LittleEndian.AppendUint64(b, r.Taken[i].Hash)
-		if len(b) > maxPart {
+		if len(b) > most {
 			flush()
 		}
 	}
