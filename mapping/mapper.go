@@ -42,13 +42,15 @@ type Record struct {
 	Read       int64
 }
 
-// sane is from when on a record's own time is believed: Kafka is younger.
+// A record's own time is believed from 2000 on (Kafka is younger) until a day ahead of our clock.
 var sane = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
 
-// written is when the record was written: its own time or, where a producer's clock has made that absurd (before 2000,
-// or ahead of ours), when it was read.
+const ahead = 24 * time.Hour
+
+// written is when the record was written: its own time or, where a producer's clock has made that absurd, when it was
+// read.
 func (r *Record) written() int64 {
-	if r.Time < sane || r.Read > 0 && r.Time > r.Read+skew.Nanoseconds() {
+	if r.Time < sane || r.Read > 0 && r.Time > r.Read+ahead.Nanoseconds() {
 		return max(r.Read, 0)
 	}
 	return r.Time

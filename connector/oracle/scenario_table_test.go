@@ -367,3 +367,36 @@ func goesBack(t *testing.T, past bool, epochs int) {
 	s.list(42, 10*time.Minute, z)
 	s.stop()
 }
+
+// S69: records whose own time is 2099, 0 or -1: an entry in the one partition does not stand against a later exit in
+// another (H9).
+func TestS69RecordsOfAnAbsurdTime(t *testing.T) {
+	for name, at := range map[string]time.Time{"2099": time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC), "0": time.UnixMilli(0), "-1": time.UnixMilli(-1)} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *scene) {
+				s.begin()
+				raw := func(e Event) {
+					s.t.Helper()
+					v, err := s.Encode(e)
+					if err == nil {
+						err = s.producer.ProduceSync(s.t.Context(), &kgo.Record{Topic: Topic, Partition: e.Partition, Value: v, Timestamp: at}).FirstErr()
+					}
+					if err != nil {
+						s.t.Fatal(err)
+					}
+					time.Sleep(2 * time.Second)
+				}
+				raw(Event{Person: "P", Segment: "vip", In: true, At: at, Partition: 2, Profile: &Profile{Email: x}}) // the event's own clock is as wrong
+				raw(Event{Person: "Q", Segment: "vip", In: true, At: time.Now(), Partition: 2, Profile: &Profile{Email: y}})
+				s.list(42, time.Minute, x, y)
+				s.say(Event{Person: "P", Segment: "vip", Partition: 0}) // by a good clock
+				raw(Event{Person: "Q", Segment: "vip", At: time.Now(), Partition: 0})
+				if name == "2099" {
+					time.Sleep(10 * time.Minute) // an event is believed five minutes ahead
+					s.say(Event{Person: "P", Segment: "vip", Partition: 0})
+				}
+				s.list(42, 5*time.Minute)
+			})
+		})
+	}
+}
