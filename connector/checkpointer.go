@@ -159,11 +159,11 @@ func (e *engine) commit(c *cut) error {
 	}
 	e.cfg.Metrics.Checkpoints.WithLabelValues(name, "committed").Inc()
 	e.committed(c, now)
+	e.log.Debug("checkpoint", zap.Int("rows", len(c.table.Rows)), zap.Int("requests", len(c.requests)), zap.Int("dead_letters", len(c.dead)), zap.Int("offsets", len(c.offsets)))
 	for _, r := range c.requests {
 		e.announced(r, now)
 		e.requests <- r // there is room: each took a free sender
 	}
-	e.gauges(now)
 	return nil
 }
 
@@ -182,19 +182,4 @@ func (e *engine) giveBack(c *cut, now time.Time) {
 		cur.changed = true
 	}
 	e.changed(now)
-}
-
-// gauges sets what is read off the table.
-func (e *engine) gauges(now time.Time) {
-	m, n, t := e.cfg.Metrics, e.cfg.Name, &e.table.Counts
-	m.Lag.WithLabelValues(n).Set(float64(e.lag()))
-	m.Pending.WithLabelValues(n).Set(float64(t.Pending))
-	m.Oldest.WithLabelValues(n).Set(float64(e.table.Oldest(now)) / 1000)
-	m.People.WithLabelValues(n).Set(float64(t.People))
-	m.Contacts.WithLabelValues(n).Set(float64(t.Contacts))
-	m.TableBytes.WithLabelValues(n).Set(float64(e.table.Bytes()))
-	m.Withheld.WithLabelValues(n).Set(float64(e.table.Withheld()))
-	m.Unknown.WithLabelValues(n).Set(float64(t.Unknown))
-	m.Rejected.WithLabelValues(n).Set(float64(t.Rejected))
-	m.Imports.WithLabelValues(n).Set(float64(len(e.imports)))
 }

@@ -1,6 +1,9 @@
 package connector
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"slices"
 	"time"
 
@@ -124,6 +127,17 @@ const DefaultSession = 15 * time.Second
 
 // Group is the consumer group, and the transactional id, of a connection.
 func (c *Config) Group() string { return c.Prefix + "-" + c.Name }
+
+// fingerprint tells configurations apart: what is read, how it is mapped, and where it goes.
+func (c *Config) fingerprint() string {
+	h := sha256.New()
+	for i := range c.Sources {
+		s := &c.Sources[i]
+		_, _ = fmt.Fprintf(h, "%q %q %q %+v %q %q %+v\n", s.Name, s.Topics, s.Regex, s.Start, s.OutOfRange, s.Tombstone, s.Spec)
+	}
+	_, _ = fmt.Fprintf(h, "%+v", c.Exports)
+	return hex.EncodeToString(h.Sum(nil)[:6])
+}
 
 // ownTopics are patterns of the topics that segsync itself writes: they are never a source's, for it would feed itself.
 func (c *Config) ownTopics() []string {

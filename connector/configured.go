@@ -60,6 +60,7 @@ func (e *engine) configure(now time.Time) {
 		}
 		row, _ := json.Marshal(builtExport{x.List, e.cfg.Sources[x.Source].Name, x.Segments})
 		if string(row) != string(e.table.Meta(exportKey(x.Name))) {
+			e.reconfigured = e.reconfigured || e.table.Meta(exportKey(x.Name)) != nil || e.table.Counts.People > 0
 			e.table.SetMeta(exportKey(x.Name), row)
 		}
 	}
@@ -91,6 +92,22 @@ func (e *engine) configure(now time.Time) {
 		}
 	}
 	e.cfg.follow(e.table)
+}
+
+// tellChange says what a configuration that has changed does to the lists, before any of it is done.
+func (e *engine) tellChange(now time.Time) {
+	if !e.reconfigured {
+		return
+	}
+	for _, list := range e.table.Lists() {
+		enter, leave := 0, 0
+		e.table.Walk(list, now, func(_ string, wanted, delivered bool) {
+			enter, leave = enter+int(one(wanted && !delivered)), leave+int(one(delivered && !wanted))
+		})
+		if enter+leave > 0 {
+			e.log.Warn("the configuration has changed: people enter or leave a list by it, through the guard", zap.Int64("list", list), zap.Int("enter", enter), zap.Int("leave", leave))
+		}
+	}
 }
 
 // dropSegments notes the segments that are followed no more: of those who are in them it is not known, should they be

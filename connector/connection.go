@@ -25,22 +25,23 @@ type Connection struct {
 	balancer *ownership.Balancer
 	clock    clock
 
-	mu       sync.Mutex
-	engine   *engine // the running epoch; nil while standing by
-	assigned map[string][]int32
-	waiting  string // what it waits for
-	member   bool   // of the group: working or standing by
-	self     string // what this member is called in the group
-	begun    bool   // an epoch of this process has begun, its rewind with it
-	last     Counters
-	types    map[string]sink.AttributeType // of the account's attributes, once it has told them
-	untold   error                         // why it has not, in the last try
+	mu          sync.Mutex
+	engine      *engine // the running epoch; nil while standing by
+	assigned    map[string][]int32
+	waiting     string // what it waits for
+	member      bool   // of the group: working or standing by
+	self        string // what this member is called in the group
+	elsewhereAt string // how far another process has come, for a bounded run
+	begun       bool   // an epoch of this process has begun, its rewind with it
+	last        Counters
+	types       map[string]sink.AttributeType // of the account's attributes, once it has told them
+	untold      error                         // why it has not, in the last try
 }
 
 // New makes a connection.
 func New(cfg Config) *Connection {
 	c := cfg.withDefaults()
-	return &Connection{cfg: c, clock: newClock(), balancer: ownership.NewBalancer(c.Name), waiting: "starting"}
+	return &Connection{cfg: c, clock: newClock(), balancer: ownership.NewBalancer(c.Name, c.fingerprint()), waiting: "starting"}
 }
 
 // Run works the connection until ctx ends, then drains, commits and leaves. It returns an error only where going on
@@ -142,10 +143,11 @@ func (c *Connection) look(ctx context.Context, cl *kgo.Client) error {
 
 // membership is one client in the group, with the callbacks that win and lose ownership.
 type membership struct {
-	c     *Connection
-	cl    *kgo.Client
-	lease *ownership.Lease
-	ended chan error // an engine ended by itself
+	c       *Connection
+	cl      *kgo.Client
+	lease   *ownership.Lease
+	ended   chan error // an engine ended by itself
+	differs bool       // that the owner's configuration does has been told
 }
 
 func (m *membership) join() error {
@@ -198,10 +200,14 @@ func (m *membership) names(cl *kgo.Client) {
 // assigned begins an engine when this member is given all that it subscribes to, and hands later partitions to the
 // running one. A standby's coming and going calls this with nothing.
 func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[string][]int32) {
+	c := m.c
 	if len(given) == 0 {
+		if c.balancer.Differs() && !m.differs {
+			m.differs = true
+			c.cfg.Log.Warn("the owner has another configuration than this process: taking over would change what is sent", zap.String("owner", c.balancer.Owner()))
+		}
 		return
 	}
-	c := m.c
 	m.names(cl)
 	cl.PauseFetchPartitions(given) // this client decides who owns; the engine reads with one of its own
 	c.mu.Lock()
@@ -227,7 +233,6 @@ func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[str
 		c.engine = e
 		c.waiting = ""
 		c.mu.Unlock()
-		c.cfg.Metrics.Owner.WithLabelValues(c.cfg.Name).Set(1)
 		go func() { //nolint:contextcheck // an epoch has a context of its own
 			if err := e.run(); err != nil {
 				m.end(err)
@@ -286,7 +291,8 @@ func (m *membership) take() *engine {
 	if e != nil {
 		c.waiting = "standing by"
 		c.last = e.counters()
-		c.cfg.Metrics.Owner.WithLabelValues(c.cfg.Name).Set(0)
+		n := c.last
+		c.cfg.Log.Info("this process's work on the connection has ended", zap.Uint64("events", n.Events), zap.Uint64("calls", n.Calls), zap.Uint64("upserted", n.Upserted), zap.Uint64("updated", n.Updated), zap.Uint64("removed", n.Removed), zap.Uint64("rejected", n.Rejected), zap.Uint64("dead_letters", n.DeadLetters))
 	}
 	return e
 }

@@ -66,42 +66,44 @@ type engine struct {
 	mappers    []*mapping.Mapper
 	changes    *changelog.Log
 
-	mu           sync.Mutex // the table's: no I/O under it
-	table        *state.Table
-	cursors      map[partition]*cursor
-	assigned     map[string][]int32
-	dead         []*kgo.Record
-	deadBytes    int
-	lostDead     int       // dead letters that could not be written
-	madeDead     bool      // their topic was deleted, and is being made again
-	aborted      int       // checkpoints, in a row
-	rowMost      int       // what the topics take, in bytes
-	free         int       // idle senders
-	again        time.Time // when the budget has room again
-	firstChange  time.Time
-	lastChange   time.Time
-	lastApplied  time.Time
-	imports      map[uint64]*importing
-	still        int64         // a list for which nothing is begun while its length is looked at
-	stillUntil   time.Time     // at the latest
-	heldBack     time.Time     // until when the planner holds something back that will be due without an event; zero: nothing
-	importTime   time.Duration // as measured
-	callTime     time.Duration
-	rowBytes     float64
-	breaker      breaker
-	holds        holds
-	key          keyCheck
-	claimAgain   time.Time
-	claimRenewed time.Time        // only claimAccount's
-	listNames    map[int64]string // of the lists that were asked for
-	restoring    changelog.Progress
-	ready        bool
-	counts       Counters
-	reader       *kgo.Client
-	warned       map[string]*repeated // dead letters, by class
-	rereads      []int                // sources to be read again from their start
-	rewinds      map[int]*rewindRow
-	oldTypes     map[string]sink.AttributeType // of attributes, if the account has not told them in this life
+	mu            sync.Mutex // the table's: no I/O under it
+	table         *state.Table
+	cursors       map[partition]*cursor
+	assigned      map[string][]int32
+	dead          []*kgo.Record
+	deadBytes     int
+	lostDead      int       // dead letters that could not be written
+	madeDead      bool      // their topic was deleted, and is being made again
+	aborted       int       // checkpoints, in a row
+	rowMost       int       // what the topics take, in bytes
+	free          int       // idle senders
+	again         time.Time // when the budget has room again
+	firstChange   time.Time
+	lastChange    time.Time
+	lastApplied   time.Time
+	imports       map[uint64]*importing
+	still         int64         // a list for which nothing is begun while its length is looked at
+	stillUntil    time.Time     // at the latest
+	heldBack      time.Time     // until when the planner holds something back that will be due without an event; zero: nothing
+	importTime    time.Duration // as measured
+	callTime      time.Duration
+	rowBytes      float64
+	breaker       breaker
+	holds         holds
+	key           keyCheck
+	api, registry trouble
+	calling       map[*state.Request]time.Time // calls under way, imports apart
+	reconfigured  bool                         // since the table was last worked
+	claimAgain    time.Time
+	claimRenewed  time.Time // only claimAccount's
+	restoring     changelog.Progress
+	ready         bool
+	counts        Counters
+	reader        *kgo.Client
+	warned        map[string]*repeated // dead letters, by class
+	rereads       []int                // sources to be read again from their start
+	rewinds       map[int]*rewindRow
+	oldTypes      map[string]sink.AttributeType // of attributes, if the account has not told them in this life
 }
 
 func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned map[string][]int32) *engine {
@@ -110,7 +112,7 @@ func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned m
 		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), requests: make(chan *state.Request, c.cfg.Senders+1),
 		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
 		importTime: 10 * time.Second, callTime: 200 * time.Millisecond, rowBytes: 64,
-		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log), listNames: map[int64]string{},
+		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log), calling: map[*state.Request]time.Time{},
 		warned: map[string]*repeated{},
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())

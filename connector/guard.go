@@ -51,6 +51,7 @@ func (e *engine) sizes() {
 		lists := e.table.Guarded()
 		e.mu.Unlock()
 		pause := sizeEvery
+		var told []string
 		for _, list := range lists {
 			info, err := e.sender.List(e.ctx, list)
 			if e.ctx.Err() != nil {
@@ -60,7 +61,7 @@ func (e *engine) sizes() {
 			switch {
 			case err == nil:
 				e.mu.Lock()
-				e.listNames[list] = info.Name
+				told = append(told, fmt.Sprintf("%d %s (%d contacts)", list, info.Name, info.Contacts))
 				e.table.Size(list, info.Contacts, e.now())
 				e.mu.Unlock()
 				e.nudge()
@@ -69,6 +70,9 @@ func (e *engine) sizes() {
 				e.log.Debug("a list's size is not told", zap.Int64("list", list), zap.Error(err))
 				pause = sizeAgain
 			}
+		}
+		if len(told) > 0 {
+			e.log.Info("the lists", zap.Strings("lists", told))
 		}
 		sleep(e.ctx, pause)
 		if e.ctx.Err() != nil {

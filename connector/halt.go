@@ -60,6 +60,7 @@ func (e *engine) probe() {
 		}
 		e.watchKey()
 		e.claimAccount()
+		e.tellTroubles()
 		if list, ok := e.dueProbe(e.now()); ok {
 			e.probeList(list)
 		}

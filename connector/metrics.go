@@ -10,25 +10,13 @@ import (
 type Metrics struct {
 	Events      *prometheus.CounterVec   // connection
 	Changes     *prometheus.CounterVec   // connection, result
-	Lag         *prometheus.GaugeVec     // connection
-	Pending     *prometheus.GaugeVec     // connection
-	Oldest      *prometheus.GaugeVec     // connection
 	Freshness   *prometheus.HistogramVec // connection
 	Calls       *prometheus.CounterVec   // connection, endpoint, status
 	CallSeconds *prometheus.HistogramVec // connection, endpoint
 	Outcomes    *prometheus.CounterVec   // connection, verdict
-	Halted      *prometheus.GaugeVec     // connection, list, reason
-	Imports     *prometheus.GaugeVec     // connection
 	DeadLetters *prometheus.CounterVec   // connection, class
 	LostLetters *prometheus.CounterVec   // connection
 	AttrFailed  *prometheus.CounterVec   // connection
-	People      *prometheus.GaugeVec     // connection
-	Contacts    *prometheus.GaugeVec     // connection
-	TableBytes  *prometheus.GaugeVec     // connection
-	Withheld    *prometheus.GaugeVec     // connection
-	Unknown     *prometheus.GaugeVec     // connection
-	Rejected    *prometheus.GaugeVec     // connection
-	Owner       *prometheus.GaugeVec     // connection
 	Checkpoints *prometheus.CounterVec   // connection, result
 	all         []prometheus.Collector
 }
@@ -41,11 +29,6 @@ func NewMetrics() *Metrics {
 		m.all = append(m.all, c)
 		return c
 	}
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "segsync_" + name, Help: help}, append([]string{"connection"}, labels...))
-		m.all = append(m.all, g)
-		return g
-	}
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "segsync_" + name, Help: help, Buckets: buckets}, append([]string{"connection"}, labels...))
 		m.all = append(m.all, h)
@@ -54,25 +37,13 @@ func NewMetrics() *Metrics {
 	seconds := []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}
 	m.Events = counter("events_total", "Records read and folded.")
 	m.Changes = counter("changes_total", "Changes folded into the table, by result (moved, stale, ignored).", "result")
-	m.Lag = gauge("lag_records", "Records in the sources that are not folded yet.")
-	m.Pending = gauge("pending_contacts", "Contacts whose lists or attributes are not as wanted.")
-	m.Oldest = gauge("pending_oldest_seconds", "How long the oldest pending contact has waited.")
 	m.Freshness = histogram("freshness_seconds", "From a contact becoming pending to its delivery being confirmed.", seconds)
 	m.Calls = counter("calls_total", "API calls by endpoint and status (0: no answer).", "endpoint", "status")
 	m.CallSeconds = histogram("call_seconds", "API call times by endpoint.", seconds, "endpoint")
 	m.Outcomes = counter("outcomes_total", "Outcomes of contacts in requests, by verdict.", "verdict")
-	m.Halted = gauge("halted", "1 while nothing is sent for a list (0: the account), by reason.", "list", "reason")
-	m.Imports = gauge("imports_in_flight", "Imports accepted and not ended.")
 	m.DeadLetters = counter("dead_letters_total", "Dead letters by class.", "class")
 	m.LostLetters = counter("dead_letters_lost_total", "Dead letters that their topic refused, and that were dropped.")
 	m.AttrFailed = counter("attribute_failures_total", "Attributes that could not be mapped and were left out.")
-	m.People = gauge("table_people", "People in the table.")
-	m.Contacts = gauge("table_contacts", "Contacts in the table.")
-	m.TableBytes = gauge("table_bytes", "Memory that the table takes, roughly.")
-	m.Withheld = gauge("withheld_removals", "Removals that the guard withholds until they are approved.")
-	m.Unknown = gauge("unknown_deliveries", "Lists of contacts for which the last request's outcome is not known.")
-	m.Rejected = gauge("rejected_contacts", "Contacts set aside until what is wanted of them changes.")
-	m.Owner = gauge("owner", "1 while this process works the connection.")
 	m.Checkpoints = counter("checkpoints_total", "Checkpoints by result (committed, aborted, ended).", "result")
 	return m
 }

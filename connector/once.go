@@ -65,9 +65,17 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	go func() { ran <- c.Run(run) }()
 	var result error
 	pause := onceEvery
+	moved, last := time.Now(), ""
 	for ctx.Err() == nil {
 		sleep(ctx, pause)
 		done, err := c.doneTo(ctx, cl, ends, tell)
+		if now, waits := c.progress(); now != last || waits {
+			moved, last = time.Now(), now
+		}
+		if !done && !errors.Is(err, ErrHalted) && time.Since(moved) > environmentMost {
+			result = fmt.Errorf("%w: nothing has gone on for %s: %s", ErrEnvironment, environmentMost, c.waitsFor(err))
+			break
+		}
 		if pause = min(2*pause, onceElsewhere); c.owns() {
 			pause = onceEvery
 		}
@@ -81,6 +89,45 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	}
 	cancel()
 	return errors.Join(result, <-ran, ctx.Err())
+}
+
+// progress is a fingerprint of what has been done so far. waits says that a bounded run may take its time: an import is
+// under way, or the call budget is used up for the moment.
+func (c *Connection) progress() (now string, waits bool) {
+	s := c.Status()
+	now = fmt.Sprint(s.Doing, s.Restored, s.Lag, s.Pending, s.InFlight, s.Unknown, s.Counters, s.Imports)
+	c.mu.Lock()
+	e := c.engine
+	now += c.elsewhereAt
+	c.mu.Unlock()
+	if e == nil {
+		return now, false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return now, e.ready && (len(e.imports) > 0 || e.now().Before(e.again))
+}
+
+// waitsFor says what a bounded run waits for that does not go on.
+func (c *Connection) waitsFor(err error) string {
+	s := c.Status()
+	switch {
+	case s.Why != "":
+		return s.Doing + ": " + s.Why
+	case !s.Owns && s.Owner != "":
+		return "another process (" + s.Owner + ") owns the connection, and does not go on"
+	case err != nil:
+		return err.Error()
+	}
+	return fmt.Sprintf("%s: %d records are not read, %d contacts pending", s.Doing, s.Lag, s.Pending)
+}
+
+// Elsewhere names the process that has worked a bounded run's connection in its stead; "" none has.
+func (c *Connection) Elsewhere() string {
+	if c.elsewhere() {
+		return c.balancer.Owner()
+	}
+	return ""
 }
 
 func (c *Connection) owns() bool {
@@ -166,15 +213,25 @@ func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map
 	if err != nil {
 		return false, err
 	}
+	read, open := int64(0), false
 	for at, end := range ends {
-		if o, ok := committed.Lookup(at.topic, at.n); !ok || o.At < end {
-			return false, nil
-		}
+		o, ok := committed.Lookup(at.topic, at.n)
+		open = open || !ok || o.At < end
+		read += max(0, o.At)
+	}
+	c.setElsewhere(fmt.Sprint(read))
+	if open {
+		return false, nil
 	}
 	t, err := c.peek(ctx, adm)
 	if err != nil {
 		return false, err
 	}
+	at := fmt.Sprint(read, t.Counts)
+	if t.Counts.InFlight > 0 { // an import may take its time
+		at += time.Now().String()
+	}
+	c.setElsewhere(at)
 	hangs, waiting := t.Hanging(time.Now().Add(-c.cfg.Times.ImportStuck))
 	if t.Counts.Pending > t.Held() || t.Counts.InFlight > waiting {
 		return false, nil
@@ -183,6 +240,13 @@ func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map
 		return false, fmt.Errorf("%w: an import has not ended within %s, says the table of the process that owns the connection", ErrHalted, c.cfg.Times.ImportStuck)
 	}
 	return true, nil
+}
+
+// setElsewhere notes how far another process has come.
+func (c *Connection) setElsewhere(at string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.elsewhereAt = at
 }
 
 // peek reads the table as it stands in the changelog, without owning it.

@@ -28,6 +28,11 @@ func (e *engine) send() {
 				e.countOthers(r)
 			}
 			began := time.Now()
+			if r.Kind != sink.Import {
+				e.mu.Lock()
+				e.calling[r] = e.now()
+				e.mu.Unlock()
+			}
 			answer := sink.All(sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "no_lease"})
 			if e.lease.Valid() {
 				// In an orderly end the call goes on to its answer; in a sudden one it is cut.
@@ -51,7 +56,11 @@ func (e *engine) settle(r *state.Request, a sink.Answer, took time.Duration) {
 		return
 	}
 	e.free++
+	delete(e.calling, r)
 	first := a.Of(0)
+	if first.Code != "no_lease" {
+		e.answered(first, now)
+	}
 	if first.Verdict != sink.Retry {
 		e.callTime += (took/time.Duration(r.Send.Calls()) - e.callTime) / 8
 	}

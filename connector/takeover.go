@@ -53,7 +53,8 @@ func (e *engine) takeOver() error {
 	if err := e.locate(); err != nil {
 		return err
 	}
-	e.log.Info("took the connection over", zap.Int("people", e.table.Counts.People), zap.Int("contacts", e.table.Counts.Contacts),
+	e.tellChange(now)
+	e.log.Info("took the connection over", zap.String("account", e.key.owner), zap.Int("people", e.table.Counts.People), zap.Int("contacts", e.table.Counts.Contacts),
 		zap.Int("pending", e.table.Counts.Pending), zap.Duration("took", time.Since(began)))
 	return nil
 }

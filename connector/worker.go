@@ -108,6 +108,9 @@ func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, era int32, p pa
 		var reject *mapping.RejectError
 		switch {
 		case err == nil:
+			if time.Since(began) > time.Second {
+				e.registryAnswers()
+			}
 			return true
 		case errors.As(err, &reject):
 			m.reject = reject
@@ -117,16 +120,26 @@ func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, era int32, p pa
 			return true
 		case errors.Is(err, mapping.ErrNoSchema) && w.unknownFor(err) > e.cfg.Times.UnknownID:
 			m.reject = &mapping.RejectError{Class: "schema_unknown", Err: err}
+			e.registryAnswers()
 			return true
 		}
 		w.fold(p, source)
-		if time.Since(began) < time.Second {
-			e.log.Warn("waiting for the schema registry", zap.String("topic", r.Topic), zap.Int32("partition", r.Partition), zap.Int64("offset", r.Offset), zap.Error(err))
-		}
+		e.mu.Lock()
+		e.registry.is(fmt.Sprintf("%s/%d at offset %d: %s", r.Topic, r.Partition, r.Offset, err), e.now())
+		e.mu.Unlock()
 		sleep(e.ctx, time.Second)
 		if e.ctx.Err() != nil {
 			return false
 		}
+	}
+}
+
+// registryAnswers ends a wait for the registry.
+func (e *engine) registryAnswers() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if told, lasted := e.registry.over(e.now()); told {
+		e.log.Info("the schema registry answers again", zap.Duration("after", lasted.Round(time.Second)))
 	}
 }
 
@@ -225,6 +238,7 @@ func (w *foldWorker) fold(p partition, source int) {
 	after := e.table.Counts
 	moved := after.Folded - before.Folded - (after.Stale - before.Stale) - (after.Ignored - before.Ignored)
 	e.counts.Events += uint64(len(w.all))
+	e.counts.Failed += uint64(failed)
 	e.cfg.Metrics.Events.WithLabelValues(name).Add(float64(len(w.all)))
 	e.cfg.Metrics.Changes.WithLabelValues(name, "moved").Add(float64(moved))
 	e.cfg.Metrics.Changes.WithLabelValues(name, "stale").Add(float64(after.Stale - before.Stale))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -76,19 +77,42 @@ func follow(cmd *cobra.Command, c *connector.Connection) error {
 	if err != nil {
 		return err
 	}
-	receipt(cmd.OutOrStdout(), last.Status)
+	receipt(cmd.OutOrStdout(), c, last.Status)
+	return worth(last.Status)
+}
+
+// receipt says what a bounded run of a connection did, and what is left.
+func receipt(out io.Writer, c *connector.Connection, s connector.Status) {
+	n := s.Counters
+	_, _ = fmt.Fprintf(out, "done: connection %s: %d records read\n", s.Name, n.Events)
+	if owner := c.Elsewhere(); owner != "" {
+		_, _ = fmt.Fprintf(out, "  another process (%s) owns the connection, and has worked everything off\n", owner)
+		return
+	}
+	_, _ = fmt.Fprintf(out, "  added or updated %d, changed in place %d, removed %d, rejected %d, unchanged %d\n  calls made %d, dead letters %d, attributes left out %d, contacts still pending %d\n",
+		n.Upserted, n.Updated, n.Removed, n.Rejected, max(0, s.Contacts-int(n.Upserted+n.Updated+n.Removed)), n.Calls, n.DeadLetters, n.Failed, s.Pending)
+	for _, x := range s.Exports {
+		_, _ = fmt.Fprintf(out, "  export %s, list %d: %d people in, withheld %d%s\n", x.Name, x.List, x.In, x.Withheld, note(x))
+	}
+	for _, h := range s.Halted {
+		_, _ = fmt.Fprintf(out, "  held: %s: %s\n", h.Code, h.Mend)
+	}
+}
+
+// errNothingMapped says that not one record of many could be used.
+var errNothingMapped = errors.New("no record that was read could be mapped: the dead letters say why")
+
+// worth is the error of a bounded run that has read records and could use none.
+func worth(s connector.Status) error {
+	if n := s.Counters; n.Events > 0 && n.DeadLetters >= n.Events {
+		return errNothingMapped
+	}
 	return nil
 }
 
-// receipt says what a bounded run did.
-func receipt(out io.Writer, s connector.Status) {
-	n := s.Counters
-	touched := n.Upserted + n.Updated + n.Removed
-	saved := uint64(0)
-	if n.Events > n.Calls {
-		saved = n.Events - n.Calls
+func note(x connector.ExportStatus) string {
+	if !x.Enabled {
+		return "; it is off (enabled: false): nothing is sent"
 	}
-	unchanged := uint64(max(0, s.Contacts-int(touched)))
-	_, _ = fmt.Fprintf(out, "done: %d records read\n  added or updated %d, changed in place %d, removed %d, rejected %d, unchanged %d, withheld %d\n  calls made %d, calls saved against one a record %d, dead letters %d\n",
-		n.Events, n.Upserted, n.Updated, n.Removed, n.Rejected, unchanged, s.Withheld, n.Calls, saved, n.DeadLetters)
+	return ""
 }

@@ -42,6 +42,8 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop)  // a second signal ends at once
+	signal.Ignore(syscall.SIGHUP) // a terminal that is closed is no reason to end
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetOut(os.Stdout)
@@ -94,15 +96,18 @@ func newRoot() *cobra.Command {
 
 func newVersion() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(cmd *cobra.Command, _ []string) {
-		v := version
-		if v == "" {
-			v = "devel"
-			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-				v = info.Main.Version
-			}
-		}
-		cmd.Println("segsync " + v)
+		cmd.Println("segsync " + programVersion())
 	}}
+}
+
+func programVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
 }
 
 // configFlags are the flags of every command that reads a configuration.

@@ -180,15 +180,27 @@ func showStatus(out io.Writer, b []byte) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "CONNECTION\tSTATE\tLAG\tPENDING\tOLDEST\tPEOPLE\tWITHHELD\tREJECTED\tDEAD LETTERS\tIMPORTS")
 	for _, s := range all.Connections {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", s.Name, s.State, s.Lag, s.Pending, s.Oldest.Round(time.Millisecond), s.People, s.Withheld, s.Rejected, s.Counters.DeadLetters, s.Imports)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", s.Name, s.Doing, s.Lag, s.Pending, s.Oldest.Round(time.Millisecond), s.People, s.Withheld, s.Rejected, s.Counters.DeadLetters, s.Imports)
 	}
 	_ = w.Flush()
 	for _, s := range all.Connections {
-		if s.Waiting != "" {
-			_, _ = fmt.Fprintf(out, "%s: %s\n", s.Name, s.Waiting)
+		if s.Why != "" && s.Doing != connector.StateHeld {
+			_, _ = fmt.Fprintf(out, "%s: %s: %s\n", s.Name, s.Doing, s.Why)
+		}
+		if s.Differs {
+			_, _ = fmt.Fprintf(out, "%s: the owner, %s, has another configuration than this process\n", s.Name, s.Owner)
 		}
 		for _, h := range s.Halted {
-			_, _ = fmt.Fprintf(out, "%s: halted (list %d): %s: %s\n", s.Name, h.List, h.Code, h.Mend)
+			what := "the account"
+			switch {
+			case h.Source != "":
+				what = "reading source " + h.Source
+			case h.Code == "import_stuck":
+				what = "imports"
+			case h.List != 0:
+				what = fmt.Sprintf("list %d", h.List)
+			}
+			_, _ = fmt.Fprintf(out, "%s: %s: held since %s: %s: %s\n", s.Name, what, h.Since.UTC().Format(time.RFC3339), h.Code, h.Mend)
 		}
 	}
 	return nil

@@ -75,14 +75,19 @@ func (w *wiring) run(ctx context.Context, once bool) error {
 			}
 		})
 	}
+	w.announce(once)
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
+	var told sync.Mutex // receipts one after another
 	for i, c := range all {
 		wg.Go(func() {
 			if once {
 				var last connector.Progress
 				if errs[i] = c.Once(ctx, func(p connector.Progress) { last = p }); errs[i] == nil {
-					receipt(w.out, last.Status)
+					told.Lock()
+					receipt(w.out, c, last.Status)
+					told.Unlock()
+					errs[i] = worth(last.Status)
 				}
 				return
 			}
@@ -94,6 +99,17 @@ func (w *wiring) run(ctx context.Context, once bool) error {
 		return err
 	}
 	return errors.Join(errs...)
+}
+
+// announce says what will happen.
+func (w *wiring) announce(once bool) {
+	w.log.Info("segsync starts", zap.String("version", programVersion()), zap.Bool("once", once), zap.String("instance", w.c.Instance))
+	for i := range w.c.Exports {
+		e := &w.c.Exports[i]
+		con := w.c.connection(e.Connection)
+		w.log.Info("export", zap.String("export", e.Name), zap.String("connection", e.Connection), zap.String("source", e.Source), zap.Strings("segments", e.Segments), zap.Int64("list", e.List),
+			zap.Bool("enabled", e.Enabled), zap.String("consent", con.ConsentBy+", "+con.ConsentOn))
+	}
 }
 
 // errAdmin says that the admin address cannot be served.

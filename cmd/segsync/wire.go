@@ -135,7 +135,16 @@ func (w *wiring) api(c *connectionConfig) (sendinblue.Options, error) {
 	if err != nil {
 		return sendinblue.Options{}, fmt.Errorf("connection %s: %w", c.Name, err)
 	}
-	return sendinblue.Options{BaseURL: c.BaseURL, Key: keyReader(c.Key), Rate: c.Rate, Roots: pool, Observe: w.metrics.ObserveCall(c.Name)}, nil
+	return sendinblue.Options{BaseURL: c.BaseURL, Key: keyReader(c.Key), Rate: c.Rate, Roots: pool, Observe: w.observe(c.Name)}, nil
+}
+
+// observe counts a connection's calls, and shows each of them where the log is to show all.
+func (w *wiring) observe(connection string) func(endpoint string, status int, took time.Duration) {
+	count, log := w.metrics.ObserveCall(connection), w.log.With(zap.String("connection", connection))
+	return func(endpoint string, status int, took time.Duration) {
+		count(endpoint, status, took)
+		log.Debug("call", zap.String("endpoint", endpoint), zap.Int("status", status), zap.Duration("took", took))
+	}
 }
 
 // keyReader reads a key where it is used: a changed file takes effect within seconds. A file that cannot be read leaves

@@ -17,23 +17,25 @@ import (
 	"segsync/connector"
 )
 
-// Source tells what the connections are doing.
-type Source interface{ Status() connector.Status }
+// Source tells what a connection is doing.
+type Source = connector.Told
 
 // Handler serves /livez, /readyz, /metrics and /status.
 //
-// Ready is who is working or standing by, halted or not: a sidecar must not take its application out of service
-// because an account is blocked. Not ready is who waits for its environment.
+// Ready is a process that is up, whatever it waits for: a sidecar must not take its application out of service because
+// Kafka is away or an account is blocked. ?strict asks whether every connection works or stands by.
 func Handler(sources []Source, metrics *connector.Metrics) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(metrics.Collectors()...)
+	reg.MustRegister(connector.NewCollector(sources))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		_, strict := r.URL.Query()["strict"]
 		for _, s := range sources {
-			if st := s.Status(); st.State == "waiting" {
-				say(w, http.StatusServiceUnavailable, st.Name+": "+st.Waiting)
+			if st := s.Status(); strict && (st.Doing == connector.StateWaiting || st.Doing == connector.StateHeld || st.Doing == connector.StateRetrying) {
+				say(w, http.StatusServiceUnavailable, st.Name+": "+st.Doing+": "+st.Why)
 				return
 			}
 		}

@@ -19,14 +19,35 @@ const protocol = "segsync-owner"
 //
 // The owner's name travels in the assignment's user data and back in every join: a static owner that restarts in the
 // middle of a rebalance is not seen to own anything otherwise.
+//
+// Beside the owner's name travels a fingerprint of its configuration, so that a standby can tell that its own differs.
 type Balancer struct {
 	connection string
+	config     string
 	mu         sync.Mutex
 	owner      string // as last assigned
+	ownerHas   string // its configuration's fingerprint
 }
 
-// NewBalancer makes a balancer for one connection.
-func NewBalancer(connection string) *Balancer { return &Balancer{connection: connection} }
+// NewBalancer makes a balancer for one connection, whose configuration here has a fingerprint.
+func NewBalancer(connection, config string) *Balancer {
+	return &Balancer{connection: connection, config: config}
+}
+
+// told is the user data: a name, and a fingerprint.
+func told(name, config string) []byte { return []byte(name + "\x00" + config) }
+
+func parseTold(b []byte) (name, config string) {
+	name, config, _ = strings.Cut(string(b), "\x00")
+	return name, config
+}
+
+// Differs says whether the owner is known to have another configuration.
+func (b *Balancer) Differs() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ownerHas != "" && b.ownerHas != b.config
+}
 
 var _ kgo.GroupBalancer = (*Balancer)(nil)
 
@@ -44,7 +65,7 @@ func (b *Balancer) JoinGroupMetadata(topics []string, owned map[string][]int32, 
 	meta.Version = 3
 	meta.Topics = topics
 	meta.Generation = generation
-	meta.UserData = []byte(b.owner)
+	meta.UserData = told(b.owner, b.config)
 	names := make([]string, 0, len(owned))
 	for t := range owned {
 		names = append(names, t)
@@ -65,7 +86,7 @@ func (b *Balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, e
 		return nil, err
 	}
 	b.mu.Lock()
-	b.owner = string(a.UserData)
+	b.owner, b.ownerHas = parseTold(a.UserData)
 	b.mu.Unlock()
 	m := map[string][]int32{}
 	for _, t := range a.Topics {
@@ -111,7 +132,8 @@ func (b *Balancer) Balance(cb *kgo.ConsumerBalancer, topics map[string]int32) kg
 		}
 	}
 	plan.AdjustCooperative(cb)
-	return named{plan, name(owner)}
+	_, config := parseTold(meta.UserData)
+	return named{plan, told(name(owner), config)}
 }
 
 // choose picks the owner: who owns, by the newest generation; else whom the members remember; else by lot.
@@ -123,7 +145,8 @@ func (b *Balancer) choose(cb *kgo.ConsumerBalancer) (*kmsg.JoinGroupResponseMemb
 		remembered       = map[string]bool{}
 	)
 	cb.EachMember(func(m *kmsg.JoinGroupResponseMember, meta *kmsg.ConsumerMemberMetadata) {
-		remembered[string(meta.UserData)] = true
+		who, _ := parseTold(meta.UserData)
+		remembered[who] = true
 		if len(meta.OwnedPartitions) > 0 && meta.Generation > generation {
 			owner, owned, generation = m, meta, meta.Generation
 		}
@@ -156,7 +179,7 @@ func draw(connection, member string) uint64 {
 // named is a plan that carries the owner's name to every member.
 type named struct {
 	*kgo.BalancePlan
-	owner string
+	owner []byte
 }
 
 // IntoSyncAssignment implements kgo.IntoSyncAssignment.
@@ -165,7 +188,7 @@ func (n named) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment {
 	for i := range all {
 		var a kmsg.ConsumerMemberAssignment
 		if a.ReadFrom(all[i].MemberAssignment) == nil {
-			a.UserData = []byte(n.owner)
+			a.UserData = n.owner
 			all[i].MemberAssignment = a.AppendTo(nil)
 		}
 	}

@@ -186,6 +186,9 @@ func (t *Table) Size(list int64, contacts int64, now time.Time) {
 	}
 }
 
+// Lists are those of the exports, and those that were.
+func (t *Table) Lists() []int64 { return t.lists }
+
 // Guarded lists the lists whose removals are weighed.
 func (t *Table) Guarded() (all []int64) {
 	for _, l := range t.lists {

@@ -173,7 +173,7 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 	t.rewanted(ci, n.Wanted)
 	was := c.queue
 	kind, _ := n.file()
-	t.refile(c, kind, now)
+	t.refile(ci, c, kind, now)
 	switch {
 	case kind == queueNone:
 		if was != queueNone {
@@ -223,7 +223,7 @@ func (n *Need) file() (queueKind, int64) {
 }
 
 // refile keeps the figures of dirty contacts.
-func (t *Table) refile(c *contactSlot, kind queueKind, now time.Time) {
+func (t *Table) refile(ci uint32, c *contactSlot, kind queueKind, now time.Time) {
 	if c.queue == kind {
 		return
 	}
@@ -231,6 +231,7 @@ func (t *Table) refile(c *contactSlot, kind queueKind, now time.Time) {
 	t.held.n += int(bit(kind == queueHeld)) - int(bit(c.queue == queueHeld))
 	if c.queue == queueNone {
 		c.since = millis(now)
+		t.noteDirty(ci, c.since)
 	}
 	if kind == queueNone {
 		c.since = 0
@@ -292,20 +293,34 @@ func (t *Table) sweep(ci uint32) {
 	t.Counts.Contacts--
 }
 
-// Oldest is how long the contact that has waited longest has been dirty, in milliseconds. It looks at the heads of
-// the queues only.
+// dirtied is when a contact became dirty.
+type dirtied struct {
+	contact uint32
+	since   int64
+}
+
+func (t *Table) isDirty(d dirtied) bool {
+	c := t.contacts.at(d.contact)
+	return c.flags&flagLive != 0 && c.queue != queueNone && c.since == d.since
+}
+
+// noteDirty keeps the contacts in the order in which they became dirty; those that are clean again go when there are
+// more of them than of the others.
+func (t *Table) noteDirty(ci uint32, since int64) {
+	if len(t.dirty) > 2*t.Counts.Pending+1024 {
+		t.dirty = slices.DeleteFunc(t.dirty, func(d dirtied) bool { return !t.isDirty(d) })
+	}
+	t.dirty = append(t.dirty, dirtied{ci, since})
+}
+
+// Oldest is how long the contact that has waited longest has been dirty, in milliseconds: unknown, held and resting ones
+// count.
 func (t *Table) Oldest(now time.Time) int64 {
-	var oldest int64
-	look := func(q *queue) {
-		for i := q.head; i < min(len(q.items), q.head+16); i++ {
-			if s := t.contacts.at(q.items[i]).since; s != 0 {
-				oldest = max(oldest, millis(now)-s)
-			}
+	for len(t.dirty) > 0 {
+		if d := t.dirty[0]; t.isDirty(d) {
+			return max(0, millis(now)-d.since)
 		}
+		t.dirty = t.dirty[1:]
 	}
-	for _, q := range t.queues {
-		look(q)
-	}
-	look(&t.held.queue)
-	return oldest
+	return 0
 }

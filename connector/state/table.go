@@ -98,6 +98,7 @@ type Table struct {
 	turn      int
 	waits     map[uint32]*wait
 	due       dueHeap
+	dirty     []dirtied                      // contacts in the order in which they became dirty (Oldest)
 	touched   []uint32                       // contacts to be evaluated anew (Refresh)
 	settled   []uint32                       // contacts that have just become clean: who gave them up may be let go
 	refusedBy map[uint32]map[uint64][]uint32 // attribute and value (its hash) to the contacts that were refused it
