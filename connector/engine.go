@@ -94,6 +94,7 @@ type engine struct {
 	api, registry trouble
 	calling       map[*state.Request]time.Time // calls under way, imports apart
 	reconfigured  bool                         // since the table was last worked
+	costly        map[string]int               // attributes that took too much work, by how many records
 	claimAgain    time.Time
 	claimRenewed  time.Time // only claimAccount's
 	restoring     changelog.Progress
@@ -112,7 +113,7 @@ func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned m
 		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), requests: make(chan *state.Request, c.cfg.Senders+1),
 		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
 		importTime: 10 * time.Second, callTime: 200 * time.Millisecond, rowBytes: 64,
-		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log), calling: map[*state.Request]time.Time{},
+		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log), calling: map[*state.Request]time.Time{}, costly: map[string]int{},
 		warned: map[string]*repeated{},
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())

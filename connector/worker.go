@@ -3,6 +3,7 @@ package connector
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,6 +23,7 @@ type mapped struct {
 	changes   []state.Change
 	tombstone bool
 	failed    int
+	costly    []int // attributes that took too much work
 	reject    *mapping.RejectError
 	halt      bool
 }
@@ -167,7 +169,7 @@ func (w *foldWorker) translate(m *mapped, source int, topic uint32, era int32) e
 	res, err := w.mappers[source].Map(&mapping.Record{
 		Key: r.Key, Value: r.Value, Headers: headers, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixNano(), Read: read,
 	})
-	m.tombstone, m.failed = res.Tombstone, res.Failed
+	m.tombstone, m.failed, m.costly = res.Tombstone, res.Failed, slices.Clone(res.Costly)
 	if err != nil {
 		if _, ok := errors.AsType[*mapping.RejectError](err); !ok {
 			return err
@@ -232,6 +234,7 @@ func (w *foldWorker) fold(p partition, source int) {
 		}
 		w.foldOne(m, source, now)
 		failed += m.failed
+		e.costs(source, m.costly, now)
 		c.next, c.epoch, c.changed = m.record.Offset+1, m.record.LeaderEpoch, true
 	}
 	e.table.Refresh(now)
@@ -247,6 +250,25 @@ func (w *foldWorker) fold(p partition, source int) {
 	e.changed(now)
 	clear(w.all)
 	w.all = w.all[:0]
+}
+
+// costlyMost is how many records an export's attribute may take too much work for before the export is held.
+const costlyMost = 100
+
+// costs counts attributes that took too much work: an export whose expressions cost so much holds everybody up. Under
+// the lock.
+func (e *engine) costs(source int, attributes []int, now time.Time) {
+	for _, a := range attributes {
+		name := e.cfg.Sources[source].Spec.Attributes[a].Name
+		if e.costly[name]++; e.costly[name] != costlyMost {
+			continue
+		}
+		for _, x := range e.cfg.Exports {
+			if x.Source == source && slices.Contains(x.Attributes, name) {
+				e.holds.add(holdKey{place{list: x.List}, codeBudget}, hold{mend: fmt.Sprintf("the expression of attribute %s of export %s took too much work for %d records: simplify it, and restart", name, x.Name, costlyMost)}, now)
+			}
+		}
+	}
 }
 
 func (w *foldWorker) foldOne(m *mapped, source int, now time.Time) {

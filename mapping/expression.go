@@ -1,7 +1,10 @@
 package mapping
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/expr-lang/expr"
@@ -14,7 +17,13 @@ import (
 type expression struct {
 	source  string
 	mu      sync.RWMutex
-	program map[schemaID]*vm.Program
+	program map[schemaID]program
+}
+
+// program is compiled; metered says that it asks for a budget.
+type program struct {
+	*vm.Program
+	metered bool
 }
 
 // nullSafe makes every step into a null yield null, so that profile.email needs no guard where profile is null.
@@ -42,8 +51,9 @@ var kafkaEnv = types.Map{
 
 // environment types a record for the compiler: a field that the schema lacks is found when the expression is
 // compiled. Scalars are open: any may be null.
-func (s *schema) environment() types.Type {
-	m, ok := s.typ(0).(types.Map)
+func (s *schema) environment() types.Map {
+	w := typing{left: typesMost}
+	m, ok := w.typ(s, 0).(types.Map)
 	if !ok {
 		return types.Map{types.Extra: types.Any, "kafka": kafkaEnv}
 	}
@@ -51,19 +61,25 @@ func (s *schema) environment() types.Type {
 	return m
 }
 
-func (s *schema) typ(depth int) types.Type {
-	if depth > 16 {
+// typesMost bounds the types of an environment: a schema of twenty levels of ten fields each would have more than there
+// is memory. What is beyond is open.
+const typesMost = 1 << 14
+
+type typing struct{ left int }
+
+func (w *typing) typ(s *schema, depth int) types.Type {
+	if w.left--; depth > 16 || w.left < 0 {
 		return types.Any
 	}
 	switch s.kind {
 	case kindRecord:
 		m := types.Map{}
 		for _, f := range s.fields {
-			m[f.name] = f.typ.typ(depth + 1)
+			m[f.name] = w.typ(f.typ, depth+1)
 		}
 		return m
 	case kindMap:
-		return types.Map{types.Extra: s.items.typ(depth + 1)}
+		return types.Map{types.Extra: w.typ(s.items, depth+1)}
 	case kindUnion:
 		var only *schema
 		for _, b := range s.of {
@@ -76,7 +92,7 @@ func (s *schema) typ(depth int) types.Type {
 			only = b
 		}
 		if only != nil {
-			return only.typ(depth + 1)
+			return w.typ(only, depth+1)
 		}
 	default:
 	}
@@ -84,17 +100,18 @@ func (s *schema) typ(depth int) types.Type {
 }
 
 // compile compiles a source text against a schema; a nil one leaves the fields open.
-func compile(source string, s *schema) (*vm.Program, error) {
-	env := types.Type(types.Map{types.Extra: types.Any, "kafka": kafkaEnv})
+func compile(source string, s *schema) (program, error) {
+	env := types.Map{types.Extra: types.Any, "kafka": kafkaEnv}
 	if s != nil {
 		env = s.environment()
 	}
-	options := append([]expr.Option{expr.Env(env), expr.Patch(nullSafe{})}, functions...)
-	p, err := expr.Compile(source, options...)
+	env[budgetName] = types.Any
+	options := slices.Concat([]expr.Option{expr.Env(env), expr.Patch(nullSafe{})}, functions, metered)
+	p, used, err := compileMetered(source, options...)
 	if err != nil {
-		return nil, fmt.Errorf("expression %q: %w", source, err)
+		return program{}, fmt.Errorf("expression %q: %w", source, err)
 	}
-	return p, nil
+	return program{p, used}, nil
 }
 
 func newExpression(source string) (*expression, error) {
@@ -104,18 +121,21 @@ func newExpression(source string) (*expression, error) {
 	if _, err := compile(source, nil); err != nil {
 		return nil, err
 	}
-	return &expression{source: source, program: map[schemaID]*vm.Program{}}, nil
+	return &expression{source: source, program: map[schemaID]program{}}, nil
 }
 
 // runner evaluates expressions; each goroutine has one.
-type runner struct{ vm vm.VM }
+type runner struct {
+	vm     vm.VM
+	budget budget
+}
 
 // eval evaluates against a record of a schema.
 func (e *expression) eval(r *runner, id schemaID, c *codec, env map[string]any) (any, error) {
 	e.mu.RLock()
 	p := e.program[id]
 	e.mu.RUnlock()
-	if p == nil {
+	if p.Program == nil {
 		var err error
 		var s *schema
 		if c != nil {
@@ -128,7 +148,24 @@ func (e *expression) eval(r *runner, id schemaID, c *codec, env map[string]any) 
 		e.program[id] = p
 		e.mu.Unlock()
 	}
-	v, err := r.vm.Run(p, env)
+	r.budget.left = workMost
+	if p.metered {
+		env[budgetName] = &r.budget
+		defer delete(env, budgetName)
+	}
+	v, err := r.vm.Run(p.Program, env)
+	if r.budget.left < workMost/2 {
+		r.vm = vm.VM{} // it keeps what loops in loops took
+	}
+	switch v.(type) {
+	case []any, map[string]any, map[any][]any, [][2]any:
+		if err == nil {
+			err = r.budget.weigh(reflect.ValueOf(v)) // a list may lie in another twice, and that one in a third
+		}
+	}
+	if errors.Is(err, ErrBudget) {
+		return nil, fmt.Errorf("expression %q: %w", e.source, ErrBudget)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("expression %q failed", e.source) // expr's error quotes values
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 )
 
-// Budgets of a record beyond its own bytes: items that take no bytes, and nesting.
+// Budgets of a record beyond its own bytes: visits of the schema for each, those of what takes no bytes among them, and
+// nesting.
 const (
-	freeItems = 1 << 16
-	nesting   = 64
+	freeItems  = 1 << 16
+	byteVisits = 4
+	nesting    = 64
 )
 
 var errHostile = errors.New("the bytes do not fit the schema")
@@ -18,11 +20,14 @@ var errHostile = errors.New("the bytes do not fit the schema")
 type guard struct{ free int }
 
 func (s *schema) check(b []byte) (rest []byte, err error) {
-	g := guard{free: freeItems}
+	g := guard{free: freeItems + byteVisits*len(b)}
 	return g.walk(s, b, 0)
 }
 
 func (g *guard) walk(s *schema, b []byte, depth int) ([]byte, error) {
+	if g.free--; g.free < 0 {
+		return nil, errors.New("the record holds too much that takes no bytes")
+	}
 	if depth > nesting {
 		return nil, errors.New("the record is nested too deeply")
 	}
@@ -90,7 +95,6 @@ func (g *guard) blocks(s *schema, b []byte, depth int) ([]byte, error) {
 			return nil, errors.New("the record announces more items than it has bytes")
 		}
 		for range n {
-			before := len(b)
 			if s.kind == kindMap {
 				size, rest, err := long(b)
 				if err != nil {
@@ -102,11 +106,6 @@ func (g *guard) blocks(s *schema, b []byte, depth int) ([]byte, error) {
 			}
 			if b, err = g.walk(s.items, b, depth+1); err != nil {
 				return nil, err
-			}
-			if len(b) == before {
-				if g.free--; g.free < 0 {
-					return nil, errors.New("the record holds too many empty items")
-				}
 			}
 		}
 	}

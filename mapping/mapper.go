@@ -83,7 +83,8 @@ type Result struct {
 	Address   string // "" none
 	Values    []Value
 	Tombstone bool
-	Failed    int // attributes that could not be mapped
+	Failed    int   // attributes that could not be mapped
+	Costly    []int // those among them that took too much work, by place in Spec.Attributes
 	// BadAddress: the record names an address that is none; its memberships move all the same.
 	BadAddress bool
 }
@@ -198,7 +199,7 @@ func (m *Mapper) NewWorker() *Worker { return &Worker{m: m} }
 // which the record is to be mapped again. With a *RejectError the result may still hold changes.
 func (w *Worker) Map(r *Record) (*Result, error) {
 	res := &w.result
-	*res = Result{Changes: res.Changes[:0], Values: res.Values[:0]}
+	*res = Result{Changes: res.Changes[:0], Values: res.Values[:0], Costly: res.Costly[:0]}
 	m := w.m
 	key, _, _, err := m.key.decode(r.Key)
 	if err != nil {
@@ -439,6 +440,9 @@ func (w *Worker) profile(eval func(*expression) (any, error), entering bool) err
 		}
 		if err != nil {
 			res.Failed++
+			if errors.Is(err, ErrBudget) {
+				res.Costly = append(res.Costly, i)
+			}
 			continue
 		}
 		carries = carries || json != nil

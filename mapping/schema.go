@@ -51,8 +51,11 @@ type schemaField struct {
 	typ  *schema
 }
 
-// schemaMost bounds a schema's text, in bytes.
-const schemaMost = 4 << 20
+// Bounds of a schema: its text, in bytes, and what it names.
+const (
+	schemaMost = 1 << 20
+	namesMost  = 10_000 // fields and named types
+)
 
 // parseSchema reads a schema and writes it again without logical types. References are the texts of the schemas that
 // it names; they are inlined where they are first used.
@@ -89,6 +92,7 @@ type parser struct {
 	named   map[string]*schema
 	pending map[string]any // referenced and not used yet
 	written map[string]bool
+	names   int
 }
 
 const depthMost = 64
@@ -255,6 +259,9 @@ func (p *parser) fields(s *schema, v map[string]any, space string, depth int) ([
 		typ, text, err := p.parse(field["type"], space, depth+1)
 		if err != nil {
 			return nil, fmt.Errorf("field %s: %w", name, err)
+		}
+		if p.names++; p.names > namesMost {
+			return nil, fmt.Errorf("it names more than %d fields and types", namesMost)
 		}
 		s.fields = append(s.fields, schemaField{name, typ})
 		plain = append(plain, map[string]any{"name": name, "type": text})
