@@ -56,7 +56,16 @@ type Source struct {
 // Export joins segments of a source to a list.
 type Export struct {
 	state.Export
+	Owner   string // whose it is; "" the admins'
 	Enabled bool
+}
+
+// row is the key of the export's row: a name of one owner's is not another's.
+func (x *Export) row() string {
+	if x.Owner != "" {
+		return exportKey(x.Owner + "/" + x.Name)
+	}
+	return exportKey(x.Name)
 }
 
 // Config is one connection with all that is exported through it.

@@ -54,14 +54,14 @@ func (e *engine) configure(now time.Time) {
 	}
 	for _, x := range e.cfg.Exports {
 		var was builtExport
-		if row := e.table.Meta(exportKey(x.Name)); row != nil && json.Unmarshal(row, &was) == nil && was.List != x.List && !fed[was.List] {
+		if row := e.table.Meta(x.row()); row != nil && json.Unmarshal(row, &was) == nil && was.List != x.List && !fed[was.List] {
 			e.log.Info("the list of an export changed: people leave the old one, through the guard", zap.String("export", x.Name), zap.Int64("from", was.List), zap.Int64("to", x.List))
 			e.table.SetMeta(retiredKey(was.List), []byte(x.Name))
 		}
 		row, _ := json.Marshal(builtExport{x.List, e.cfg.Sources[x.Source].Name, x.Segments})
-		if string(row) != string(e.table.Meta(exportKey(x.Name))) {
-			e.reconfigured = e.reconfigured || e.table.Meta(exportKey(x.Name)) != nil || e.table.Counts.People > 0
-			e.table.SetMeta(exportKey(x.Name), row)
+		if string(row) != string(e.table.Meta(x.row())) {
+			e.reconfigured = e.reconfigured || e.table.Meta(x.row()) != nil || e.table.Counts.People > 0
+			e.table.SetMeta(x.row(), row)
 		}
 	}
 	var retired []int64

@@ -33,12 +33,15 @@ func newCheck() *cobra.Command {
 		Long:  "Checks the configuration, with line and column of every problem; then asks Kafka, the schema registry and the accounts whether they are as it says, a line for each.\nWith --offline it asks nobody (for CI).",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(f.files)
+			c, err := loadConfig(f.files, offline)
 			if err != nil {
 				return err
 			}
 			r := &report{out: cmd.OutOrStdout()}
 			r.ok("configuration: sources %d, connections %d, exports %d", len(c.Sources), len(c.Connections), len(c.Exports))
+			for _, owner := range slices.Sorted(maps.Keys(c.Troubled)) {
+				r.fail("owner %s: its exports are off until its files are mended:\n      %s", owner, strings.ReplaceAll(c.Troubled[owner].Error(), "\n", "\n      "))
+			}
 			if !offline {
 				w, err := newWiring(c, zap.NewNop())
 				if err != nil {

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"io/fs"
+	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +31,9 @@ type config struct {
 	Breaker     connector.Breaker
 	DeadLetters string
 	AdminAddr   string
+	AdminHosts  []string // further names that it is served under
 	Instance    string
+	Troubled    map[string]problems // owners whose files have problems: their exports are off
 }
 
 // at remembers where something was said, for problems found later.
@@ -83,7 +89,8 @@ type connectionConfig struct {
 	BaseURL       string
 	ConsentBy     string
 	ConsentOn     string
-	UsableBy      []string
+	UsableBy      map[string]usable
+	Hosts         []string // further ones of reports
 	Rate          sendinblue.Rate
 	CA            string
 }
@@ -99,26 +106,31 @@ type exportConfig struct {
 	List       int64
 	Attributes map[string]string
 	attrNodes  map[string]ast.Node
+	nodes      map[string]ast.Node // of its keys
 	Clear      bool
 	Delete     bool
 	GuardShare float64
 	GuardLeast int
 }
 
-// loadConfig reads files, owners' folders among them, and checks what can be checked without asking anybody. Its error
-// is problems.
-func loadConfig(files []string) (*config, error) {
-	c := &config{Owners: map[string]string{}, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000}, DeadLetters: "segsync-dlq", AdminAddr: "localhost:9400"}
+// loadConfig reads files, owners' folders among them, and checks what can be checked without asking anybody; offline,
+// secrets need not be there. Its error is problems of the admins' files. Those of an owner's are his alone: c.Troubled.
+func loadConfig(files []string, offline bool) (*config, error) {
+	c := &config{Owners: map[string]string{}, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000}, DeadLetters: "segsync-dlq", AdminAddr: "localhost:9400", Troubled: map[string]problems{}}
 	var docs []*document
-	for _, f := range files {
+	for i, f := range files {
+		if slices.Contains(files[:i], f) {
+			return nil, problems{{File: f, Message: "the file is given twice"}}
+		}
 		d, n := readDocument(f)
+		d.offline = offline
 		docs = append(docs, d)
 		if n != nil {
 			c.read(d, n)
 		}
 	}
-	for owner, dir := range c.Owners {
-		docs = append(docs, c.readOwner(owner, dir)...)
+	for _, owner := range slices.Sorted(maps.Keys(c.Owners)) {
+		docs = append(docs, c.readOwner(owner, c.Owners[owner])...)
 	}
 	if len(docs) == 0 {
 		return nil, problems{{File: "segsync", Message: "no configuration is given: use -c FILE"}}
@@ -126,24 +138,84 @@ func loadConfig(files []string) (*config, error) {
 	c.validate(docs[0])
 	var all problems
 	for _, d := range docs {
-		all = append(all, d.problems...)
+		if d.owner == "" {
+			all = append(all, d.problems...)
+		} else if len(d.problems) > 0 {
+			c.Troubled[d.owner] = append(c.Troubled[d.owner], d.problems...)
+		}
 	}
 	if len(all) > 0 {
 		return nil, all
 	}
+	c.disableTroubled()
 	return c, nil
 }
 
-// readOwner reads an owner's exports from its own folder, where only exports may stand.
+// disableTroubled switches the exports off of owners whose files have problems: what can be read of them is kept up to
+// date in the table, and nothing is sent.
+func (c *config) disableTroubled() {
+	c.Exports = slices.DeleteFunc(c.Exports, func(e exportConfig) bool {
+		if len(c.Troubled[e.Owner]) == 0 || e.Owner == "" {
+			return false
+		}
+		known := slices.ContainsFunc(c.Sources, func(s sourceConfig) bool { return s.Name == e.Source })
+		taken := slices.ContainsFunc(c.Exports, func(o exportConfig) bool {
+			return o.Owner != e.Owner && o.Connection == e.Connection && (o.List == e.List || o.Name == e.Name)
+		})
+		return c.connection(e.Connection) == nil || !known || taken || e.List <= 0 || len(e.Segments) == 0 || e.Name == ""
+	})
+	for i := range c.Exports {
+		e := &c.Exports[i]
+		if e.Owner == "" || len(c.Troubled[e.Owner]) == 0 {
+			continue
+		}
+		e.Enabled = false
+		raw, _ := mapping.NewDecoder(mapping.Raw, nil)
+		for name, expr := range e.Attributes {
+			other := slices.ContainsFunc(c.Exports, func(o exportConfig) bool {
+				return o.Connection == e.Connection && o.Source == e.Source && o.Attributes[name] != "" && o.Attributes[name] != expr
+			})
+			if _, err := mapping.NewMapper(mapping.Spec{Attributes: []mapping.Attribute{{Name: name, Expr: expr}}}, raw, raw); err != nil || other {
+				delete(e.Attributes, name)
+			}
+		}
+	}
+}
+
+// readOwner reads an owner's exports from its own folder, where only exports may stand, in regular files: what lies
+// outside of it is not the owner's to have read, or quoted.
 func (c *config) readOwner(owner, dir string) []*document {
-	files, err := filepath.Glob(filepath.Join(dir, "*.y*ml"))
-	if _, statErr := os.Stat(dir); err != nil || statErr != nil {
-		return []*document{{problems: problems{{File: dir, Message: "the folder of owner " + owner + " cannot be read: make it, or take the owner away"}}}}
+	trouble := func(file, message string) []*document {
+		return []*document{{file: file, owner: owner, problems: problems{{File: file, Message: message}}}}
+	}
+	if owner == "" {
+		return []*document{{problems: problems{{File: dir, Message: "an owner needs a name"}}}}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return trouble(dir, "the folder of owner "+owner+" cannot be read: make it, or take the owner away")
+	}
+	defer func() { _ = root.Close() }()
+	files, err := fs.Glob(root.FS(), "*.y*ml")
+	if err != nil {
+		return trouble(dir, "the folder of owner "+owner+" cannot be listed")
 	}
 	var docs []*document
-	for _, f := range files {
-		d, n := readDocument(f)
+	for _, name := range files {
+		d := &document{file: filepath.Join(dir, name), owner: owner}
 		docs = append(docs, d)
+		info, err := root.Lstat(name)
+		if err != nil || !info.Mode().IsRegular() {
+			d.problems = append(d.problems, problem{File: d.file, Message: "it is no regular file: links and pipes are not read"})
+			continue
+		}
+		f, err := root.Open(name)
+		if err != nil {
+			d.problems = append(d.problems, problem{File: d.file, Message: "it cannot be read"})
+			continue
+		}
+		n := d.parse(f)
+		_ = f.Close()
 		if n == nil {
 			continue
 		}
@@ -194,10 +266,17 @@ func (c *config) read(d *document, n ast.Node) {
 		}
 	}
 	if b, ok := top.keys["dead_letters"]; ok {
-		c.DeadLetters = d.mapping(b, "topic").text("topic")
+		f := d.mapping(b, "topic")
+		if c.DeadLetters = f.text("topic"); c.DeadLetters != "" && !topicName.MatchString(c.DeadLetters) {
+			d.fail(f.keys["topic"], "a topic's name may hold letters, digits, '.', '_' and '-' only")
+		}
 	}
 	if b, ok := top.keys["admin"]; ok {
-		c.AdminAddr = d.mapping(b, "addr").text("addr")
+		f := d.mapping(b, "addr", "hosts")
+		c.AdminAddr, c.AdminHosts = f.text("addr"), f.texts("hosts")
+		if _, _, err := net.SplitHostPort(c.AdminAddr); err != nil && c.AdminAddr != "" {
+			d.fail(f.keys["addr"], "addr must be a host and a port, such as localhost:9400, or :9400")
+		}
 	}
 	if top.has("instance_id") {
 		c.Instance = top.text("instance_id")
@@ -210,6 +289,14 @@ func readKafka(d *document, n ast.Node) kafkaConfig {
 	k := kafkaConfig{Brokers: f.texts("brokers"), Prefix: "segsync", Session: f.duration("session_timeout", connector.DefaultSession)}
 	if f.has("prefix") {
 		k.Prefix = f.text("prefix")
+	}
+	if k.Session < 6*time.Second || k.Session > 30*time.Minute {
+		d.fail(f.keys["session_timeout"], "session_timeout must be between 6s and 30m, which brokers allow by default")
+	}
+	for i, b := range k.Brokers {
+		if _, _, err := net.SplitHostPort(b); err != nil && !d.offline || strings.Contains(b, "://") {
+			d.fail(d.list(f.keys["brokers"])[i], "a broker is a host and a port, such as kafka:9092")
+		}
 	}
 	if !topicName.MatchString(k.Prefix) {
 		d.fail(f.keys["prefix"], "prefix may hold letters, digits, '.', '_' and '-' only: topics are named by it")
@@ -235,10 +322,13 @@ func readRegistry(d *document, n ast.Node) registryConfig {
 	f.need("url")
 	r := registryConfig{URLs: f.texts("url"), Username: f.raw("username"), Password: f.raw("password"), Token: f.raw("token"), CA: f.text("ca_file")}
 	for _, k := range []string{"username", "password", "token"} {
-		f.text(k)
+		f.secretText(k)
 	}
 	for _, u := range r.URLs {
 		p, err := url.Parse(u)
+		if err == nil && p.User != nil {
+			d.fail(f.keys["url"], "a user in an address ends up in logs: use username and password")
+		}
 		if err != nil || p.Host == "" {
 			d.fail(f.keys["url"], "url must be an address such as https://registry:8081")
 		} else if p.Scheme != "https" && !sendinblue.Loopback(p.Hostname()) && (f.has("password") || f.has("token")) {
@@ -272,6 +362,11 @@ func readSource(d *document, n ast.Node) sourceConfig {
 		at: at{d, n}, Name: f.text("name"), Topics: f.texts("topics"), Regex: f.text("topics_regex"), OutOfRange: f.oneOf("out_of_range", "halt", "earliest", "latest"),
 		Value: readFormat(d, f, "value", mapping.Confluent), Key: readFormat(d, f, "key", mapping.Raw), Email: f.expression("email"),
 		HaltWhen: f.expression("halt_when"), OnTombstone: f.oneOf("on_tombstone", "ignore", "remove_from_list", "delete_contact"), TombstoneName: f.expression("tombstone_person"),
+	}
+	for i, t := range s.Topics {
+		if !topicName.MatchString(t) {
+			d.fail(d.list(f.keys["topics"])[i], "a topic's name may hold letters, digits, '.', '_' and '-' only; a pattern is topics_regex")
+		}
 	}
 	if (len(s.Topics) == 0) == (s.Regex == "") {
 		d.fail(n, "source %q needs topics or topics_regex, one of them", s.Name)
@@ -332,12 +427,12 @@ func parseFrom(s string, now time.Time) (connector.Start, error) {
 }
 
 func readConnection(d *document, n ast.Node) connectionConfig {
-	f := d.mapping(n, "name", "display_name", "api_key", "base_url", "consent", "usable_by", "rate", "ca_file")
+	f := d.mapping(n, "name", "display_name", "api_key", "base_url", "consent", "usable_by", "rate", "ca_file", "report_hosts")
 	f.need("name", "api_key")
 	c := connectionConfig{
-		at: at{d, n}, Name: f.text("name"), Display: f.text("display_name"), Key: f.raw("api_key"), BaseURL: f.text("base_url"), UsableBy: f.texts("usable_by"), CA: f.text("ca_file"),
+		at: at{d, n}, Name: f.text("name"), Display: f.text("display_name"), Key: f.raw("api_key"), BaseURL: f.text("base_url"), UsableBy: readUsable(d, f.keys["usable_by"]), CA: f.text("ca_file"), Hosts: f.texts("report_hosts"),
 	}
-	f.text("api_key")
+	f.secretText("api_key")
 	if !topicName.MatchString(c.Name) {
 		d.fail(f.all["name"], "a connection's name may hold letters, digits, '.', '_' and '-' only: its topic is named by it")
 	}
@@ -348,6 +443,10 @@ func readConnection(d *document, n ast.Node) connectionConfig {
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		d.fail(f.keys["base_url"], "base_url must be an address such as %s", sendinblue.DefaultBaseURL)
+	case u.User != nil || u.RawQuery != "":
+		d.fail(f.keys["base_url"], "base_url holds a user or a query: the key belongs into api_key")
+	case !strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/v3"):
+		d.fail(f.keys["base_url"], "base_url must end in /v3, as %s does", sendinblue.DefaultBaseURL)
 	case u.Scheme == "http" && !sendinblue.Loopback(u.Hostname()):
 		d.fail(f.keys["base_url"], "base_url is plain http to a host that is not this machine: the key and people's data would travel in clear text; use https")
 	}
@@ -355,14 +454,58 @@ func readConnection(d *document, n ast.Node) connectionConfig {
 		cf := d.mapping(consent, "by", "on")
 		cf.need("by", "on")
 		c.ConsentBy, c.ConsentOn = cf.text("by"), cf.text("on")
-		if _, err := time.Parse(time.DateOnly, c.ConsentOn); err != nil && c.ConsentOn != "" {
+		on, err := time.Parse(time.DateOnly, c.ConsentOn)
+		switch {
+		case cf.has("by") && strings.TrimSpace(c.ConsentBy) == "":
+			d.fail(cf.keys["by"], "by says who agreed: it is empty")
+		case err != nil && cf.has("on"):
 			d.fail(cf.keys["on"], "on must be a day such as 2026-11-01")
+		case err == nil && time.Until(on) > 24*time.Hour:
+			d.fail(cf.keys["on"], "on lies ahead: data leaves from now on")
 		}
 	} else {
 		d.fail(n, "connection %q has no consent: people's data leaves for a third party; say who agreed to it and when: consent: { by: dpo@example.com, on: 2026-11-01 }", c.Name)
 	}
 	c.Rate = readRate(d, f.keys["rate"])
 	return c
+}
+
+// usable is what an owner may do with a connection.
+type usable struct {
+	lists            []int64 // nil: any
+	deletes, noGuard bool    // on_exit: delete_contact, and a guard that is off
+}
+
+// readUsable reads usable_by: [crm], { crm: [42, 43] }, or { crm: { lists: [42], delete_contact: true, guard_off: true } }.
+func readUsable(d *document, n ast.Node) map[string]usable {
+	all := map[string]usable{}
+	switch n.(type) {
+	case nil:
+		return all
+	case *ast.MappingNode, *ast.MappingValueNode:
+	default:
+		for _, v := range d.list(n) {
+			all[d.scalar(v)] = usable{}
+		}
+		return all
+	}
+	for _, v := range d.entries(n) {
+		u, lists := usable{}, v.Value
+		switch v.Value.(type) {
+		case *ast.MappingNode, *ast.MappingValueNode:
+			f := d.mapping(v.Value, "lists", "delete_contact", "guard_off")
+			u.deletes, u.noGuard, lists = f.flag("delete_contact", false), f.flag("guard_off", false), f.keys["lists"]
+		}
+		for _, l := range d.list(lists) {
+			number, err := strconv.ParseInt(d.scalar(l), 10, 64)
+			if err != nil || number <= 0 {
+				d.fail(l, "the lists of an owner are numbers of lists")
+			}
+			u.lists = append(u.lists, number)
+		}
+		all[v.Key.GetToken().Value] = u
+	}
+	return all
 }
 
 func readRate(d *document, n ast.Node) sendinblue.Rate {
@@ -403,6 +546,12 @@ func readExport(d *document, n ast.Node) exportConfig {
 	if e.List <= 0 && f.has("list") {
 		d.fail(f.keys["list"], "list must be the number of a list")
 	}
+	for i, g := range e.Segments {
+		if slices.Contains(e.Segments[:i], g) {
+			d.fail(d.list(f.keys["segments"])[i], "segment %q is named twice", g)
+		}
+	}
+	e.nodes = f.keys
 	if len(e.Segments) == 0 && f.has("segments") {
 		d.fail(f.keys["segments"], "an export needs at least one segment")
 	}
@@ -414,7 +563,11 @@ func readExport(d *document, n ast.Node) exportConfig {
 		if slices.Contains([]string{"EMAIL"}, name) {
 			d.fail(v.Key, "EMAIL comes from the source's email expression")
 		}
-		e.Attributes[name], e.attrNodes[name] = d.expr(v.Value), v.Key
+		expr := d.expr(v.Value)
+		if strings.TrimSpace(expr) == "" {
+			d.fail(v.Key, "attribute %s has no expression", name)
+		}
+		e.Attributes[name], e.attrNodes[name] = expr, v.Value
 	}
 	if g, ok := f.keys["guard"]; ok {
 		gf := d.mapping(g, "share", "at_least")

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const good = `
@@ -36,14 +37,19 @@ exports:
 func load(t *testing.T, text string, more ...string) (*config, string) {
 	t.Helper()
 	t.Setenv("TEST_KEY", "a-secret-key")
+	t.Setenv("TEST_LINES", "a\nb")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "segsync.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := loadConfig(append([]string{file}, more...))
+	c, err := loadConfig(append([]string{file}, more...), false)
 	if err == nil {
-		return c, ""
+		var troubled string
+		for _, p := range c.Troubled {
+			troubled += p.Error()
+		}
+		return c, troubled
 	}
 	var p problems
 	if !errors.As(err, &p) {
@@ -101,6 +107,31 @@ func TestWhatIsRefused(t *testing.T) {
 		"a token over http":      {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: OAUTHBEARER, token_url: http://login.example.com/t, client_id: a, client_secret: b }"), "would travel in clear text"},
 		"MSK without TLS":        {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: AWS_MSK_IAM }"), "over TLS only"},
 		"half of a key pair":     {with("brokers: [localhost:9092]", "brokers: [localhost:9092], tls: {}, sasl: { mechanism: AWS_MSK_IAM, access_key: a }"), "access_key and secret_key go together"},
+		"an empty expression":    {with("profile.first_name", `""`), "attribute FIRSTNAME has no expression"},
+		"no export at all":       {good[:strings.Index(good, "exports:")], "no export is configured"},
+		"two letters away":       {with("    list: 42", "    atributes: {}\n    list: 42"), `(did you mean "attributes"?)`},
+		"swapped letters":        {with("email: profile", "emial: profile"), `(did you mean "email"?)`},
+		"an alias":               {with("${env:TEST_KEY}", "*SECRET"), "anchors and aliases"},
+		"base_url without /v3":   {with("api_key:", "base_url: https://api.brevo.com\n    api_key:"), "base_url must end in /v3"},
+		"a broker without port":  {with("localhost:9092", "localhost"), "a broker is a host and a port"},
+		"a broker with http":     {with("[localhost:9092]", `["http://localhost:9092"]`), "a broker is a host and a port"},
+		"a session of weeks":     {with("brokers: [localhost:9092]", "brokers: [localhost:9092], session_timeout: 999h"), "between 6s and 30m"},
+		"a consent by nobody":    {with("by: dpo@example.com", `by: ""`), "it is empty"},
+		"a consent to come":      {with("on: 2026-11-01", "on: 2126-11-01"), "on lies ahead"},
+		"a key of two lines":     {with("${env:TEST_KEY}", "${env:TEST_LINES}"), "holds a line break"},
+		"an empty key":           {with("${env:TEST_KEY}", `""`), `"api_key" is empty`},
+		"a topic with a blank":   {with("topics: [events]", "topics: [my events]"), "a topic's name may hold"},
+		"its own dead letters":   {with("topics: [events]", "topics: [segsync-dlq]"), "segsync itself writes"},
+		"its own table":          {with("topics: [events]", "topics: [segsync-fr-table]"), "segsync itself writes"},
+		"a list of 1e20":         {with("list: 42", "list: 1e20"), "must be a number"},
+		"a segment twice":        {with("segments: [vip]", "segments: [vip, vip]"), "is named twice"},
+		"an admin port alone":    {good + "admin: { addr: \"19400\" }\n", "addr must be a host and a port"},
+		"a tab":                  {with("    list: 42", "\tlist: 42"), "a tab"},
+		"UTF-16":                 {"\xff\xfek\x00", "the file is UTF-16"},
+		"Latin-1":                {good + "# \xe9\n", "is not UTF-8"},
+		"a binary file":          {"\x7fELF\x00\x01", "it is no text"},
+		"an empty file":          {"# nothing\n", "the file is empty"},
+		"a known connection":     {with("connection: fr", "connection: frr"), `configured are: fr (did you mean "fr"?)`},
 		"memberships and member": {with(`member: change == "ENTERED"`, `member: "true", memberships: x`), "memberships is the whole truth"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -178,5 +209,99 @@ func TestExitCodes(t *testing.T) {
 	}
 	if got := run([]string{"nonsense"}); got != exitUsage {
 		t.Errorf("an unknown command ends with %d", got)
+	}
+}
+
+// S82: an owner's files: nothing of the admins' or of others' is read by them or quoted, their problems are the owner's
+// alone, and what he may do is the admins' to say (ADVERSARY S1, S2, S5, S15).
+func TestS82AnOwnersFilesAreTheOwnersProblem(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(secret, []byte("exports: [MARKED-SECRET]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("MARKED", "MARKED-SECRET")
+	export := func(more string) string {
+		return "exports:\n  - name: theirs\n    connection: fr\n    source: cdp\n    segments: [a]\n    list: 77\n" + more
+	}
+	for name, c := range map[string]struct {
+		file, usable, want string
+		kept               bool // the export, switched off
+	}{
+		"well":               {export(""), "[crm]", "", true},
+		"a variable":         {export("    attributes: { A: \"${env:MARKED}\" }\n"), "[crm]", "an owner's file holds plain values only", true},
+		"a file as a name":   {strings.Replace(export(""), "theirs", "\"${file:"+secret+"}\"", 1), "[crm]", "an owner's file holds plain values only", false},
+		"a slip of the pen":  {export("    colour: red\n"), "[crm]", `unknown key "colour"`, true},
+		"no YAML":            {"exports: [", "[crm]", "x.yaml", false},
+		"brackets":           {strings.Repeat("[", 200_000), "[crm]", "nested too deeply", false},
+		"dashes":             {strings.Repeat("- ", 100_000), "[crm]", "nested too deeply", false},
+		"long":               {export("# " + strings.Repeat("x", 2<<20)), "[crm]", "longer than a configuration", false},
+		"another list":       {export(""), "{ crm: [42, 43] }", `owner "crm" may not use list 77`, true},
+		"the list":           {export(""), "{ crm: [77] }", "", true},
+		"deletes":            {export("    on_exit: delete_contact\n"), "[crm]", "an admin lets owner", true},
+		"deletes allowed":    {export("    on_exit: delete_contact\n"), "{ crm: { lists: [77], delete_contact: true } }", "", true},
+		"no guard":           {export("    guard: { share: 0 }\n"), "{ crm: [77] }", "a guard that is off is an admin's", true},
+		"the admins' list":   {strings.Replace(export(""), "77", "42", 1), "[crm]", "write the same list 42", false},
+		"the admins' name":   {strings.Replace(export(""), "theirs", "vip", 1), "[crm]", "two exports are named", false},
+		"another's files":    {"", "[crm]", "no regular file", false},
+		"an unknown account": {strings.Replace(export(""), "fr", "de", 1), "[crm]", "which is not configured", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "x.yaml")
+			if c.file == "" {
+				if err := os.Symlink(secret, file); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := os.WriteFile(file, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			got, told := load(t, strings.Replace(good, "[crm]", c.usable, 1)+"owners: { crm: "+dir+" }\n")
+			if got == nil {
+				t.Fatalf("nobody's exports go: %s", told)
+			}
+			if !strings.Contains(told, c.want) || c.want == "" && told != "" || strings.Contains(told, "MARKED-SECRET") {
+				t.Errorf("it is told as %q", told)
+			}
+			if len(got.Exports) != 1+map[bool]int{true: 1}[c.kept] || !got.Exports[0].Enabled {
+				t.Errorf("%d exports: %+v", len(got.Exports), got.Exports)
+			} else if c.kept && got.Exports[1].Enabled != (c.want == "") {
+				t.Errorf("the export is enabled: %v", got.Exports[1].Enabled)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
+// S85: a secret stands at every key, right and misspelt, beside a mistake: nothing that is printed holds it (D1).
+func TestS85NoSecretIsPrinted(t *testing.T) {
+	const marked = "MARKED-SECRET"
+	keys := []string{"api_key", "apikey", "apiKey", "api-key", "password", "pasword", "passwort", "token", "tokn", "client_secret", "client_secrt", "secret_key", "secretkey", "session_token", "sesion_token", "access_key", "key_id", "credentials", "\"api_key\"", "'password'"}
+	for _, k := range keys {
+		for at, text := range map[string]string{
+			"in a connection":  strings.Replace(good, "    api_key: ${env:TEST_KEY}", "    "+k+": "+marked+"\n    nonsense: 1", 1),
+			"in sasl":          strings.Replace(good, "brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: NONE, "+k+": "+marked+" }", 1),
+			"behind a mistake": strings.Replace(good, "    api_key: ${env:TEST_KEY}", "    speed: 9, "+k+": "+marked, 1),
+			"on the next line": strings.Replace(good, "    api_key: ${env:TEST_KEY}", "    "+k+":\n      "+marked+": [", 1),
+			"a list":           strings.Replace(good, "    api_key: ${env:TEST_KEY}", "    "+k+": ["+marked+"]", 1),
+			"unclosed":         strings.Replace(good, "    api_key: ${env:TEST_KEY}", "    "+k+": \""+marked, 1),
+			"in the registry":  strings.Replace(good, "exports:", "schema_registry: { url: http://registry:8081, "+k+": "+marked+" }\nexports:", 1),
+		} {
+			if _, told := load(t, text); strings.Contains(told, marked) {
+				t.Errorf("%s %s: %s", k, at, told)
+			}
+		}
+	}
+	for _, text := range []string{
+		strings.Replace(good, "http://localhost", "http://me:"+marked+"@localhost", 1),
+		strings.Replace(good, "    api_key:", "    base_url: https://me:"+marked+"@api.example.com/v3\n    api_key:", 1),
+		strings.Replace(good, "    api_key:", "    base_url: https://api.example.com/v3?key="+marked+"\n    api_key:", 1),
+		strings.Replace(good, "${env:TEST_KEY}", "${env:TEST_KEY}\n    nonsense: https://me:"+marked+"@x", 1),
+	} {
+		if _, told := load(t, text); told == "" || strings.Contains(told, marked) {
+			t.Errorf("%s", told)
+		}
 	}
 }

@@ -67,7 +67,7 @@ func demo(cmd *cobra.Command, length time.Duration, people, rate int, verbose bo
 	defer stop()
 	listening := make(chan net.Addr, 1)
 	go func() {
-		_ = admin.Serve(serving, "127.0.0.1:0", admin.Handler([]admin.Source{p.Connection}, metrics), func(a net.Addr) { listening <- a })
+		_ = admin.Serve(serving, "127.0.0.1:0", nil, admin.Handler([]admin.Source{p.Connection}, metrics), func(a net.Addr) { listening <- a })
 	}()
 	cmd.Printf("Kafka            %s (topic %s)\nschema registry  %s\nSendinblue API   %s (a stand-in)\nadmin            http://%s/status\n\n", w.Brokers()[0], oracle.Topic, w.Registry, w.API, <-listening)
 	live(ctx, cmd, w, p, length, people, rate)

@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -46,13 +49,14 @@ func run(args []string) int {
 	signal.Ignore(syscall.SIGHUP) // a terminal that is closed is no reason to end
 	root := newRoot()
 	root.SetArgs(args)
-	root.SetOut(os.Stdout)
-	root.SetErr(os.Stdout) // what a command prints is its answer; errors and logs go to standard error
+	out := &terminal{os.Stdout}
+	root.SetOut(out)
+	root.SetErr(out) // what a command prints is its answer; errors and logs go to standard error
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "segsync: "+err.Error())
+	fmt.Fprintln(&terminal{os.Stderr}, "segsync: "+strings.TrimPrefix(err.Error(), "segsync: "))
 	var exit *exitError
 	var wrong problems
 	switch {
@@ -123,7 +127,7 @@ func (f *configFlags) add(cmd *cobra.Command) {
 
 // load reads the configuration and makes the wiring.
 func (f *configFlags) load() (*wiring, error) {
-	c, err := loadConfig(f.files)
+	c, err := loadConfig(f.files, false)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +138,9 @@ func (f *configFlags) load() (*wiring, error) {
 	w, err := newWiring(c, log)
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
+	}
+	for _, owner := range slices.Sorted(maps.Keys(c.Troubled)) {
+		log.Error("an owner's files have problems: its exports are off", zap.String("owner", owner), zap.String("problems", c.Troubled[owner].Error()))
 	}
 	return w, nil
 }

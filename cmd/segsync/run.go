@@ -67,7 +67,7 @@ func (w *wiring) run(ctx context.Context, once bool) error {
 	defer stop()
 	if w.c.AdminAddr != "" {
 		served.Go(func() {
-			err := admin.Serve(serving, w.c.AdminAddr, admin.Handler(sources, w.metrics), func(a net.Addr) {
+			err := admin.Serve(serving, w.c.AdminAddr, w.c.AdminHosts, admin.Handler(sources, w.metrics), func(a net.Addr) {
 				w.log.Info("admin address", zap.String("addr", a.String()))
 			})
 			if err != nil {

@@ -55,7 +55,7 @@ func readSASL(d *document, n ast.Node, encrypted bool) saslConfig {
 		AccessKey: f.raw("access_key"), SecretKey: f.raw("secret_key"), SessionToken: f.raw("session_token"),
 	}
 	for _, k := range []string{"username", "password", "token", "client_secret", "access_key", "secret_key", "session_token"} {
-		f.text(k) // says what cannot be read
+		f.secretText(k)
 	}
 	switch s.Mechanism {
 	case saslOAuth:

@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
+	"segsync/connector"
 	"segsync/mapping"
 )
 
@@ -12,7 +15,11 @@ func (c *config) validate(first *document) {
 	if len(c.Kafka.Brokers) == 0 && len(first.problems) == 0 {
 		first.fail(nil, "kafka.brokers is missing")
 	}
+	if len(c.Exports) == 0 && len(first.problems) == 0 && len(c.Owners) == 0 {
+		first.fail(nil, "no export is configured: nothing would be done; see the README's example")
+	}
 	c.uniqueNames()
+	c.ownTopics()
 	c.accounts()
 	sources := map[string]*sourceConfig{}
 	for i := range c.Sources {
@@ -30,12 +37,17 @@ func (c *config) validate(first *document) {
 		con := c.connection(e.Connection)
 		switch {
 		case con == nil:
-			e.fail("export %q uses connection %q, which is not configured", e.Name, e.Connection)
-		case e.Owner != "" && !slices.Contains(con.UsableBy, e.Owner):
-			e.fail("export %q of owner %q may not use connection %q: an admin lets it by usable_by: [%s]", e.Name, e.Owner, con.Name, e.Owner)
+			var names []string
+			for _, con := range c.Connections {
+				names = append(names, con.Name)
+			}
+			e.d.fail(e.nodes["connection"], "export %q uses connection %q, which is not configured; configured are: %s%s", e.Name, e.Connection, strings.Join(names, ", "), closest(e.Connection, names))
+		default:
+			c.mayUse(e, con)
 		}
 		if sources[e.Source] == nil {
-			e.fail("export %q reads source %q, which is not configured", e.Name, e.Source)
+			names := slices.Sorted(maps.Keys(sources))
+			e.d.fail(e.nodes["source"], "export %q reads source %q, which is not configured; configured are: %s%s", e.Name, e.Source, strings.Join(names, ", "), closest(e.Source, names))
 		}
 		key := fmt.Sprintf("%s\x00%d", e.Connection, e.List)
 		if other := lists[key]; other != nil {
@@ -50,6 +62,24 @@ func (c *config) validate(first *document) {
 			}
 			mapped[key] = e
 		}
+	}
+}
+
+// mayUse checks what an owner's export does with a connection.
+func (c *config) mayUse(e *exportConfig, con *connectionConfig) {
+	if e.Owner == "" {
+		return
+	}
+	u, ok := con.UsableBy[e.Owner]
+	switch {
+	case !ok:
+		e.fail("export %q of owner %q may not use connection %q: an admin lets it by usable_by: { %s: [%d] }", e.Name, e.Owner, con.Name, e.Owner, e.List)
+	case u.lists != nil && !slices.Contains(u.lists, e.List):
+		e.d.fail(e.nodes["list"], "owner %q may not use list %d: an admin lets it by usable_by of connection %q", e.Owner, e.List, con.Name)
+	case e.Delete && !u.deletes:
+		e.d.fail(e.nodes["on_exit"], "on_exit: delete_contact takes people out of everybody's lists: an admin lets owner %q by usable_by: { %s: { lists: [%d], delete_contact: true } }", e.Owner, e.Owner, e.List)
+	case e.GuardShare == 0 && !u.noGuard:
+		e.d.fail(e.nodes["guard"], "a guard that is off is an admin's to allow: usable_by: { %s: { lists: [%d], guard_off: true } }", e.Owner, e.List)
 	}
 }
 
@@ -69,6 +99,18 @@ func (c *config) compiles(s *sourceConfig) {
 			one := mapping.Spec{Attributes: []mapping.Attribute{{Name: name, Expr: expr}}}
 			if _, err := mapping.NewMapper(one, raw, raw); err != nil {
 				e.d.fail(e.attrNodes[name], "export %q: %s", e.Name, err)
+			}
+		}
+	}
+}
+
+// ownTopics refuses topics as sources that segsync itself writes.
+func (c *config) ownTopics() {
+	own := connector.Config{Prefix: c.Kafka.Prefix, DeadLetters: c.DeadLetters}
+	for i := range c.Sources {
+		for _, t := range c.Sources[i].Topics {
+			if own.Owns(t) {
+				c.Sources[i].fail("source %q reads topic %s, which segsync itself writes: it would feed itself", c.Sources[i].Name, t)
 			}
 		}
 	}

@@ -135,7 +135,7 @@ func (w *wiring) api(c *connectionConfig) (sendinblue.Options, error) {
 	if err != nil {
 		return sendinblue.Options{}, fmt.Errorf("connection %s: %w", c.Name, err)
 	}
-	return sendinblue.Options{BaseURL: c.BaseURL, Key: keyReader(c.Key), Rate: c.Rate, Roots: pool, Observe: w.observe(c.Name)}, nil
+	return sendinblue.Options{BaseURL: c.BaseURL, Key: keyReader(c.Key), Rate: c.Rate, Roots: pool, Hosts: c.Hosts, Observe: w.observe(c.Name)}, nil
 }
 
 // observe counts a connection's calls, and shows each of them where the log is to show all.
@@ -205,7 +205,7 @@ func (w *wiring) connection(c *connectionConfig) (cfg connector.Config, ok bool,
 
 // addExport adds an export, with what it asks of its source.
 func addExport(cfg *connector.Config, s int, e *exportConfig) {
-	x := connector.Export{Enabled: e.Enabled, Export: state.Export{
+	x := connector.Export{Owner: e.Owner, Enabled: e.Enabled, Export: state.Export{
 		Name: e.Name, Source: s, Segments: e.Segments, List: e.List, Delete: e.Delete, Guard: state.Guard{Share: e.GuardShare, AtLeast: e.GuardLeast},
 	}}
 	spec := &cfg.Sources[s].Spec

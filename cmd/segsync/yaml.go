@@ -1,12 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
@@ -48,29 +54,92 @@ func (p problems) Error() string {
 // the lines around it, which may hold a key.
 type document struct {
 	file     string
+	owner    string // whose it is; "" the admins'
+	offline  bool   // secrets are not asked for
 	lines    []string
 	problems problems
 }
 
-// readDocument parses a file; a nil node means that it could not be.
+// Bounds of a file: the parser takes thousands of times what deep nesting takes on disk.
+const (
+	fileMost    = 1 << 20
+	nestingMost = 64
+)
+
+// readDocument parses a file ("-": standard input); a nil node means that it could not be.
 func readDocument(file string) (*document, ast.Node) {
 	d := &document{file: file}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		d.problems = append(d.problems, problem{File: file, Message: err.Error()})
-		return d, nil
+	in := os.Stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			d.problems = append(d.problems, problem{File: file, Message: fmt.Sprint(unwrapPath(err), ": -c takes a configuration file, or - for standard input")})
+			return d, nil
+		}
+		defer func() { _ = f.Close() }()
+		in = f
 	}
+	return d, d.parse(in)
+}
+
+// parse reads and parses a file's bytes.
+func (d *document) parse(in io.Reader) ast.Node {
+	fail := func(message string) ast.Node {
+		d.problems = append(d.problems, problem{File: d.file, Message: message})
+		return nil
+	}
+	b, err := io.ReadAll(io.LimitReader(in, fileMost+1))
+	switch {
+	case err != nil:
+		return fail(unwrapPath(err).Error())
+	case len(b) > fileMost:
+		return fail("the file is longer than a configuration can be (1 MiB)")
+	case bytes.HasPrefix(b, []byte{0xff, 0xfe}) || bytes.HasPrefix(b, []byte{0xfe, 0xff}):
+		return fail("the file is UTF-16: save it as UTF-8")
+	case !utf8.Valid(b):
+		return fail("the file is not UTF-8: save it as UTF-8")
+	}
+	b = bytes.TrimPrefix(b, []byte("\ufeff")) // an editor's mark
 	d.lines = strings.Split(string(b), "\n")
+	if bytes.IndexFunc(b, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' }) >= 0 {
+		return fail("the file holds control characters: it is no text")
+	}
+	if nesting(b) > nestingMost {
+		return fail("the file is nested too deeply")
+	}
 	f, err := parser.ParseBytes(b, 0)
 	if err != nil {
 		d.syntax(err)
-		return d, nil
+		return nil
 	}
-	if len(f.Docs) != 1 || f.Docs[0].Body == nil {
-		d.problems = append(d.problems, problem{File: file, Message: "the file must hold one YAML document"})
-		return d, nil
+	switch {
+	case len(f.Docs) == 0 || len(f.Docs) == 1 && f.Docs[0].Body == nil:
+		return fail("the file is empty: see the README's example")
+	case len(f.Docs) > 1:
+		return fail("the file holds several documents (---): give each its own file")
 	}
-	return d, f.Docs[0].Body
+	return f.Docs[0].Body
+}
+
+// nesting is how deeply lists and maps lie in each other, by their brackets, dashes and indentation; more than it is
+// where brackets stand in texts.
+func nesting(b []byte) (most int) {
+	open := 0
+	for line := range bytes.SplitSeq(b, []byte{'\n'}) {
+		dashes := bytes.Count(line, []byte("- ")) + bytes.Count(line, []byte("? "))
+		indent := len(line) - len(bytes.TrimLeft(line, " "))
+		for _, c := range line {
+			switch c {
+			case '[', '{':
+				open++
+			case ']', '}':
+				open = max(0, open-1)
+			}
+			most = max(most, open)
+		}
+		most = max(most, dashes, indent/4)
+	}
+	return most
 }
 
 // syntax reports a parse error without the parser's excerpt, whose neighbouring lines may hold secrets.
@@ -86,24 +155,53 @@ func (d *document) syntax(err error) {
 	p := problem{File: d.file, Line: line, Col: col, Message: message}
 	if line > 0 && line <= len(d.lines) {
 		p.Text = blank(d.lines[line-1])
-		if strings.Contains(d.lines[line-1], "${") {
+		switch text := d.lines[line-1]; {
+		case strings.Contains(text, "${"):
 			p.Message += ` (inside { … } a ${…} needs quotes: "${…}")`
+		case strings.Contains(text, "\t"):
+			p.Message = "a tab: YAML takes blanks only to indent"
+		case strings.ContainsAny(text, "?[]{}") || strings.Count(text, ": ") > 1:
+			p.Message += " (an expression with ?, :, [ or { in it needs quotes around it)"
 		}
 	}
 	d.problems = append(d.problems, p)
 }
 
-// secrets are the keys whose values never appear.
-var secrets = []string{"api_key", "password", "token"}
+// harmless are the keys whose values may be shown. What stands at any other, misspelt ones among them, may be a secret.
+var harmless = strings.Fields(`kafka schema_registry sources connections owners exports breaker dead_letters admin instance_id
+	brokers prefix tls sasl session_timeout ca_file cert_file key_file server_name mechanism topics topics_regex name start
+	out_of_range value key format schema event person segment member time memberships when email on_tombstone tombstone_person halt_when
+	display_name base_url consent by on usable_by rate plan share contacts_per_second contacts_per_hour other_per_hour report_hosts
+	owner enabled connection source segments list lists attributes nulls on_exit guard at_least rejects of_last topic addr hosts scope delete_contact guard_off url`)
 
-// blank hides the value of a secret in a line.
+var (
+	keyInLine = regexp.MustCompile(`["']?([A-Za-z_][\w.-]*)["']?\s*:(?:\s|$)`)
+	userInURL = regexp.MustCompile(`://[^/@\s"']*@`)
+	queryOf   = regexp.MustCompile(`(://[^\s"'?]*)\?[^\s"',}\]]*`)
+)
+
+// blank hides what may be a secret in a line: everything after a key that is not known to be harmless, and a line without
+// a key, which may go on with one. Attribute names, in upper case, are harmless.
 func blank(line string) string {
-	for _, s := range secrets {
-		if i := strings.Index(line, s+":"); i >= 0 {
-			return line[:i+len(s)+1] + " …"
+	keys := keyInLine.FindAllStringSubmatchIndex(line, -1)
+	if len(keys) == 0 {
+		return "…"
+	}
+	for _, k := range keys {
+		name := line[k[2]:k[3]]
+		if !slices.Contains(harmless, name) && name != strings.ToUpper(name) {
+			return redact(line[:k[1]]) + " …"
 		}
 	}
-	return line
+	if at := keys[0][0]; strings.TrimLeft(line[:at], " -{[") != "" {
+		line = "… " + line[at:]
+	}
+	return redact(line)
+}
+
+// redact takes users and queries out of addresses.
+func redact(s string) string {
+	return queryOf.ReplaceAllString(userInURL.ReplaceAllString(s, "://…@"), "$1?…")
 }
 
 func (d *document) fail(n ast.Node, format string, args ...any) {
@@ -114,6 +212,11 @@ func (d *document) fail(n ast.Node, format string, args ...any) {
 			if p.Line <= len(d.lines) {
 				p.Text = blank(d.lines[p.Line-1])
 			}
+		}
+	}
+	for _, same := range d.problems { // one fault, one line
+		if same.Line == p.Line && same.Col == p.Col && (same.Message == p.Message || strings.Contains(same.Message, "plain value is expected")) {
+			return
 		}
 	}
 	d.problems = append(d.problems, p)
@@ -159,12 +262,43 @@ func (d *document) entries(n ast.Node) []*ast.MappingValueNode {
 
 // closest suggests a key that differs by little.
 func closest(key string, allowed []string) string {
+	best, least := "", 3
 	for _, a := range allowed {
-		if strings.ReplaceAll(a, "_", "") == strings.ReplaceAll(strings.ToLower(key), "-", "") || strings.HasPrefix(a, key) || strings.HasPrefix(key, a) {
+		if strings.ReplaceAll(a, "_", "") == strings.ReplaceAll(strings.ToLower(key), "-", "") || len(key) > 2 && (strings.HasPrefix(a, key) || strings.HasPrefix(key, a)) {
 			return fmt.Sprintf(" (did you mean %q?)", a)
 		}
+		if n := distance(key, a); n < least && n < len(a)-1 {
+			best, least = a, n
+		}
 	}
-	return ""
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %q?)", best)
+}
+
+// distance is how many letters must be changed, added, taken away or swapped to make b of a.
+func distance(a, b string) int {
+	var before, last []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before, last, row = last, row, make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			change := 1
+			if a[i] == b[j] {
+				change = 0
+			}
+			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+change)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+	}
+	return row[len(b)]
 }
 
 func (f *fields) has(key string) bool { _, ok := f.keys[key]; return ok }
@@ -180,11 +314,40 @@ func (f *fields) need(keys ...string) {
 
 // text reads a string, with ${env:…} and ${file:…} filled in.
 func (f *fields) text(key string) string {
-	s, err := f.raw(key).value()
-	if err != nil {
-		f.d.fail(f.keys[key], "%s", err)
+	n, ok := f.keys[key]
+	if !ok {
+		return ""
+	}
+	return f.d.filled(n)
+}
+
+// filled is a node's text, with ${env:…} and ${file:…} filled in.
+func (d *document) filled(n ast.Node) string {
+	s, err := secret{d.scalar(n)}.value()
+	switch {
+	case err != nil && d.offline:
+		return ""
+	case err != nil:
+		d.fail(n, "%s", err)
 	}
 	return s
+}
+
+// secretText reads a secret as far as to say what is wrong with it.
+func (f *fields) secretText(key string) {
+	if !f.has(key) {
+		return
+	}
+	v, err := f.raw(key).value()
+	switch {
+	case f.d.offline && (err != nil || v == ""):
+	case err != nil:
+		f.d.fail(f.keys[key], "%s", err)
+	case v == "":
+		f.d.fail(f.keys[key], "%q is empty", key)
+	case strings.ContainsFunc(v, unicode.IsControl):
+		f.d.fail(f.keys[key], "%q holds a line break or another control character: take it out of the variable or the file", key)
+	}
 }
 
 // secret is a value that is read where it is used, and again when its file changes.
@@ -200,12 +363,24 @@ func (f *fields) raw(key string) secret {
 
 // scalar is a node's text.
 func (d *document) scalar(n ast.Node) string {
+	s := d.plain(n)
+	if d.owner != "" && strings.Contains(s, "${") {
+		d.fail(n, "${…} is the admins': an owner's file holds plain values only")
+		return ""
+	}
+	return s
+}
+
+func (d *document) plain(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.StringNode:
 		return n.Value
 	case *ast.LiteralNode:
 		return strings.TrimSpace(n.Value.Value)
 	case *ast.NullNode:
+		return ""
+	case *ast.AliasNode, *ast.AnchorNode:
+		d.fail(n, "YAML's anchors and aliases (& and *) are not filled in: write the value, or put it in quotes if it is a text")
 		return ""
 	case *ast.TagNode:
 		d.fail(n, "a value that begins with ! needs quotes")
@@ -305,7 +480,7 @@ func (f *fields) texts(key string) []string {
 	}
 	var all []string
 	for _, v := range f.d.list(n) {
-		all = append(all, f.d.scalar(v))
+		all = append(all, f.d.filled(v))
 	}
 	return all
 }
@@ -326,9 +501,10 @@ func (f *fields) number(key string, standard float64) float64 {
 	if !ok {
 		return standard
 	}
-	v, err := strconv.ParseFloat(f.d.scalar(n), 64)
-	if err != nil {
+	v, err := strconv.ParseFloat(f.d.filled(n), 64)
+	if err != nil || math.Abs(v) > 1e15 {
 		f.d.fail(n, "%q must be a number", key)
+		return standard
 	}
 	return v
 }

@@ -8,11 +8,14 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"segsync/connector"
 )
@@ -59,8 +62,34 @@ func say(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text + "\n"))
 }
 
-// Serve serves until ctx ends. The address that it listens on is handed to listening.
-func Serve(ctx context.Context, address string, h http.Handler, listening func(net.Addr)) error {
+// Bounds of who speaks to the admin address.
+const (
+	connectionsMost = 64
+	headersMost     = 16 << 10 // bytes
+	idle            = 30 * time.Second
+	answerIn        = 30 * time.Second
+)
+
+// guardHost refuses names of others: a page that somebody has open could otherwise read the answers under a name of its
+// own that points here. Addresses, names without a dot, and those that are configured are let through.
+func guardHost(next http.Handler, names []string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		host = strings.ToLower(strings.Trim(host, "[]"))
+		if net.ParseIP(host) == nil && strings.Contains(host, ".") && !slices.Contains(names, host) {
+			say(w, http.StatusMisdirectedRequest, "this name is not served here: name it in admin.hosts")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Serve serves until ctx ends, under addresses, names without a dot, and the names given. The address that it listens on
+// is handed to listening.
+func Serve(ctx context.Context, address string, names []string, h http.Handler, listening func(net.Addr)) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -69,10 +98,12 @@ func Serve(ctx context.Context, address string, h http.Handler, listening func(n
 	if listening != nil {
 		listening(l.Addr())
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	s := &http.Server{
+		Handler: guardHost(h, names), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: answerIn, IdleTimeout: idle, MaxHeaderBytes: headersMost,
+	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(netutil.LimitListener(l, connectionsMost)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -60,14 +62,44 @@ func New(o Options) (*Client, error) {
 	if o.Token != "" {
 		opts = append(opts, sr.BearerToken(o.Token))
 	}
+	client := http.Client{Timeout: callMost}
 	if o.HTTP != nil {
-		opts = append(opts, sr.HTTPClient(o.HTTP))
+		client = *o.HTTP
 	}
+	client.Transport = bounded{client.Transport}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // credentials go to no other host
+	opts = append(opts, sr.HTTPClient(&client))
 	cl, err := sr.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("schema registry: %w", err)
 	}
 	return &Client{sr: cl, timeout: 10 * time.Second, known: map[int]schema{}, failed: map[int]failure{}}, nil
+}
+
+// Bounds of what a registry can answer: the body of one answer, in bytes, the time of one call, and the schemas that a
+// schema refers to.
+const (
+	bodyMost       = 4 << 20
+	callMost       = 15 * time.Second
+	referencesMost = 200
+)
+
+// bounded reads no more of an answer than bodyMost, and asks for no compression: three megabytes can become gigabytes.
+type bounded struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	next := b.next
+	if next == nil {
+		next = http.DefaultTransport
+	}
+	req = req.Clone(req.Context())
+	req.Header.Set("Accept-Encoding", "identity")
+	resp, err := next.RoundTrip(req)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, bodyMost)
+	}
+	return resp, err
 }
 
 // Schema implements mapping.Schemas.
@@ -95,7 +127,11 @@ func (c *Client) schema(id int) (schema, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		c.failed[id] = failure{err, time.Now().Add(again)}
+		pause := again
+		if errors.Is(err, errReferences) {
+			pause = time.Minute
+		}
+		c.failed[id] = failure{err, time.Now().Add(pause)}
 		return s, err
 	}
 	delete(c.failed, id)
@@ -123,7 +159,9 @@ func (c *Client) references(ctx context.Context, refs []sr.SchemaReference, seen
 		if seen[key] {
 			continue
 		}
-		seen[key] = true
+		if seen[key] = true; len(seen) > referencesMost {
+			return nil, fmt.Errorf("%w: %w", mapping.ErrNoSchema, errReferences)
+		}
 		s, err := c.sr.SchemaByVersion(ctx, r.Subject, r.Version)
 		if err != nil {
 			return nil, explain(err)
@@ -151,11 +189,33 @@ func (c *Client) Newest(ctx context.Context, topic string, key bool) (text strin
 	return s.Schema.Schema, refs, err
 }
 
-// explain tells what the registry does not know from what it could not answer.
+var errReferences = fmt.Errorf("the schema refers to more than %d others", referencesMost)
+
+// explain tells what the registry does not know from what it could not answer, without what it answered: that may be
+// anybody's.
 func explain(err error) error {
 	var resp *sr.ResponseError
-	if errors.As(err, &resp) && (resp.StatusCode == http.StatusNotFound || sr.IsNotFoundError(resp.ErrorCode)) {
-		return fmt.Errorf("%w: %w", mapping.ErrNoSchema, err)
+	if errors.As(err, &resp) {
+		switch {
+		case resp.StatusCode == http.StatusNotFound && resp.ErrorCode == 0:
+			return fmt.Errorf("%w: it answers 404, and is no schema registry, perhaps: check schema_registry.url", mapping.ErrNoSchema)
+		case resp.StatusCode == http.StatusNotFound || sr.IsNotFoundError(resp.ErrorCode):
+			return mapping.ErrNoSchema
+		case resp.StatusCode >= 300 && resp.StatusCode < 400:
+			return fmt.Errorf("%w: it answers with a redirect, which is not followed: check schema_registry.url", mapping.ErrRegistry)
+		case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+			return fmt.Errorf("%w: it answers %d: check the credentials of schema_registry", mapping.ErrRegistry, resp.StatusCode)
+		}
+		return fmt.Errorf("%w: it answers %d (code %d)", mapping.ErrRegistry, resp.StatusCode, resp.ErrorCode)
 	}
-	return fmt.Errorf("%w: %w", mapping.ErrRegistry, err)
+	var asked *url.Error
+	if errors.As(err, &asked) { // its text holds the address, with a user in it, perhaps
+		err = asked.Err
+	}
+	var op *net.OpError
+	switch {
+	case errors.As(err, &op), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", mapping.ErrRegistry, err)
+	}
+	return fmt.Errorf("%w: its answer is not as described, or too long", mapping.ErrRegistry)
 }

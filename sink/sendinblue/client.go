@@ -35,6 +35,8 @@ type Options struct {
 	Rate    Rate
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network
 	Roots   *x509.CertPool                                                       // nil: the system's
+	// Hosts are further ones that reports may lie at, beside the API's own.
+	Hosts []string
 	// Lease is asked before each byte of a call is written; once it has ended, nothing is written any more.
 	Lease func() bool
 	// Observe is told of each call made: its endpoint without identifiers, its status (0: no answer) and time.
@@ -67,7 +69,13 @@ func New(o Options) *Client {
 	}
 	c := &Client{o: o, limiter: newLimiter(o.Rate, o.Now)}
 	c.http = &http.Client{Transport: c.transport(c.dialLeased), CheckRedirect: noRedirect}
-	c.reports = &http.Client{Transport: c.transport(o.Dial), CheckRedirect: noRedirect}
+	reports := o.Dial
+	if custom := o.Dial; !local(o.BaseURL) {
+		reports = func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dialPublic(ctx, custom, network, address)
+		}
+	}
+	c.reports = &http.Client{Transport: c.transport(reports), CheckRedirect: noRedirect}
 	return c
 }
 

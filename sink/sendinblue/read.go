@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -118,12 +119,12 @@ const (
 	reportTimeout = time.Minute
 )
 
-// Report implements sink.Sender. The address comes from the API, so it gets no key, must be https unless it is a
-// loopback address, and is read to a bound.
+// Report implements sink.Sender. The address comes from the API, so it gets no key, must be https at a host of the API's
+// own or a configured one, and is read to a bound.
 func (c *Client) Report(ctx context.Context, address string) ([]string, error) {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())) {
-		return nil, errors.New("the report of an import is not at an https address")
+	if err != nil || !c.mayRead(u) {
+		return nil, errors.New("the report of an import is not at an https address of the API's own hosts: name its host in the connection's report_hosts, if it is right")
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
@@ -145,6 +146,55 @@ func (c *Client) Report(ctx context.Context, address string) ([]string, error) {
 		return nil, errors.New("the report of an import is too long")
 	}
 	return found, err
+}
+
+// ownDomains are the API's.
+var ownDomains = []string{"brevo.com", "sendinblue.com"}
+
+// mayRead says whether a report may be read at an address that the API has named.
+func (c *Client) mayRead(u *url.URL) bool {
+	base, err := url.Parse(c.o.BaseURL)
+	if err != nil || u.User != nil {
+		return false
+	}
+	host := strings.ToLower(u.Hostname())
+	if Loopback(base.Hostname()) {
+		return Loopback(host) // a stand-in
+	}
+	own := slices.ContainsFunc(ownDomains, func(d string) bool { return host == d || strings.HasSuffix(host, "."+d) })
+	return u.Scheme == "https" && (own || host == strings.ToLower(base.Hostname()) || slices.Contains(c.o.Hosts, host))
+}
+
+// local says whether an address is of this machine or its network.
+func local(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return Loopback(u.Hostname()) || ip != nil && !public(ip)
+}
+
+func public(ip net.IP) bool {
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast()
+}
+
+// dialPublic dials what a name stands for, if that is no address of this machine or its network.
+func dialPublic(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range ips {
+		if public(ip) {
+			return dial(ctx, network, net.JoinHostPort(ip.String(), port))
+		}
+	}
+	return nil, errors.New("the report of an import is at an address of this network")
 }
 
 // addresses finds them in a CSV whose columns are not documented: every cell that looks like one.
