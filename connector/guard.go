@@ -35,7 +35,7 @@ func (e *engine) guardMend(list int64, removals, hour, people int) string {
 				removals, people, hour, x.Name, 100*x.Guard.Share, x.Guard.AtLeast, x.Name, x.Name)
 		}
 	}
-	return fmt.Sprintf("%d people are to leave the list of %d, which no export feeds any more: none of them goes until segsync approve --list %d lets them go, or segsync refuse --list %d keeps them in", removals, people, list, list)
+	return fmt.Sprintf("%d people are to leave the list of %d, which no export feeds any more: none of them goes until segsync approve --export NAME (of an export that fed it) lets them go, or segsync refuse keeps them in", removals, people)
 }
 
 // How often lists are asked for their size, and again where one was not told.

@@ -109,7 +109,7 @@ func compile(source string, s *schema) (program, error) {
 	options := slices.Concat([]expr.Option{expr.Env(env), expr.Patch(nullSafe{})}, functions, metered)
 	p, used, err := compileMetered(source, options...)
 	if err != nil {
-		return program{}, fmt.Errorf("expression %q: %w", source, err)
+		return program{}, expressionError(source, err)
 	}
 	return program{p, used}, nil
 }

@@ -133,21 +133,21 @@ func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
 		e, err := newExpression(source)
 		m.surroundings = m.surroundings || strings.Contains(source, "kafka")
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+			errs = append(errs, at(what, err))
 		}
 		return e
 	}
 	for i, e := range s.Events {
-		at := fmt.Sprintf("event %d ", i+1)
+		n := fmt.Sprintf("event %d ", i+1)
 		m.events = append(m.events, event{
-			when: get(at+"when", e.When), person: get(at+"person", e.Person), segment: get(at+"segment", e.Segment),
-			member: get(at+"member", e.Member), time: get(at+"time", e.Time), memberships: get(at+"memberships", e.Memberships),
+			when: get(n+"when", e.When), person: get(n+"person", e.Person), segment: get(n+"segment", e.Segment),
+			member: get(n+"member", e.Member), time: get(n+"time", e.Time), memberships: get(n+"memberships", e.Memberships),
 		})
 	}
 	m.email, m.haltWhen, m.tombstone = get("email", s.Email), get("halt_when", s.HaltWhen), get("tombstone_person", s.Tombstone)
 	for _, a := range s.Attributes {
 		if strings.TrimSpace(a.Expr) == "" {
-			errs = append(errs, fmt.Errorf("attribute %s has no expression", a.Name))
+			errs = append(errs, &ExpressionError{Place: "attribute " + a.Name, Offset: -1, Message: "it has no expression"})
 			continue
 		}
 		m.attributes = append(m.attributes, attribute{a, get("attribute "+a.Name, a.Expr)})
@@ -158,29 +158,48 @@ func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
 	return m, errors.Join(errs...)
 }
 
-// Check compiles every expression against a schema's text, and joins all problems.
+// at names the expression that an error is of.
+func at(place string, err error) error {
+	var e *ExpressionError
+	if errors.As(err, &e) {
+		e.Place = place
+		return e
+	}
+	return fmt.Errorf("%s: %w", place, err)
+}
+
+// Check compiles every expression against a schema's text, and says what can be told of their results. Its error joins
+// all problems, each an *ExpressionError where it is an expression's.
 func (m *Mapper) Check(text string, references []string) error {
 	c, err := newCodec(text, references)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	check := func(e *expression) {
-		if e != nil {
-			if _, err := compile(e.source, c.schema); err != nil {
-				errs = append(errs, err)
-			}
+	check := func(place string, e *expression, wants ...string) {
+		if e == nil {
+			return
+		}
+		if _, err := compile(e.source, c.schema); err != nil {
+			errs = append(errs, at(place, err))
+		} else if wrong := checkTypes(e.source, c.schema, wants...); wrong != nil {
+			wrong.Place = place
+			errs = append(errs, wrong)
 		}
 	}
-	for _, e := range m.events {
-		for _, x := range []*expression{e.when, e.person, e.segment, e.member, e.time, e.memberships} {
-			check(x)
-		}
+	for i, e := range m.events {
+		n := fmt.Sprintf("event %d ", i+1)
+		check(n+"when", e.when, aBoolean)
+		check(n+"person", e.person, aText, aNumber, bytesOf)
+		check(n+"segment", e.segment, aText, aNumber, bytesOf)
+		check(n+"member", e.member, aBoolean)
+		check(n+"time", e.time, aTime, aNumber, aFloat, aText)
+		check(n+"memberships", e.memberships, aList, aMap)
 	}
-	check(m.email)
-	check(m.haltWhen)
+	check("email", m.email, aText)
+	check("halt_when", m.haltWhen, aBoolean)
 	for _, a := range m.attributes {
-		check(a.expr)
+		check("attribute "+a.Name, a.expr)
 	}
 	return errors.Join(errs...)
 }

@@ -380,3 +380,54 @@ func TestARejectedSnapshotChangesNothing(t *testing.T) {
 		t.Errorf("%+v, %v", r.Changes, err)
 	}
 }
+
+// S62: what check can tell of results from the schema: symbols of enums, and kinds that will not do.
+func TestS62CheckKnowsWhatCannotBeRight(t *testing.T) {
+	b, err := os.ReadFile("testdata/membership-changed.avsc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		spec Spec
+		want string
+	}{
+		"right":             {Spec{}, ""},
+		"a symbol in lower": {Spec{Events: []Event{{Person: "profile_id", Segment: "segment_id", Member: `change == "entered"`}}}, `change is never "entered": it is one of ENTERED, EXITED (did you mean "ENTERED"?)`},
+		"in a list":         {Spec{Events: []Event{{Person: "profile_id", Segment: "segment_id", Member: `change in ["ENTERED", "JOINED"]`}}}, `change is never "JOINED"`},
+		"a text as member":  {Spec{Events: []Event{{Person: "profile_id", Segment: "segment_id", Member: "change"}}}, "event 1 member: it is a text, and must be a boolean"},
+		"a record as email": {Spec{Email: "profile"}, "email: it is a record, and must be a text"},
+		"a field's typo":    {Spec{Email: "profile.emial"}, "email: unknown field emial"},
+		"a list as person":  {Spec{Events: []Event{{Person: "[profile_id]", Segment: "segment_id", Member: "true"}}}, "event 1 person: it is a list"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.spec.Events == nil {
+				c.spec.Events = []Event{{Person: "profile_id", Segment: "segment_id", Member: `change == "ENTERED"`, Time: "occurred_at"}}
+			}
+			if c.spec.Email == "" {
+				c.spec.Email = "profile.email"
+			}
+			m, err := NewMapper(c.spec, nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch err := m.Check(string(b), nil); {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// Functions and their arity are known without a schema.
+func TestUnknownFunctionsAreTold(t *testing.T) {
+	for source, want := range map[string]string{
+		`phon(x, "FR")`: `unknown function phon (did you mean "phone"?)`, `phone(x, "XX")`: "is no country", `lower()`: "not enough arguments", `phone(x, "FR"`: "unexpected token EOF", `change = "A"`: "", `mpa(x, .y)`: "",
+	} {
+		_, err := NewMapper(Spec{Email: source}, nil, nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", source, err)
+		}
+	}
+}

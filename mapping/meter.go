@@ -275,17 +275,6 @@ func literal1(n ast.Node) bool {
 	return false
 }
 
-// counter ends a walk that sees too much.
-type counter struct{ visits int }
-
-type tooLarge struct{}
-
-func (c *counter) Visit(*ast.Node) {
-	if c.visits++; c.visits > visitsMost {
-		panic(tooLarge{})
-	}
-}
-
 var errTooLarge = errors.New("the expression is too long, or too deeply nested")
 
 // compileMetered compiles a text with options, its nodes counted before anything walks them for long.
@@ -316,7 +305,10 @@ func compileMetered(source string, options ...expr.Option) (p *vm.Program, used 
 	if c.Env = env; err != nil {
 		return nil, false, err
 	}
-	ast.Walk(&tree.Node, &counter{})
+	seen := &inspector{c: c}
+	if ast.Walk(&tree.Node, seen); seen.err != nil {
+		return nil, false, seen.err
+	}
 	if _, err := new(checker.Checker).PatchAndCheck(tree, c); err != nil {
 		return nil, false, err
 	}

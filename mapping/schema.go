@@ -42,6 +42,7 @@ type schema struct {
 	size    int // of a fixed
 	fields  []schemaField
 	symbols int
+	words   []string  // the symbols of an enum
 	items   *schema   // of an array or a map
 	of      []*schema // of a union
 }
@@ -229,6 +230,11 @@ func (p *parser) define(t string, v map[string]any, space string, depth int) (*s
 		s.kind = kindEnum
 		symbols, _ := v["symbols"].([]any)
 		s.symbols = len(symbols)
+		for _, w := range symbols {
+			if word, ok := w.(string); ok {
+				s.words = append(s.words, word)
+			}
+		}
 		plain["symbols"] = symbols
 	case "fixed":
 		s.kind, s.size = kindFixed, intOf(v["size"])

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -14,11 +15,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 
 	"segsync/connector"
 	"segsync/connector/changelog"
 	"segsync/connector/deadletter"
+	"segsync/connector/ownership"
 	"segsync/mapping"
 	"segsync/sink"
 	"segsync/sink/sendinblue"
@@ -140,7 +143,14 @@ func (p *preflight) broker(ctx context.Context) bool {
 	defer cancel()
 	meta, err := kadm.NewClient(p.cl).BrokerMetadata(ctx)
 	if err != nil {
-		p.fail("kafka %s: %s: check kafka.brokers, tls and sasl", strings.Join(p.w.c.Kafka.Brokers, ","), err)
+		hint := "check kafka.brokers, tls and sasl"
+		switch {
+		case !p.w.c.Kafka.TLS && (errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded)):
+			hint += "; a broker that wants TLS answers nothing to plain text: kafka.tls: {}"
+		case p.w.c.Kafka.TLS && strings.Contains(err.Error(), "first record does not look like a TLS handshake"):
+			hint += "; the broker speaks plain text: take kafka.tls away"
+		}
+		p.fail("kafka.brokers %s: %s: %s", strings.Join(p.w.c.Kafka.Brokers, ","), err, hint)
 		return false
 	}
 	p.ok("kafka: brokers that answer: %d", len(meta.Brokers))
@@ -151,7 +161,7 @@ func (p *preflight) topics(ctx context.Context, cfg *connector.Config) {
 	adm := kadm.NewClient(p.cl)
 	for _, s := range cfg.Sources {
 		if s.Regex != "" {
-			p.ok("source %s: topics by pattern %s", s.Name, s.Regex)
+			p.pattern(ctx, cfg, &s)
 			continue
 		}
 		details, err := adm.ListTopics(ctx, s.Topics...)
@@ -182,11 +192,79 @@ func (p *preflight) topics(ctx context.Context, cfg *connector.Config) {
 	default:
 		p.fail("connection %s: %s", cfg.Name, err)
 	}
-	if _, err := adm.FetchOffsets(ctx, cfg.Group()); err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // there before the first run
-		p.fail("connection %s: group %s: %s: grant Read on it", cfg.Name, cfg.Group(), err)
-	} else {
-		p.ok("connection %s: group %s may be read", cfg.Name, cfg.Group())
+	p.membership(ctx, cfg)
+}
+
+// pattern says which topics a source's pattern matches now.
+func (p *preflight) pattern(ctx context.Context, cfg *connector.Config, s *connector.Source) {
+	all, err := kadm.NewClient(p.cl).ListTopics(ctx)
+	if err != nil {
+		p.fail("source %s: %s", s.Name, err)
+		return
 	}
+	re, err := regexp.Compile(s.Regex)
+	if err != nil {
+		p.fail("source %s: %s", s.Name, err)
+		return
+	}
+	var matched, own []string
+	for _, t := range all.Names() {
+		switch {
+		case !re.MatchString(t):
+		case cfg.Owns(t):
+			own = append(own, t)
+		default:
+			matched = append(matched, t)
+		}
+	}
+	if len(own) > 0 {
+		p.warn("source %s: pattern %s matches topics that segsync itself writes, which are never read: %s", s.Name, s.Regex, strings.Join(own, ", "))
+	}
+	if len(matched) == 0 {
+		p.fail("source %s: pattern %s matches no topic, or none that may be read", s.Name, s.Regex)
+		return
+	}
+	p.ok("source %s: pattern %s matches: %s", s.Name, s.Regex, strings.Join(matched, ", "))
+}
+
+// membership tries for real what a replica needs: to join the group, and, where no replica runs (it would be fenced), the
+// transactional id.
+func (p *preflight) membership(ctx context.Context, cfg *connector.Config) {
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Group, req.ProtocolType = cfg.Group(), "consumer"
+	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = int32(cfg.Session.Milliseconds()), int32(cfg.Session.Milliseconds())
+	protocol := kmsg.NewJoinGroupRequestProtocol()
+	protocol.Name = ownership.Protocol
+	req.Protocols = append(req.Protocols, protocol)
+	resp, err := req.RequestWith(ctx, p.cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	switch { // a first answer only gives a member id: nobody has joined
+	case err == nil, errors.Is(err, kerr.MemberIDRequired), errors.Is(err, kerr.InconsistentGroupProtocol):
+		p.ok("connection %s: group %s may be joined", cfg.Name, cfg.Group())
+	case errors.Is(err, kerr.InvalidSessionTimeout):
+		p.fail("connection %s: group %s: the brokers do not allow kafka.session_timeout %s", cfg.Name, cfg.Group(), cfg.Session)
+	default:
+		p.fail("connection %s: group %s: %s: grant Read and Describe on it", cfg.Name, cfg.Group(), err)
+		return
+	}
+	c := connector.New(*cfg)
+	if err := c.Idle(ctx); err != nil {
+		p.warn("connection %s: the transactional id is not tried: %s", cfg.Name, err)
+		return
+	}
+	init := kmsg.NewPtrInitProducerIDRequest()
+	init.TransactionalID, init.TransactionTimeoutMillis = new(cfg.Group()), 60_000
+	answer, err := init.RequestWith(ctx, p.cl)
+	if err == nil {
+		err = kerr.ErrorForCode(answer.ErrorCode)
+	}
+	if err != nil && !kerr.IsRetriable(err) {
+		p.fail("connection %s: transactional id %s: %s: grant Write and Describe on it", cfg.Name, cfg.Group(), err)
+		return
+	}
+	p.ok("connection %s: transactional id %s may be used", cfg.Name, cfg.Group())
 }
 
 func (p *preflight) dead(ctx context.Context) {
@@ -203,6 +281,11 @@ func (p *preflight) dead(ctx context.Context) {
 	}
 	if err != nil {
 		p.warn("topic %s for dead letters is not there yet: segsync makes it when it starts, or check --create-topics", p.w.c.DeadLetters)
+		return
+	}
+	settings, err := changelog.Settings(ctx, kadm.NewClient(p.cl), p.w.c.DeadLetters)
+	if err == nil && strings.Contains(settings["cleanup.policy"], "compact") {
+		p.fail("topic %s for dead letters is compacted: of several letters with one key the last alone would stay; set cleanup.policy=delete", p.w.c.DeadLetters)
 		return
 	}
 	p.ok("topic %s for dead letters", p.w.c.DeadLetters)
@@ -231,11 +314,40 @@ func (p *preflight) expressions(ctx context.Context, cfg *connector.Config) {
 				continue
 			}
 			if err := m.Check(text, refs); err != nil {
-				p.fail("source %s, topic %s: %s", s.Name, t, strings.ReplaceAll(err.Error(), "\n", "\n      "))
+				p.misfits(&s, t, err)
 				continue
 			}
 			p.ok("source %s: expressions fit the newest schema of %s", s.Name, t)
 		}
+	}
+}
+
+// misfits tells of expressions that do not fit a topic's schema, each at its place in the file.
+func (p *preflight) misfits(s *connector.Source, topic string, err error) {
+	all := expressionErrors(err)
+	if len(all) == 0 {
+		p.fail("source %s, topic %s: %s", s.Name, topic, err)
+	}
+	for _, e := range all {
+		at := &document{}
+		for i := range p.w.c.Sources {
+			if src := &p.w.c.Sources[i]; src.Name == s.Name && src.exprNodes[e.Place] != nil {
+				at = &document{file: src.d.file, lines: src.d.lines}
+				at.failIn(src.exprNodes[e.Place], e)
+			}
+		}
+		for i := range p.w.c.Exports {
+			x := &p.w.c.Exports[i]
+			if n := x.attrNodes[strings.TrimPrefix(e.Place, "attribute ")]; n != nil && x.Source == s.Name && len(at.problems) == 0 {
+				at = &document{file: x.d.file, lines: x.d.lines}
+				at.failIn(n, e)
+			}
+		}
+		what := e.Error()
+		if len(at.problems) > 0 {
+			what = strings.ReplaceAll(at.problems[0].String(), "\n", "\n      ")
+		}
+		p.fail("source %s, topic %s: %s", s.Name, topic, what)
 	}
 }
 

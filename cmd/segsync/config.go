@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"net"
@@ -79,6 +80,7 @@ type sourceConfig struct {
 	Email         string
 	HaltWhen      string
 	OnTombstone   string
+	exprNodes     map[string]ast.Node // of its expressions, by their place
 	TombstoneName string
 }
 
@@ -381,13 +383,18 @@ func readSource(d *document, n ast.Node) sourceConfig {
 		}
 		s.Start = start
 	}
-	for _, e := range d.list(f.keys["event"]) {
-		s.Events = append(s.Events, readEvent(d, e))
+	s.exprNodes = map[string]ast.Node{"email": f.keys["email"], "halt_when": f.keys["halt_when"], "tombstone_person": f.keys["tombstone_person"]}
+	for i, e := range d.list(f.keys["event"]) {
+		event, nodes := readEvent(d, e)
+		s.Events = append(s.Events, event)
+		for key, n := range nodes {
+			s.exprNodes[fmt.Sprintf("event %d %s", i+1, key)] = n
+		}
 	}
 	return s
 }
 
-func readEvent(d *document, n ast.Node) mapping.Event {
+func readEvent(d *document, n ast.Node) (mapping.Event, map[string]ast.Node) {
 	f := d.mapping(n, "when", "person", "segment", "member", "time", "memberships")
 	e := mapping.Event{
 		When: f.expression("when"), Person: f.expression("person"), Segment: f.expression("segment"), Member: f.expression("member"),
@@ -400,7 +407,7 @@ func readEvent(d *document, n ast.Node) mapping.Event {
 	case e.Memberships == "" && (e.Segment == "" || e.Member == ""):
 		d.fail(n, "an event needs segment and member, or memberships")
 	}
-	return e
+	return e, f.keys
 }
 
 // parseFrom reads earliest, latest, a time, or (with a now) a span back such as -7d.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,13 +42,13 @@ func (c *config) validate(first *document) {
 			for _, con := range c.Connections {
 				names = append(names, con.Name)
 			}
-			e.d.fail(e.nodes["connection"], "export %q uses connection %q, which is not configured; configured are: %s%s", e.Name, e.Connection, strings.Join(names, ", "), closest(e.Connection, names))
+			e.d.fail(e.nodes["connection"], "export %q uses connection %q, which is not configured; configured are: %s%s", e.Name, e.Connection, strings.Join(names, ", "), mapping.Closest(e.Connection, names))
 		default:
 			c.mayUse(e, con)
 		}
 		if sources[e.Source] == nil {
 			names := slices.Sorted(maps.Keys(sources))
-			e.d.fail(e.nodes["source"], "export %q reads source %q, which is not configured; configured are: %s%s", e.Name, e.Source, strings.Join(names, ", "), closest(e.Source, names))
+			e.d.fail(e.nodes["source"], "export %q reads source %q, which is not configured; configured are: %s%s", e.Name, e.Source, strings.Join(names, ", "), mapping.Closest(e.Source, names))
 		}
 		key := fmt.Sprintf("%s\x00%d", e.Connection, e.List)
 		if other := lists[key]; other != nil {
@@ -88,7 +89,7 @@ func (c *config) compiles(s *sourceConfig) {
 	spec := mapping.Spec{Events: s.Events, Email: s.Email, HaltWhen: s.HaltWhen, Tombstone: s.TombstoneName}
 	raw, _ := mapping.NewDecoder(mapping.Raw, nil)
 	if _, err := mapping.NewMapper(spec, raw, raw); err != nil {
-		s.fail("source %q: %s", s.Name, err)
+		s.tell(err)
 	}
 	for i := range c.Exports {
 		e := &c.Exports[i]
@@ -98,7 +99,9 @@ func (c *config) compiles(s *sourceConfig) {
 		for name, expr := range e.Attributes {
 			one := mapping.Spec{Attributes: []mapping.Attribute{{Name: name, Expr: expr}}}
 			if _, err := mapping.NewMapper(one, raw, raw); err != nil {
-				e.d.fail(e.attrNodes[name], "export %q: %s", e.Name, err)
+				for _, x := range expressionErrors(err) {
+					e.d.failIn(e.attrNodes[name], x)
+				}
 			}
 		}
 	}
@@ -113,6 +116,32 @@ func (c *config) ownTopics() {
 				c.Sources[i].fail("source %q reads topic %s, which segsync itself writes: it would feed itself", c.Sources[i].Name, t)
 			}
 		}
+	}
+}
+
+// expressionErrors are those that an error joins.
+func expressionErrors(err error) (all []*mapping.ExpressionError) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each of them is looked at
+		for _, one := range joined.Unwrap() {
+			all = append(all, expressionErrors(one)...)
+		}
+		return all
+	}
+	var e *mapping.ExpressionError
+	if errors.As(err, &e) {
+		return []*mapping.ExpressionError{e}
+	}
+	return nil
+}
+
+// tell reports the problems of a source's expressions, each at its own place.
+func (s *sourceConfig) tell(err error) {
+	for _, e := range expressionErrors(err) {
+		n := s.exprNodes[e.Place]
+		if n == nil {
+			n = s.node
+		}
+		s.d.failIn(n, e)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"regexp"
+	"segsync/mapping"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,6 +223,21 @@ func (d *document) fail(n ast.Node, format string, args ...any) {
 	d.problems = append(d.problems, p)
 }
 
+// failIn reports a problem of an expression, at its place in the file where that is known.
+func (d *document) failIn(n ast.Node, e *mapping.ExpressionError) {
+	before := len(d.problems)
+	d.fail(n, "%s: %s", e.Place, e.Message)
+	if len(d.problems) == before || n == nil || e.Offset < 0 {
+		return
+	}
+	p := &d.problems[len(d.problems)-1]
+	if p.Line > 0 && p.Line <= len(d.lines) {
+		if at := strings.Index(d.lines[p.Line-1], e.Source); at >= 0 { // as it was written, on one line
+			p.Col = at + 1 + e.Offset
+		}
+	}
+}
+
 // fields reads a mapping: each key must be one of the allowed ones, once.
 type fields struct {
 	d    *document
@@ -235,7 +251,7 @@ func (d *document) mapping(n ast.Node, allowed ...string) *fields {
 	for _, v := range d.entries(n) {
 		key := v.Key.GetToken().Value
 		if len(allowed) > 0 && !slices.Contains(allowed, key) {
-			d.fail(v.Key, "unknown key %q%s; known here: %s", key, closest(key, allowed), strings.Join(allowed, ", "))
+			d.fail(v.Key, "unknown key %q%s; known here: %s", key, mapping.Closest(key, allowed), strings.Join(allowed, ", "))
 			continue
 		}
 		if _, twice := f.keys[key]; twice {
@@ -258,47 +274,6 @@ func (d *document) entries(n ast.Node) []*ast.MappingValueNode {
 	}
 	d.fail(n, "a mapping (key: value) is expected here")
 	return nil
-}
-
-// closest suggests a key that differs by little.
-func closest(key string, allowed []string) string {
-	best, least := "", 3
-	for _, a := range allowed {
-		if strings.ReplaceAll(a, "_", "") == strings.ReplaceAll(strings.ToLower(key), "-", "") || len(key) > 2 && (strings.HasPrefix(a, key) || strings.HasPrefix(key, a)) {
-			return fmt.Sprintf(" (did you mean %q?)", a)
-		}
-		if n := distance(key, a); n < least && n < len(a)-1 {
-			best, least = a, n
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %q?)", best)
-}
-
-// distance is how many letters must be changed, added, taken away or swapped to make b of a.
-func distance(a, b string) int {
-	var before, last []int
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before, last, row = last, row, make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			change := 1
-			if a[i] == b[j] {
-				change = 0
-			}
-			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+change)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-	}
-	return row[len(b)]
 }
 
 func (f *fields) has(key string) bool { _, ok := f.keys[key]; return ok }

@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// protocol is the balancer's name in the group.
-const protocol = "segsync-owner"
+// Protocol is the balancer's name in the group.
+const Protocol = "segsync-owner"
 
 // Balancer gives every partition of a connection's group to one member. Who owns keeps owning, whoever joins or
 // leaves; a new owner is drawn by the connection's name, so that connections spread over replicas. It is cooperative:
@@ -52,7 +52,7 @@ func (b *Balancer) Differs() bool {
 var _ kgo.GroupBalancer = (*Balancer)(nil)
 
 // ProtocolName implements kgo.GroupBalancer.
-func (*Balancer) ProtocolName() string { return protocol }
+func (*Balancer) ProtocolName() string { return Protocol }
 
 // IsCooperative implements kgo.GroupBalancer.
 func (*Balancer) IsCooperative() bool { return true }
