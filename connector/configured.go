@@ -3,6 +3,7 @@ package connector
 import (
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -64,17 +65,11 @@ func (e *engine) configure(now time.Time) {
 			e.table.SetMeta(x.row(), row)
 		}
 	}
-	var retired []int64
-	for _, k := range e.table.MetaKeys("retired/") {
-		if l, err := strconv.ParseInt(k[len("retired/"):], 10, 64); err == nil {
-			if fed[l] {
-				e.table.SetMeta(k, nil)
-				continue
-			}
-			retired = append(retired, l)
+	for l := range retiredLists(e.table) {
+		if fed[l] {
+			e.table.SetMeta(retiredKey(l), nil)
 		}
 	}
-	e.table.Retire(retired)
 	e.dropSegments()
 	for s := range e.cfg.Sources {
 		src := &e.cfg.Sources[s]
@@ -141,8 +136,21 @@ func (e *engine) dropSegments() {
 	}
 }
 
-// follow tells a table how often segments were named again.
+// retiredLists are those that exports once fed and feed no more, with the export's name (of a table of version 2: none).
+func retiredLists(t *state.Table) map[int64]string {
+	all := map[int64]string{}
+	for _, k := range t.MetaKeys("retired/") {
+		if l, err := strconv.ParseInt(k[len("retired/"):], 10, 64); err == nil {
+			all[l] = string(t.Meta(k))
+		}
+	}
+	return all
+}
+
+// follow tells a table what its rows say of the configuration: lists that are fed no more, and how often segments were
+// named again. Before it is made ready.
 func (c *Config) follow(t *state.Table) {
+	t.Retire(slices.Sorted(maps.Keys(retiredLists(t))))
 	for s := range c.Sources {
 		was, _ := builtSourceOf(t, c.Sources[s].Name)
 		renamed := make([]int, len(c.Sources[s].Spec.Segments))

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"time"
 
+	"segsync/connector/changelog"
 	"segsync/sink"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 // mends says what to do about an answer that holds a list or the account, by its code.
@@ -52,11 +55,16 @@ func (e *engine) sourceHeld(source int) bool {
 func (e *engine) probe() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
+	topic := e.now().Add(topicEvery)
 	for {
 		select {
 		case <-e.ctx.Done():
 			return
 		case <-t.C:
+		}
+		if now := e.now(); !now.Before(topic) {
+			topic = now.Add(topicEvery)
+			e.watchTopic()
 		}
 		e.watchKey()
 		e.claimAccount()
@@ -64,6 +72,26 @@ func (e *engine) probe() {
 		if list, ok := e.dueProbe(e.now()); ok {
 			e.probeList(list)
 		}
+	}
+}
+
+// topicEvery is how often the table's topic is looked at.
+const topicEvery = 5 * time.Minute
+
+// watchTopic tells of settings of the table's topic that will lose its rows. What is in memory is whole still.
+func (e *engine) watchTopic() {
+	ctx, cancel := context.WithTimeout(e.ctx, askCall)
+	defer cancel()
+	err := changelog.Check(ctx, kadm.NewClient(e.cl), e.changes.Topic())
+	var wrong *changelog.TopicError
+	k := holdKey{code: "table_topic"}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case err == nil:
+		e.holds.release(k, e.now())
+	case errors.As(err, &wrong):
+		e.holds.add(k, hold{mend: err.Error(), partial: true}, e.now())
 	}
 }
 

@@ -78,6 +78,25 @@ func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now tim
 	return log.Commit(ctx, changelog.Checkpoint{Rows: t.Cut(nil).Rows})
 }
 
+// Decide approves or refuses, while no replica runs, the removals that the guard withholds of an export's list, and of
+// lists that the export once fed. It says how many people that concerns.
+func (c *Connection) Decide(ctx context.Context, export string, approved bool) (n int, err error) {
+	err = c.Offline(ctx, func(t *state.Table, now time.Time) error {
+		for _, x := range c.cfg.Exports {
+			if x.Name == export {
+				n += t.Decide(x.List, approved, now)
+			}
+		}
+		for list, of := range retiredLists(t) {
+			if of == export {
+				n += t.Decide(list, approved, now)
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
 // Forget removes everything that segsync holds of an export: its row, and with the connection's last export the whole
 // table.
 func (c *Connection) Forget(ctx context.Context) error {

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"segsync/connector"
+	"segsync/mapping"
 )
 
 // exportOf finds an export and its connection's configuration.
@@ -21,7 +23,11 @@ func (w *wiring) exportOf(name string) (*exportConfig, connector.Config, error) 
 		cfg, _, err := w.connection(w.c.connection(e.Connection))
 		return e, cfg, err
 	}
-	return nil, connector.Config{}, &exitError{exitUsage, fmt.Errorf("no export is named %q", name)}
+	var names []string
+	for i := range w.c.Exports {
+		names = append(names, w.c.Exports[i].Name)
+	}
+	return nil, connector.Config{}, &exitError{exitUsage, fmt.Errorf("no export is named %q%s; there are: %s", name, mapping.Closest(name, names), strings.Join(names, ", "))}
 }
 
 func newBackfill() *cobra.Command {
@@ -32,7 +38,7 @@ func newBackfill() *cobra.Command {
 		Use:   "backfill -c segsync.yaml --export NAME --from earliest|TIME|-7d",
 		Short: "Read an export's source again from an earlier point, to the end",
 		Long:  "Reads an export's source again, from an earlier point to its present end, and tells what came of it. Old records change nothing that is newer.\nIt needs that no replica of the connection runs. --resend sends everything of the export's list again, and maps records anew.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w, e, cfg, err := f.open()
 			if err != nil {
@@ -42,6 +48,9 @@ func newBackfill() *cobra.Command {
 			start, err := parseFrom(from, time.Now())
 			if err != nil || start.Latest {
 				return &exitError{exitUsage, fmt.Errorf("--from must be earliest, a time such as 2026-01-31T00:00:00Z, or a span back such as -7d")}
+			}
+			if start.At.After(time.Now()) {
+				return &exitError{exitUsage, errors.New("--from lies ahead: nothing would be read")}
 			}
 			source := 0
 			for i := range cfg.Sources {

@@ -34,7 +34,7 @@ func newCheck() *cobra.Command {
 		Use:   "check -c segsync.yaml",
 		Short: "Check the configuration, then Kafka, the registry and the accounts",
 		Long:  "Checks the configuration, with line and column of every problem; then asks Kafka, the schema registry and the accounts whether they are as it says, a line for each.\nWith --offline it asks nobody (for CI).",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(f.files, offline)
 			if err != nil {

@@ -26,8 +26,11 @@ func newDemo() *cobra.Command {
 		Use:   "demo [--for 10s]",
 		Short: "Show the main job with everything embedded",
 		Long:  "Starts an embedded Kafka, a schema registry, a stand-in for the Sendinblue API and a stream of live Avro events, and follows the lists as they converge. With --for it ends by itself, with the verdict of an oracle that knows the events.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if people < 1 || people > 1_000_000 || rate < 1 || rate > 10_000 || length < 0 {
+				return &exitError{exitUsage, errors.New("--people must be 1 to 1000000, --rate 1 to 10000, --for no less than 0s")}
+			}
 			return failed(demo(cmd, length, people, rate, verbose))
 		},
 	}

@@ -64,7 +64,7 @@ func run(args []string) int {
 		return exit.code
 	case errors.As(err, &wrong):
 		return exitUsage
-	case errors.Is(err, connector.ErrHalted), errors.Is(err, connector.ErrRunning), errors.Is(err, connector.ErrEnvironment):
+	case errors.Is(err, connector.ErrHalted), errors.Is(err, connector.ErrRunning), errors.Is(err, connector.ErrEnvironment), errors.Is(err, errAdmin):
 		return exitEnvironment
 	}
 	return exitUsage // cobra's own: unknown commands and flags
@@ -77,7 +77,7 @@ func failed(err error) error {
 	}
 	var exit *exitError
 	var wrong problems
-	if errors.As(err, &exit) || errors.As(err, &wrong) || errors.Is(err, connector.ErrHalted) || errors.Is(err, connector.ErrRunning) || errors.Is(err, connector.ErrEnvironment) {
+	if errors.As(err, &exit) || errors.As(err, &wrong) || errors.Is(err, connector.ErrHalted) || errors.Is(err, connector.ErrRunning) || errors.Is(err, connector.ErrEnvironment) || errors.Is(err, errAdmin) {
 		return err
 	}
 	if errors.Is(err, context.Canceled) {
@@ -86,12 +86,24 @@ func failed(err error) error {
 	return &exitError{exitFailed, err}
 }
 
+// noArgs refuses arguments; a file among them is meant for -c.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml") {
+		return fmt.Errorf("%q is no argument of %s: a configuration file is given with -c %s", args[0], cmd.CommandPath(), args[0])
+	}
+	return cobra.NoArgs(cmd, args)
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "segsync",
 		Short:         "Keeps Sendinblue (Brevo) contact lists in step with customer segments",
 		Long:          "segsync reads segment-membership events from Kafka and keeps Sendinblue (Brevo) contact lists as the events say.\n\nExit codes: 0 done, 1 failed while running, 2 configuration or usage, 3 the environment is not as the configuration says.",
 		SilenceUsage:  true,
+		Version:       programVersion(),
 		SilenceErrors: true,
 	}
 	root.AddCommand(newRun(), newCheck(), newBackfill(), newApprove(), newRefuse(), newRetry(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
@@ -99,7 +111,7 @@ func newRoot() *cobra.Command {
 }
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(cmd *cobra.Command, _ []string) {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: noArgs, Run: func(cmd *cobra.Command, _ []string) {
 		cmd.Println("segsync " + programVersion())
 	}}
 }
@@ -127,13 +139,13 @@ func (f *configFlags) add(cmd *cobra.Command) {
 
 // load reads the configuration and makes the wiring.
 func (f *configFlags) load() (*wiring, error) {
-	c, err := loadConfig(f.files, false)
-	if err != nil {
-		return nil, err
-	}
 	log, err := newLogger(f.level)
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
+	}
+	c, err := loadConfig(f.files, false)
+	if err != nil {
+		return nil, err
 	}
 	w, err := newWiring(c, log)
 	if err != nil {

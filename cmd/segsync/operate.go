@@ -53,7 +53,7 @@ func idle(ctx context.Context, cfg connector.Config) (*connector.Connection, err
 func offline(use, short string, change func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time)) *cobra.Command {
 	var f exportFlags
 	cmd := &cobra.Command{
-		Use: use + " -c segsync.yaml --export NAME", Short: short, Long: short + ".\nIt needs that no replica of the connection runs.", Args: cobra.NoArgs,
+		Use: use + " -c segsync.yaml --export NAME", Short: short, Long: short + ".\nIt needs that no replica of the connection runs.", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w, e, cfg, err := f.open()
 			if err != nil {
@@ -75,15 +75,37 @@ func offline(use, short string, change func(cmd *cobra.Command, t *state.Table, 
 }
 
 func newApprove() *cobra.Command {
-	return offline("approve", "Let the removals go that the guard has withheld until now", func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time) {
-		cmd.Printf("approved: %d people leave list %d when segsync runs\n", t.Decide(e.List, true, now), e.List)
-	})
+	return decide("approve", "Let the removals go that the guard withholds", "approved: %d people leave the list of export %s when segsync runs\n", true)
 }
 
 func newRefuse() *cobra.Command {
-	return offline("refuse", "Keep the people in whose removal the guard withholds, until newer events say otherwise", func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time) {
-		cmd.Printf("refused: %d people stay in list %d until newer events say otherwise\n", t.Decide(e.List, false, now), e.List)
-	})
+	return decide("refuse", "Keep the people in whose removal the guard withholds, until newer events say otherwise", "refused: %d people stay in the list of export %s until newer events say otherwise\n", false)
+}
+
+// decide makes a command that decides on what the guard withholds of an export.
+func decide(use, short, done string, approved bool) *cobra.Command {
+	var f exportFlags
+	cmd := &cobra.Command{
+		Use: use + " -c segsync.yaml --export NAME", Short: short, Long: short + ": of the export's list, and of a list that it fed before.\nIt needs that no replica of the connection runs, and covers what is withheld then.", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			w, e, cfg, err := f.open()
+			if err != nil {
+				return err
+			}
+			defer w.release()
+			c, err := idle(cmd.Context(), cfg)
+			if err != nil {
+				return failed(err)
+			}
+			n, err := c.Decide(cmd.Context(), e.Name, approved)
+			if err == nil {
+				cmd.Printf(done, n, e.Name)
+			}
+			return failed(err)
+		},
+	}
+	f.add(cmd, "the export")
+	return cmd
 }
 
 func newRetry() *cobra.Command {
@@ -135,7 +157,7 @@ func newStatus() *cobra.Command {
 	var addr string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show what a running segsync is doing", Args: cobra.NoArgs,
+		Use: "status", Short: "Show what a running segsync is doing", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b, err := fetchStatus(cmd.Context(), addr)
 			if err != nil {

@@ -24,7 +24,7 @@ func newRun() *cobra.Command {
 		Use:   "run -c segsync.yaml",
 		Short: "Keep the lists as the events say, until stopped",
 		Long:  "Keeps the lists as the events say. It waits for its environment, saying what it waits for, and ends in order on SIGTERM or Ctrl-C.\nWith --once it works everything off up to the present end of the topics and exits.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w, err := f.load()
 			if err != nil {

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +23,16 @@ func newSandbox() *cobra.Command {
 		Use:   "sandbox --addr localhost:8088",
 		Short: "Serve a stand-in for the Sendinblue contacts API",
 		Long:  "Serves a faithful stand-in for the Sendinblue (Brevo) contacts API, to stage a configuration: base_url: http://localhost:8088/v3.\nIts control address takes faults (POST /faults) and shows its lists (GET /lists/42) and counts (GET /stats).",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Latency < 0 || o.ImportTime < 0 || o.ImportRowTime < 0 || min(o.Rates.ContactsPerSecond, o.Rates.ContactsPerHour, o.Rates.OtherPerHour) < 0 || slices.ContainsFunc(lists, func(l int) bool { return l <= 0 }) {
+				return &exitError{exitUsage, errors.New("times and limits must be no less than 0, lists numbers above 0")}
+			}
+			for _, a := range []string{addr, control} {
+				if _, _, err := net.SplitHostPort(a); err != nil {
+					return &exitError{exitUsage, fmt.Errorf("%q is no address: a host and a port, such as localhost:8088", a)}
+				}
+			}
 			for _, l := range lists {
 				o.Lists = append(o.Lists, int64(l))
 			}
@@ -36,6 +46,7 @@ func newSandbox() *cobra.Command {
 	fl.StringVar(&addr, "addr", "localhost:8088", "address of the API")
 	fl.StringVar(&control, "control", "localhost:8089", "address of the control")
 	fl.StringVar(&o.Key, "key", "", "the API key to insist on")
+	fl.StringVar(&o.Account, "account", "", "whose the account is, an address: another one is another account")
 	fl.IntSliceVar(&lists, "list", []int{42, 43}, "the lists there are")
 	fl.DurationVar(&o.Latency, "latency", 20*time.Millisecond, "of each answer")
 	fl.DurationVar(&o.ImportTime, "import-time", 2*time.Second, "how long an import takes")

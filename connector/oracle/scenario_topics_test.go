@@ -79,3 +79,40 @@ func TestS75TopicsThatTakeLittle(t *testing.T) {
 		s.converge(s.t, 20*time.Minute)
 	})
 }
+
+// S84: a small batch that becomes enormous is one dead letter; what comes before and after it is read (ADVERSARY S8).
+func TestS84ABatchThatBecomesEnormous(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.say(Event{Person: "P", Segment: "vip", In: true, Partition: 0, Profile: &Profile{Email: x}})
+		cl := s.client(kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerBatchMaxBytes(200<<20), kgo.BrokerMaxWriteBytes(300<<20))
+		defer cl.Close()
+		if err := cl.ProduceSync(s.t.Context(), &kgo.Record{Topic: Topic, Partition: 0, Value: make([]byte, 100<<20)}).FirstErr(); err != nil {
+			s.t.Fatal(err)
+		}
+		s.say(Event{Person: "Q", Segment: "vip", In: true, Partition: 0, Profile: &Profile{Email: y}})
+		s.list(42, 2*time.Minute, x, y)
+		s.until("the letter", time.Minute, s.letters)
+	})
+}
+
+// S66: a retention that somebody sets on the table's topic is told while it runs.
+func TestS66ARetentionOnTheTablesTopicIsTold(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		set := func(policy string) {
+			s.admin(func(ctx context.Context, adm *kadm.Client) error {
+				_, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "cleanup.policy", Value: &policy}}, table)
+				return err
+			})
+		}
+		set("delete")
+		s.until("it is told", 10*time.Minute, func() bool { return s.halted("table_topic") })
+		s.enter("Q", "vip", y) // and nothing is held for it
+		s.list(42, time.Minute, x, y)
+		set("compact")
+		s.until("it is over", 10*time.Minute, func() bool { return !s.halted("table_topic") })
+	})
+}
