@@ -198,7 +198,7 @@ func TestIntegrationABrokerThatFails(t *testing.T) {
 	if err := broker.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := awaitBroker(t.Context()); err != nil {
+	if err := awaitBroker(t.Context(), brokers[0]); err != nil {
 		t.Fatal(err)
 	}
 	p.produce(events[200:400])

@@ -64,16 +64,26 @@ func integration(m *testing.M) int {
 	return m.Run()
 }
 
-// startKafka starts a broker in a container, with a plain and a SASL listener.
+// startKafka starts the broker that all tests share.
 func startKafka() (stop func(), err error) {
-	stop = func() {}
+	c, addresses, err := runKafka(context.Background(), "")
+	if err != nil {
+		return func() {}, err
+	}
+	broker, brokers, secured = c, addresses[:1], addresses[1]
+	return func() { _ = testcontainers.TerminateContainer(c) }, nil
+}
+
+// runKafka starts a broker in a container, with a plain and a SASL listener, whose addresses it returns. Its logs lie in a
+// folder of this machine, if one is given.
+func runKafka(ctx context.Context, data string) (c testcontainers.Container, addresses []string, err error) {
 	defer func() { // testcontainers panics where there is no Docker
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%v", p)
 		}
 	}()
 	plain, sasl := freePort(), freePort()
-	secured = "127.0.0.1:" + sasl
+	secured := "127.0.0.1:" + sasl
 	jaas := `org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="admin" user_admin="admin" user_segsync="plain-secret";`
 	env := map[string]string{
 		"KAFKA_NODE_ID": "1", "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -99,29 +109,31 @@ func startKafka() (stop func(), err error) {
 		"KAFKA_LISTENER_NAME_SECURED_SCRAM___SHA___256_SASL_JAAS_CONFIG": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 		"KAFKA_LISTENER_NAME_SECURED_SCRAM___SHA___512_SASL_JAAS_CONFIG": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 	}
-	ctx := context.Background()
-	c, err := testcontainers.Run(ctx, kafkaImage,
+	if data != "" {
+		env["KAFKA_LOG_DIRS"] = "/data"
+	}
+	c, err = testcontainers.Run(ctx, kafkaImage,
 		testcontainers.WithEnv(env), testcontainers.WithExposedPorts("9092/tcp", "9094/tcp"),
 		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
 			bind := func(port string) []network.PortBinding {
 				return []network.PortBinding{{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: port}}
 			}
+			if data != "" {
+				h.Binds = append(h.Binds, data+":/data")
+			}
 			h.PortBindings = network.PortMap{network.MustParsePort("9092/tcp"): bind(plain), network.MustParsePort("9094/tcp"): bind(sasl)}
 		}),
 	)
 	if err != nil {
-		return stop, err
+		return nil, nil, err
 	}
-	stop = func() { _ = testcontainers.TerminateContainer(c) }
-	broker = c
-	brokers = []string{"127.0.0.1:" + plain}
-	return stop, awaitBroker(ctx)
+	return c, []string{"127.0.0.1:" + plain, secured}, awaitBroker(ctx, "127.0.0.1:"+plain)
 }
 
-func awaitBroker(ctx context.Context) error {
+func awaitBroker(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(address))
 	if err != nil {
 		return err
 	}
@@ -158,8 +170,14 @@ func newPlace(t *testing.T, o sandbox.Options) *place {
 	if why != "" {
 		t.Skip(why)
 	}
+	return newPlaceAt(t, brokers, o, 3)
+}
+
+// newPlaceAt is newPlace at a broker of its own.
+func newPlaceAt(t *testing.T, brokers []string, o sandbox.Options, partitions int32) *place {
+	t.Helper()
 	name := fmt.Sprintf("t%d", time.Now().UnixNano())
-	w, err := oracle.NewWorld(oracle.WorldOptions{Network: oracle.Loopback{}, Brokers: brokers, Topic: name + ".events", Partitions: 3, Sandbox: o})
+	w, err := oracle.NewWorld(oracle.WorldOptions{Network: oracle.Loopback{}, Brokers: brokers, Topic: name + ".events", Partitions: partitions, Sandbox: o})
 	if err != nil {
 		t.Fatal(err)
 	}
