@@ -16,8 +16,8 @@ type Account interface {
 	Mark() string
 	// Owner asks whose the configured key is, and marks the key that was asked with.
 	Owner(ctx context.Context) (owner sink.Owner, mark string, err error)
-	// Trust lets the key with a mark be used.
-	Trust(mark string)
+	// Trust lets the key with a mark be used; false if it is not known any more.
+	Trust(mark string) bool
 }
 
 // builtAccount is the row of the account that the table was built for. Name is its owner's id.
@@ -93,7 +93,9 @@ func (e *engine) checkKey(mark string) {
 		e.holds.add(changed, hold{mend: "the key belongs to another account than the lists were delivered to: put the old key back, or give the connection another name and let it begin anew"}, now)
 		return
 	}
-	e.cfg.Account.Trust(mark)
+	if !e.cfg.Account.Trust(mark) {
+		return // it has changed meanwhile: the next look checks the other
+	}
 	e.key = keyCheck{owner: owner.Name, id: owner.ID, trusted: mark}
 	e.holds.release(unchecked, now)
 	e.holds.release(changed, now)

@@ -76,6 +76,14 @@ func (e *engine) configure(now time.Time) {
 		was, ok := builtSourceOf(e.table, src.Name)
 		for _, g := range src.Spec.Segments {
 			if ok && !slices.Contains(was.Segments, g) {
+				if was.Renamed[g] == 0 && e.table.KnowsSegment(src.Name, g) { // dropped by a version that did not note it
+					if was.Renamed == nil {
+						was.Renamed = map[string]int{}
+					}
+					was.Renamed[g] = 1
+					row, _ := json.Marshal(was)
+					e.table.SetMeta(sourceKey(src.Name), row)
+				}
 				e.log.Info("a source has a new segment: it is read again from its start", zap.String("source", src.Name), zap.String("segment", g))
 				if was.Renamed[g] > 0 {
 					e.log.Warn("a segment is named again: whoever was in it, and of whom nothing is read now, is left as they are; segsync backfill --from earliest reads its history", zap.String("source", src.Name), zap.String("segment", g))

@@ -37,6 +37,7 @@ type cursor struct {
 	start   int64
 	era     int32 // what is added to its leader epochs (era.go)
 	behind  int32 // how far the log's epochs have gone back, found when it was located
+	lost    bool  // its position means nothing in the log as it is
 	changed bool
 	stopped bool // nothing is read from it: its source is halted
 }
@@ -73,7 +74,8 @@ type engine struct {
 	dead          []*kgo.Record
 	deadBytes     int
 	lostDead      int       // dead letters that could not be written
-	madeDead      bool      // their topic was deleted, and is being made again
+	madeDead      time.Time // when their topic was last made again
+	waitsDead     int       // checkpoints that were repeated for them
 	aborted       int       // checkpoints, in a row
 	rowMost       int       // what the topics take, in bytes
 	free          int       // idle senders

@@ -58,7 +58,11 @@ func (e *engine) validate(p *positions) (map[partition]wentBack, error) {
 		case o.EndOffset < 0 && leads < c.epoch: // the leader has never heard of the epoch
 			back[at] = wentBack{end: -1, behind: c.epoch - leads}
 		case o.EndOffset >= 0 && o.EndOffset < c.next:
-			back[at] = wentBack{end: o.EndOffset}
+			b := wentBack{end: o.EndOffset}
+			if leads <= c.epoch {
+				b.behind = c.epoch - leads + 1 // it was written on in an epoch that is not newer
+			}
+			back[at] = b
 		}
 	}
 	return back, nil
@@ -67,14 +71,22 @@ func (e *engine) validate(p *positions) (map[partition]wentBack, error) {
 // logWentBack applies a source's policy to a partition whose log has gone back. Under the lock.
 func (e *engine) logWentBack(at partition, c *cursor, b wentBack) {
 	src := &e.cfg.Sources[c.source]
-	c.behind = b.behind
+	c.behind = max(c.behind, b.behind)
 	if src.OutOfRange != OutOfRangeHalt && b.end >= 0 {
 		e.log.Warn("a log has gone back: reading goes on where it is the same", zap.String("topic", at.topic), zap.Int32("partition", at.n), zap.Int64("from", c.next), zap.Int64("to", b.end))
-		c.next, c.epoch, c.changed = b.end, -1, true
+		c.next, c.end, c.epoch, c.changed = b.end, b.end, -1, true
+		e.newEra(c, at.n)
 		return
 	}
-	e.haltSource(c.source, "went_back", fmt.Sprintf("the log of %s/%d has gone back (an unclean election, or an older disk): reading stands at offset %d, which are other records now; segsync backfill --from earliest (or a time before it went back) reads what has been written since", at.topic, at.n, c.next))
+	c.lost = true
+	e.haltSource(c.source, wentBackCode, fmt.Sprintf("the log of %s/%d has gone back (an unclean election, or an older disk): reading stands at offset %d, which are other records now; segsync backfill --from earliest (or a time before it went back) reads what has been written since", at.topic, at.n, c.next))
 }
+
+// Why a position is lost.
+const (
+	lostPosition = "lost_position"
+	wentBackCode = "went_back"
+)
 
 func eraKey(topic uint32, n int32) string { return fmt.Sprintf("era/%d/%d", topic, n) }
 

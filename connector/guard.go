@@ -35,7 +35,8 @@ func (e *engine) guardMend(list int64, removals, hour, people int) string {
 				removals, people, hour, x.Name, 100*x.Guard.Share, x.Guard.AtLeast, x.Name, x.Name)
 		}
 	}
-	return fmt.Sprintf("%d people are to leave the list of %d, which no export feeds any more: none of them goes until segsync approve --export NAME (of an export that fed it) lets them go, or segsync refuse keeps them in", removals, people)
+	export := retiredLists(e.table)[list]
+	return fmt.Sprintf("%d people are to leave the list of %d, which export %s feeds no more: none of them goes until segsync approve --export %s lets them go, or segsync refuse --export %s keeps them in", removals, people, export, export, export)
 }
 
 // How often lists are asked for their size, and again where one was not told.
@@ -65,7 +66,11 @@ func (e *engine) sizes() {
 				e.table.Size(list, info.Contacts, e.now())
 				e.mu.Unlock()
 				e.nudge()
-			case errors.As(err, &o) && o.Outcome.Absent: // what is sent there will tell
+			case errors.As(err, &o) && o.Outcome.Absent:
+				e.mu.Lock()
+				e.table.Size(list, 0, e.now()) // what is sent there will tell
+				e.mu.Unlock()
+				e.nudge()
 			default:
 				e.log.Debug("a list's size is not told", zap.Int64("list", list), zap.Error(err))
 				pause = sizeAgain

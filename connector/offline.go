@@ -67,6 +67,13 @@ func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now tim
 	if err := changelog.Restore(ctx, c.cfg.Kafka, topic, end, t.Apply, nil); err != nil {
 		return err
 	}
+	start, err := changelog.Start(ctx, kadm.NewClient(cl), topic)
+	if err != nil {
+		return err
+	}
+	if have, want, counted := t.Missing(); counted && have != want || !counted && start > 0 || len(t.MetaKeys(damageKey)) > 0 {
+		return fmt.Errorf("%w: the table is not whole: run segsync backfill --from earliest first, for an export of each source", ErrHalted)
+	}
 	now := time.Now()
 	c.cfg.follow(t)
 	if err := t.Peek(now); err != nil {

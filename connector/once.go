@@ -173,6 +173,9 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 		return false, nil
 	}
 	p := Progress{Status: c.Status()}
+	if tell != nil {
+		defer func() { tell(p) }() // when the lock is let go
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for at, end := range ends {
@@ -183,9 +186,6 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 	p.Pending = e.table.Counts.Pending - e.table.Held()
 	if e.holds.has(importsStuck) {
 		p.Pending = max(0, p.Pending-e.waitForImports())
-	}
-	if tell != nil {
-		tell(p)
 	}
 	if p.Left == 0 && len(e.rewinds) > 0 {
 		return false, nil // a rewind ends with the next checkpoint

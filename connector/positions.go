@@ -111,16 +111,28 @@ func (e *engine) outOfRange(at partition, c *cursor) {
 	src := &e.cfg.Sources[c.source]
 	switch src.OutOfRange {
 	case OutOfRangeEarliest:
+		e.wentAstray(at, c)
 		e.log.Warn("records were lost before they were read: going on at the log's beginning", zap.String("topic", at.topic), zap.Int32("partition", at.n), zap.Int64("from", c.next), zap.Int64("to", c.start))
 		c.next, c.epoch, c.changed = c.start, -1, true
 	case OutOfRangeLatest:
+		e.wentAstray(at, c)
 		e.log.Warn("records were lost before they were read: going on at the log's end", zap.String("topic", at.topic), zap.Int32("partition", at.n), zap.Int64("from", c.next), zap.Int64("to", c.end))
 		c.next, c.epoch, c.changed = c.end, -1, true
 	default:
 		if c.next > c.end {
-			c.behind = 1 // its epochs do not tell: what is read again must count as newer all the same
+			c.behind = max(c.behind, 1) // its epochs do not tell: what is read again must count as newer all the same
 		}
-		e.haltSource(c.source, "lost_position", fmt.Sprintf("the log of %s/%d begins at offset %d, and reading stands at %d: records are lost; restore the truth with segsync backfill --from earliest, or set out_of_range", at.topic, at.n, c.start, c.next))
+		c.lost = true
+		e.haltSource(c.source, lostPosition, fmt.Sprintf("the log of %s/%d begins at offset %d, and reading stands at %d: records are lost; restore the truth with segsync backfill --from earliest, or set out_of_range", at.topic, at.n, c.start, c.next))
+	}
+}
+
+// wentAstray begins an era where a position lies behind the log's end: the log has gone back, and what is read of it now
+// counts as newer.
+func (e *engine) wentAstray(at partition, c *cursor) {
+	if c.next > c.end {
+		c.behind = max(c.behind, 1)
+		e.newEra(c, at.n)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -47,6 +48,13 @@ func rowRoom(most int) int {
 // tellsRefusal is after how many refused checkpoints in a row somebody is told.
 const tellsRefusal = 3
 
+// passingMost is how often a checkpoint is repeated for dead letters whose topic is not well for a moment, before they are
+// dropped; toldFor is for how long a loss of some is told.
+const (
+	passingMost = 5
+	toldFor     = 10 * time.Minute
+)
+
 var (
 	checkpointRefused  = holdKey{code: "checkpoint_refused"}
 	deadLettersRefused = holdKey{code: "dead_letters_refused"}
@@ -66,7 +74,7 @@ func (e *engine) refusedCheckpoint(c *cut, err error, now time.Time) {
 
 // committed ends what refusedCheckpoint has told. Under the lock.
 func (e *engine) committed(c *cut, now time.Time) {
-	e.aborted = 0
+	e.aborted, e.waitsDead = 0, 0
 	e.holds.release(checkpointRefused, now)
 	if len(c.dead) > 0 {
 		e.holds.release(deadLettersRefused, now)
@@ -75,16 +83,21 @@ func (e *engine) committed(c *cut, now time.Time) {
 
 // lessenDead cuts the dead letters that their topic has refused, or drops those that cannot be cut.
 func (e *engine) lessenDead(c *cut, refused *changelog.RecordError, now time.Time) {
+	passing := kerr.IsRetriable(refused.Err) || errors.Is(refused, kgo.ErrRecordTimeout) || errors.Is(refused, kgo.ErrRecordRetries)
 	gone := errors.Is(refused, kerr.UnknownTopicOrPartition) || errors.Is(refused, kerr.UnknownTopicID)
-	if gone && !e.madeDead { // deleted: once it is made again
-		e.madeDead = true
+	switch {
+	case gone && now.Sub(e.madeDead) > time.Minute: // deleted: it is made again
+		e.madeDead = now
 		go e.makeDeadLetters()
+		return
+	case !gone && passing && e.waitsDead < passingMost:
+		e.waitsDead++
 		return
 	}
 	kept := make([]*kgo.Record, 0, len(c.dead))
 	var lost []string
 	for _, d := range c.dead {
-		if !gone && deadletter.Cut(d) {
+		if !slices.Contains(refused.Records, d) || !gone && !passing && deadletter.Cut(d) {
 			kept = append(kept, d)
 			continue
 		}
@@ -100,7 +113,7 @@ func (e *engine) lessenDead(c *cut, refused *changelog.RecordError, now time.Tim
 		return
 	}
 	e.log.Error("dead letters could not be written and are dropped", zap.Int("count", dropped), zap.Strings("records", lost), zap.Error(refused))
-	e.holds.add(deadLettersRefused, hold{mend: fmt.Sprintf("topic %s refuses dead letters (%s): they are dropped, and counted; see to the topic", e.cfg.DeadLetters, refused.Err), partial: true}, now)
+	e.holds.add(deadLettersRefused, hold{mend: fmt.Sprintf("topic %s refuses dead letters (%s): they are dropped, and counted; see to the topic", e.cfg.DeadLetters, refused.Err), partial: true, next: now.Add(toldFor)}, now)
 }
 
 // makeDeadLetters makes the topic again that somebody has deleted.
@@ -112,7 +125,4 @@ func (e *engine) makeDeadLetters() {
 		return
 	}
 	e.changes.Forget(e.cfg.DeadLetters)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.madeDead = false
 }

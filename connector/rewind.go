@@ -21,7 +21,8 @@ type Rewind struct {
 // rewindRow is the progress of a rewind: it is over when every partition has passed its end.
 type rewindRow struct {
 	Resend bool             `json:"resend"`
-	Ends   map[string]int64 `json:"ends"` // "topic/partition" to the end when it began
+	Whole  bool             `json:"whole"` // everything that the log holds is read
+	Ends   map[string]int64 `json:"ends"`  // "topic/partition" to the end when it began
 }
 
 func endKey(p partition) string { return fmt.Sprintf("%s/%d", p.topic, p.n) }
@@ -63,16 +64,18 @@ func (e *engine) rewindSource(s int, from Start, resend, unread bool, now time.T
 	if err != nil {
 		return err
 	}
-	row := rewindRow{Resend: resend, Ends: map[string]int64{}}
-	lost := e.sourceHeld(s)
+	row := rewindRow{Resend: resend, Whole: true, Ends: map[string]int64{}}
+	astray := e.positionsMeanNothing(s)
 	for _, p := range parts {
 		c := e.cursors[p]
 		next := starts[p]
-		if c.next >= 0 && (unread || !lost) { // what was not read yet is not skipped
+		if c.next >= 0 && (unread || !astray && !c.lost) { // what was not read yet is not skipped
 			next = min(next, c.next)
 		}
-		c.next, c.epoch, c.changed, c.stopped = next, -1, true, false
+		c.next, c.epoch, c.changed, c.stopped, c.lost = next, -1, true, false, false
+		row.Whole = row.Whole && next <= c.start
 		c.topic = e.table.Topic(c.id, p.topic)
+		c.era = e.eraOf(c.topic, p.n)
 		e.newEra(c, p.n)
 		row.Ends[endKey(p)] = c.end
 		e.table.SetMeta(acceptKey(c.id), []byte{1}) // a topic that was made again is read from here on
@@ -85,6 +88,17 @@ func (e *engine) rewindSource(s int, from Start, resend, unread bool, now time.T
 	e.table.SetMeta(rewindKeyOf(e.cfg.Sources[s].Name), b)
 	e.log.Info("reading a source again", zap.String("source", e.cfg.Sources[s].Name), zap.Bool("resend", resend), zap.Time("now", now))
 	return nil
+}
+
+// positionsMeanNothing says whether a source is held for something that leaves no position to keep to: the topic was
+// made again, the table or the offsets are gone, or halt_when holds, behind which reading is to go on.
+func (e *engine) positionsMeanNothing(s int) bool {
+	for k := range e.holds.all {
+		if k.source == e.cfg.Sources[s].Name && k.code != lostPosition && k.code != wentBackCode {
+			return true
+		}
+	}
+	return false
 }
 
 // resends says whether records of a source are mapped anew at their standing position: while a rewind with resend is
@@ -116,7 +130,9 @@ func (e *engine) endRewinds() {
 		if over {
 			delete(e.rewinds, s)
 			e.table.SetMeta(rewindKeyOf(e.cfg.Sources[s].Name), nil)
-			e.mended(s)
+			if r.Whole {
+				e.mended(s)
+			}
 		}
 	}
 }

@@ -187,7 +187,7 @@ func (p *preflight) topics(ctx context.Context, cfg *connector.Config) {
 	switch {
 	case err == nil:
 		p.ok("connection %s: table topic %s", cfg.Name, topic)
-	case errors.As(err, &missing):
+	case errors.As(err, &missing) && missing.Missing():
 		p.warn("connection %s: %s", cfg.Name, err)
 	default:
 		p.fail("connection %s: %s", cfg.Name, err)

@@ -32,8 +32,9 @@ const usualBatch = 1_000_012
 
 // RecordError says that a record was refused, and of which topic it was.
 type RecordError struct {
-	Topic string
-	Err   error
+	Topic   string
+	Err     error
+	Records []*kgo.Record // of the topic: all that were refused
 }
 
 func (e *RecordError) Error() string { return "topic " + e.Topic + ": " + e.Err.Error() }

@@ -15,7 +15,7 @@ import (
 // firstError keeps the first error of many produced records.
 type firstError struct {
 	mu  sync.Mutex
-	err error
+	err *RecordError
 }
 
 func (f *firstError) keep(r *kgo.Record, err error) {
@@ -25,13 +25,19 @@ func (f *firstError) keep(r *kgo.Record, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err == nil {
-		f.err = &RecordError{r.Topic, err}
+		f.err = &RecordError{Topic: r.Topic, Err: err}
+	}
+	if f.err.Topic == r.Topic {
+		f.err.Records = append(f.err.Records, r)
 	}
 }
 
 func (f *firstError) get() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.err == nil {
+		return nil
+	}
 	return f.err
 }
 

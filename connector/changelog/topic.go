@@ -48,6 +48,9 @@ func Ensure(ctx context.Context, cl *kgo.Client, topic string) error {
 
 const problemMissing = "does not exist"
 
+// Missing says that the topic is not there, which segsync mends itself.
+func (e *TopicError) Missing() bool { return e.Problem == problemMissing }
+
 // Check looks at the changelog topic: one partition, compacted.
 func Check(ctx context.Context, adm *kadm.Client, topic string) error {
 	details, err := adm.ListTopics(ctx, topic)

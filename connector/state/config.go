@@ -139,6 +139,12 @@ func (t *Table) compile() {
 	slices.SortFunc(t.uniques, func(a, b uint32) int { return cmp.Compare(t.attributeName(a), t.attributeName(b)) })
 }
 
+// KnowsSegment says whether people may have memberships of a segment that were never taken out of the configuration.
+func (t *Table) KnowsSegment(source, segment string) bool {
+	_, ok := t.names.numbers["segment\x00"+segmentWord(source, segment, 0)]
+	return ok
+}
+
 // segmentWord names a segment; one that was named again is another.
 func segmentWord(source, segment string, times int) string {
 	if times == 0 {

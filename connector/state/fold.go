@@ -73,7 +73,7 @@ func (t *Table) Fold(c *Change, now time.Time) Folded {
 	}
 	var exits [16]uint32
 	before := p.address
-	left, moved := t.foldMemberships(p, c, src, exits[:0])
+	left, moved, news := t.foldMemberships(p, c, src, exits[:0])
 	changed, f := moved, Folded{}
 	if c.Profile != nil {
 		changed = t.foldProfile(p, c, src) || changed
@@ -81,7 +81,7 @@ func (t *Table) Fold(c *Change, now time.Time) Folded {
 			f.TooLarge = true
 			t.loadPerson(pi, p)
 			p.source, before = src.number, p.address
-			left, moved = t.foldMemberships(p, c, src, exits[:0])
+			left, moved, news = t.foldMemberships(p, c, src, exits[:0])
 			changed = moved
 		}
 	}
@@ -90,7 +90,7 @@ func (t *Table) Fold(c *Change, now time.Time) Folded {
 		return f
 	}
 	f.Moved, f.NoAddress = true, moved && len(p.address) == 0
-	t.settleAddress(pi, before, left, moved, c.Source, now)
+	t.settleAddress(pi, before, left, news, c.Source, now)
 	return f
 }
 
@@ -113,9 +113,9 @@ func (c *Change) newer(s Stamp) bool {
 	return c.Stamp.Newer(s) || c.Remap && c.Stamp.samePartition(s) && c.Stamp.Offset == s.Offset
 }
 
-// foldMemberships returns the segments that were left explicitly.
-func (t *Table) foldMemberships(p *person, c *Change, src *sourcePlan, left []uint32) ([]uint32, bool) {
-	moved := false
+// foldMemberships returns the segments that were left explicitly, whether a membership moved, and whether that was by
+// something newer, not by what is mapped anew.
+func (t *Table) foldMemberships(p *person, c *Change, src *sourcePlan, left []uint32) (gone []uint32, moved, news bool) {
 	move := func(segment uint32, in, explicit bool) {
 		m := p.segment(segment)
 		if m == nil {
@@ -125,6 +125,7 @@ func (t *Table) foldMemberships(p *person, c *Change, src *sourcePlan, left []ui
 		if !c.newer(m.stamp) {
 			return
 		}
+		news = news || c.Stamp.Newer(m.stamp)
 		*m = membership{segment: segment, in: in, stamp: c.Stamp.over(m.stamp)}
 		moved = true
 		if former := src.former[segment]; len(former) > 0 { // what was said of it before it was named again
@@ -144,7 +145,7 @@ func (t *Table) foldMemberships(p *person, c *Change, src *sourcePlan, left []ui
 			}
 		}
 	}
-	return left, moved
+	return left, moved, news
 }
 
 // foldProfile moves the address and each attribute for itself, so that the result does not depend on the order in
@@ -179,7 +180,7 @@ func (t *Table) foldProfile(p *person, c *Change, src *sourcePlan) bool {
 }
 
 // settleAddress stores the scratch person and lets the contacts of their addresses, before and now, follow.
-func (t *Table) settleAddress(pi uint32, before []byte, left []uint32, moved bool, source int, now time.Time) {
+func (t *Table) settleAddress(pi uint32, before []byte, left []uint32, news bool, source int, now time.Time) {
 	p := &t.p
 	slot := t.people.at(pi)
 	old := slot.contact
@@ -213,12 +214,11 @@ func (t *Table) settleAddress(pi uint32, before []byte, left []uint32, moved boo
 		t.leaves(slot.contact-1, left, source, now)
 		t.touch(slot.contact - 1)
 	}
-	if moved {
-		for _, c := range []uint32{old, slot.contact} {
-			if c != 0 {
-				t.moved(c - 1)
-			}
-		}
+	if old != 0 && (news || old != slot.contact) {
+		t.moved(old - 1)
+	}
+	if slot.contact != 0 && news {
+		t.moved(slot.contact - 1)
 	}
 }
 
@@ -354,6 +354,7 @@ func (t *Table) erase(pi uint32, c *Change, now time.Time) Folded {
 		t.unreject(&t.row)
 		t.row.erase = c.Delete
 		t.storeContact(ci, &t.row)
+		t.moved(ci)
 		t.touch(ci)
 	}
 	if slot.contact != 0 {

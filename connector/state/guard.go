@@ -25,7 +25,9 @@ const (
 type guardCount struct {
 	start   [buckets]int64 // of the bucket, Unix milliseconds
 	count   [buckets]int64
-	others  int64           // whom others put into the list; -1: its size is not known yet
+	doubted [buckets]int64  // those among them of whom it was doubtful whether they were in; not in count
+	others  int64           // whom others put into the list, at most; -1: its size is not known yet
+	strange int64           // at least
 	tripped int64           // since when removals are withheld, Unix milliseconds; 0 they are not
 	waiting bool            // for the list's size, before more than a few go
 	flying  int             // removals without an outcome yet, of people who still count as in
@@ -37,24 +39,30 @@ func (g *guardCount) slot(now int64) int {
 	start := now - now%bucket.Milliseconds()
 	i := int(start / bucket.Milliseconds() % buckets)
 	if g.start[i] != start {
-		g.start[i], g.count[i] = start, 0
+		g.start[i], g.count[i], g.doubted[i] = start, 0, 0
 	}
 	return i
 }
 
-func (g *guardCount) lastHour(now int64) (n int64) {
+// lastHour is how many removals there were in the last hour: of people who count as in, and doubtful ones.
+func (g *guardCount) lastHour(now int64) (n, doubts int64) {
 	for i, s := range g.start {
 		if s > now-time.Hour.Milliseconds()-bucket.Milliseconds() {
-			n += g.count[i]
+			n, doubts = n+g.count[i], doubts+g.doubted[i]
 		}
 	}
-	return n
+	return n, doubts
 }
 
-// leaving is how many people the pending removals take out at most: of those who may not be in at all, no more than
-// others have put in.
-func (g *guardCount) leaving() int64 {
-	return int64(len(g.pending)-g.doubts) + min(int64(g.doubts), max(g.others, 0))
+// total is how many people the removals of the last hour and those pending take out at most: of those who may not be in
+// at all, no more than others have put in.
+func (g *guardCount) total(now int64) int64 {
+	hour, doubts := g.lastHour(now)
+	doubts += int64(g.doubts)
+	if g.others >= 0 {
+		doubts = min(doubts, g.others)
+	}
+	return hour + int64(len(g.pending)-g.doubts) + doubts
 }
 
 func (g *guardCount) note(ci uint32, doubt bool) {
@@ -84,7 +92,10 @@ func (t *Table) guardOf(list int64) *guardCount {
 			g.start[i], g.count[i] = r.int(), r.int()
 		}
 		if len(r.b) > 0 {
-			g.others, g.tripped = r.int(), r.int()
+			g.others, g.strange, g.tripped = r.int(), r.int(), r.int()
+			for i := range buckets {
+				g.doubted[i] = r.int()
+			}
 		}
 	}
 	return g
@@ -145,11 +156,7 @@ func (t *Table) Weigh(now time.Time) {
 		case g.tripped != 0 || len(g.pending) == 0:
 			continue
 		}
-		hour := g.lastHour(millis(now))
-		total := hour + int64(len(g.pending))
-		if g.others >= 0 {
-			total = hour + g.leaving()
-		}
+		total := g.total(millis(now))
 		waits := total > int64(cfg.AtLeast)
 		if waits && g.others >= 0 {
 			waits = false
@@ -166,19 +173,28 @@ func (t *Table) Weigh(now time.Time) {
 	}
 }
 
-// people1h is how many people a list holds, with those who left it within the hour.
+// people1h is how many people a list held an hour ago, at least: a removal without an answer is unknown, and one of the
+// hour's.
 func (t *Table) people1h(list int64, g *guardCount, now time.Time) int64 {
-	return int64(t.inCount[list]+t.unknownIn[list]-g.flying) + g.lastHour(millis(now)) + max(g.others, 0)
+	hour, _ := g.lastHour(millis(now))
+	return int64(t.inCount[list]-g.flying) + max(hour, int64(t.unknownIn[list])) + g.strange
 }
 
 // Size notes how many contacts the account says that a list holds.
 func (t *Table) Size(list int64, contacts int64, now time.Time) {
 	g := t.guardOf(list)
-	others := max(0, contacts-int64(t.inCount[list]+t.unknownIn[list]))
-	if g.others == others {
+	entering := 0 // perhaps they are there already
+	for _, r := range t.open {
+		if slices.Contains(r.Lists, list) {
+			entering += len(r.Taken)
+		}
+	}
+	others := max(0, contacts-int64(t.inCount[list]))
+	strange := max(0, others-int64(t.unknownIn[list]+entering))
+	if g.others == others && g.strange == strange {
 		return
 	}
-	g.others = others
+	g.others, g.strange = others, strange
 	t.storeGuard(list, g)
 	if g.waiting {
 		g.waiting = false
@@ -213,8 +229,9 @@ func (t *Table) WithheldOf(list int64, now time.Time) Withheld {
 	if g.tripped == 0 {
 		return Withheld{}
 	}
+	hour, _ := g.lastHour(millis(now))
 	return Withheld{
-		Removals: len(g.pending), Hour: int(g.lastHour(millis(now))), People: int(t.people1h(list, g, now)), Since: time.UnixMilli(g.tripped),
+		Removals: len(g.pending), Hour: int(hour), People: int(t.people1h(list, g, now)), Since: time.UnixMilli(g.tripped),
 	}
 }
 
@@ -250,7 +267,8 @@ func (t *Table) Decide(list int64, approved bool, now time.Time) int {
 			t.count(list, doubtful, absent)
 			t.row.forget(list)
 		default:
-			l.passage = refused
+			t.count(list, l.state, in) // an unknown one counts as in: no call is made to find out
+			l.state, l.passage = in, refused
 		}
 		t.storeContact(ci, &t.row)
 		t.reconsider(ci, now)
@@ -296,15 +314,13 @@ func (t *Table) takesOut(taken *Taken, r *Request, now time.Time) {
 		g := t.guardOf(list)
 		g.drop(taken.Contact)
 		if l.state == doubtful {
-			if g.others == 0 {
-				continue // nobody is there whom others put in
-			}
-			g.others = max(g.others-1, -1)
+			taken.doubt |= 1 << i
+			g.doubted[g.slot(millis(now))]++
 		} else {
 			taken.left |= 1 << i
 			g.flying++
+			g.count[g.slot(millis(now))]++
 		}
-		g.count[g.slot(millis(now))]++
 		t.storeGuard(list, g)
 	}
 }
@@ -321,13 +337,17 @@ func (t *Table) returned(taken *Taken, r *Request) {
 // uncount takes removals back that certainly took nobody out: the next try counts them.
 func (t *Table) uncount(taken *Taken, r *Request) {
 	for i, list := range r.unlink {
-		if taken.left&(1<<i) == 0 {
+		if (taken.left|taken.doubt)&(1<<i) == 0 {
 			continue
 		}
 		g := t.guardOf(list)
+		counts := &g.count
+		if taken.doubt&(1<<i) != 0 {
+			counts = &g.doubted
+		}
 		start := millis(r.At) - millis(r.At)%bucket.Milliseconds()
-		if i := int(start / bucket.Milliseconds() % buckets); g.start[i] == start && g.count[i] > 0 {
-			g.count[i]--
+		if i := int(start / bucket.Milliseconds() % buckets); g.start[i] == start && counts[i] > 0 {
+			counts[i]--
 			t.storeGuard(list, g)
 		}
 	}
@@ -339,6 +359,11 @@ func (t *Table) storeGuard(list int64, g *guardCount) {
 		b = binary.AppendVarint(b, g.start[i])
 		b = binary.AppendVarint(b, g.count[i])
 	}
-	b = binary.AppendVarint(b, g.others)
-	t.SetMeta(guardKey(list), binary.AppendVarint(b, g.tripped))
+	for _, n := range []int64{g.others, g.strange, g.tripped} {
+		b = binary.AppendVarint(b, n)
+	}
+	for i := range buckets {
+		b = binary.AppendVarint(b, g.doubted[i])
+	}
+	t.SetMeta(guardKey(list), b)
 }

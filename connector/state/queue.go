@@ -134,6 +134,9 @@ func (t *Table) wake(ci uint32, now time.Time) {
 func (t *Table) beginLate(ci uint32, r *contactRow) {
 	for i := range r.lists {
 		l := &r.lists[i]
+		if l.passage == refused {
+			continue // it stays as it is
+		}
 		if l.state == out {
 			l.passage = passed // it has left once
 		}
@@ -169,6 +172,7 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 		return // its outcome will bring it back here
 	}
 	n := t.evaluate(ci, now)
+	t.settleOpen(ci, n, now)
 	t.weighed(ci, n)
 	t.rewanted(ci, n.Wanted)
 	was := c.queue
@@ -190,6 +194,22 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 			}
 		}
 		t.place(n)
+	}
+}
+
+// settleOpen counts a contact as in where it is neither known whether a call that would tell was carried out, nor what is
+// wanted: no call will say so.
+func (t *Table) settleOpen(ci uint32, n *Need, now time.Time) {
+	changed := false
+	for _, list := range n.open {
+		if t.row.state(list) == unknown {
+			t.count(list, unknown, in)
+			t.row.set(list, in, millis(now))
+			changed = true
+		}
+	}
+	if changed {
+		t.storeContact(ci, &t.row)
 	}
 }
 

@@ -29,6 +29,7 @@ type Request struct {
 type Taken struct {
 	Contact uint32
 	left    uint32 // which of the request's unlinked lists the guard counts it out of, by bits
+	doubt   uint32 // the same of those of which it was doubtful whether it was in
 	Hash    uint64 // of the attributes sent; 0 none were
 	Want    uint64 // fingerprint of what was wanted
 	Since   int64  // when it became dirty, Unix milliseconds

@@ -22,7 +22,7 @@ func (t *Table) MakeUnknown(list int64, now time.Time) {
 		}
 		t.loadContact(ci, &t.row)
 		l := t.row.list(list)
-		if l == nil || l.state != in {
+		if l == nil || l.state != in || l.passage == refused {
 			continue
 		}
 		t.count(list, in, unknown)

@@ -95,7 +95,7 @@ func (t *Table) Cut(announced []*Request) *Cut {
 		}
 	}
 	if len(c.Rows) > 0 {
-		t.meta[countsKey] = binary.AppendUvarint(binary.AppendUvarint(nil, uint64(t.people.n)), uint64(t.stored))
+		t.meta[countsKey] = binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(nil, uint64(t.people.n)), uint64(t.stored)), uint64(len(t.names.of)))
 		w.row([]byte("k/"+countsKey), t.meta[countsKey])
 	}
 	t.changedPeople, t.changedContacts, t.tombstones, t.closed = nil, nil, nil, nil
@@ -118,17 +118,8 @@ func (t *Table) GiveBack(c *Cut) {
 	for _, k := range c.meta {
 		t.changedMeta[k] = struct{}{}
 	}
-	for _, a := range c.gone {
-		ci, again := t.lookContact([]byte(a))
-		switch {
-		case !again:
-			t.tombstones = append(t.tombstones, a)
-			t.stored++
-		case t.contacts.at(ci).flags&flagStored == 0:
-			t.contacts.at(ci).flags |= flagStored // the row that stands there is its own now
-			t.stored++
-		}
-	}
+	t.tombstones = append(t.tombstones, c.gone...) // they are written before the row of one that was made again
+	t.stored += len(c.gone)
 	for _, r := range c.processes {
 		r.process = false
 	}
@@ -301,14 +292,25 @@ const countsKey = "counts"
 // contacts are there, and how many there should be. counted is false if no checkpoint has said so.
 func (t *Table) Missing() (have, want int, counted bool) {
 	r := reader{b: t.meta[countsKey]}
-	people, contacts := int(r.uint()), int(r.uint())
+	people, contacts, names := int(r.uint()), int(r.uint()), int(r.uint())
 	if r.err != nil {
 		return 0, 0, false
 	}
-	if int(t.people.n) == people && t.stored == contacts {
-		return people + contacts, people + contacts, true
+	known := 0
+	for _, word := range t.names.of[:min(names, len(t.names.of))] {
+		known += int(bit(word != ""))
 	}
-	return int(t.people.n) + t.stored, people + contacts, true
+	have, want = int(t.people.n)+t.stored+known, people+contacts+names
+	return have, want, have <= want // more were written by a version that did not count
+}
+
+// padNames keeps the numbers of names that were lost from being given again: what has them means nothing any more.
+func (t *Table) padNames() {
+	r := reader{b: t.meta[countsKey]}
+	_, _, names := r.uint(), r.uint(), int(r.uint())
+	for r.err == nil && len(t.names.of) < names {
+		t.names.of = append(t.names.of, "")
+	}
 }
 
 // Position is where reading of a partition stands in the rows: the next offset, -1 if they do not say.
@@ -358,6 +360,7 @@ func (t *Table) Peek(now time.Time) error {
 
 // rejoin makes a table of the rows that were read back, open requests with them.
 func (t *Table) rejoin(now time.Time) error {
+	t.padNames()
 	t.compile()
 	for pi := range t.people.n {
 		if err := t.join(pi); err != nil {

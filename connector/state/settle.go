@@ -47,8 +47,10 @@ func (t *Table) Settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 		t.endWait(ci)
 		t.looked(ci, r)
 	case sink.Blocked:
+		t.uncount(taken, r)
 		t.block(ci, o.Address)
 	case sink.Reject:
+		t.uncount(taken, r)
 		s.Rejected = t.reject(ci, row, r, i, o, now)
 		s.Code = o.Code
 	case sink.Halt:
@@ -150,6 +152,9 @@ func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now ti
 		return
 	}
 	touch := func(list int64) {
+		if l := row.list(list); l != nil && l.passage == refused {
+			return // it stays as it is
+		}
 		t.count(list, row.state(list), unknown)
 		decided := unweighed
 		if was := row.list(list); was != nil {
@@ -163,7 +168,9 @@ func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now ti
 	}
 	for _, l := range r.unlink {
 		touch(l)
-		row.list(l).passage = passed // the guard has counted it
+		if l := row.list(l); l.passage != refused {
+			l.passage = passed // the guard has counted it
+		}
 	}
 	if r.Kind == sink.Delete {
 		for _, l := range slices.Clone(row.lists) {

@@ -44,6 +44,7 @@ type Need struct {
 	Rejected   bool   // nothing goes until what is wanted changes
 	erase      bool   // to be deleted, whatever list it is in
 	leaving    []leave
+	open       []int64  // lists of which it is not known what is wanted
 	from       queueKey // the queue that it was popped off
 	room       [2]queueKey
 	contact    uint32
@@ -253,14 +254,14 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	w := t.want(ci, r, now)
 	n := &t.need
 	*n = Need{
-		Wanted: w.lists, Add: n.Add[:0], Remove: n.Remove[:0], leaving: n.leaving[:0],
+		Wanted: w.lists, Add: n.Add[:0], Remove: n.Remove[:0], leaving: n.leaving[:0], open: n.open[:0],
 		Halves: r.halves, contact: ci, want: w.fingerprint(),
 	}
 	if r.rejected != "" && r.rejectedWant == n.want && !r.late {
 		n.Held, n.Rejected = r.rejected, true
 		return n
 	}
-	withheld := false
+	withheld, kept := false, false
 	for _, list := range t.lists {
 		var l listed
 		if p := r.list(list); p != nil {
@@ -268,12 +269,15 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 		}
 		state, is := l.state, slices.Contains(w.lists, list)
 		n.Unknown = n.Unknown || state.unsure()
-		if !is && slices.Contains(w.open, list) {
-			continue // whether it is in or out is not ours to say
+		if !is && slices.Contains(w.open, list) { // whether it is in or out is not ours to say
+			kept = kept || state == in || state.unsure()
+			n.open = append(n.open, list)
+			continue
 		}
 		leaves := !is && (state == in || state.unsure())
 		if leaves && l.passage == refused {
-			leaves, is = false, true // it stays as it is
+			kept = true // it stays as it is
+			continue
 		}
 		if leaves && l.passage == unweighed {
 			n.leaving = append(n.leaving, leave{list, state == doubtful})
@@ -306,8 +310,8 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 		}
 	}
 	pinned := t.contacts.at(ci).flags&flagPinned != 0 // what it is part of may make it again
-	n.erase = r.erase && len(w.lists) == 0 && t.accountHeld() == "" && !pinned && !withheld
-	n.Delete = (n.Delete && n.Held == "" || n.erase) && len(w.lists) == 0 && !pinned
+	n.erase = r.erase && len(w.lists) == 0 && t.accountHeld() == "" && !pinned && !withheld && !kept
+	n.Delete = (n.Delete && n.Held == "" && !kept || n.erase) && len(w.lists) == 0 && !pinned
 	if r.erase && n.Held == "" {
 		n.Held = t.accountHeld() // the deletion waits, too
 	}

@@ -59,17 +59,18 @@ func (a *Account) Owner(ctx context.Context) (sink.Owner, string, error) {
 	return owner, mark(key), err
 }
 
-// Trust lets the key with a mark be used from now on, if it still is the configured one.
-func (a *Account) Trust(m string) {
+// Trust lets the key with a mark be used from now on. It returns false if that key is not known any more.
+func (a *Account) Trust(m string) bool {
 	key := a.read()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, k := range []string{key, a.asked} {
 		if mark(k) == m {
 			a.trusted = k
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // Account asks whose the key is.
