@@ -3,6 +3,7 @@ package oracle
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -94,6 +95,59 @@ func TestS66ATableThatHasLostItsBeginning(t *testing.T) {
 			})
 		})
 	}
+}
+
+// halve takes the beginning of the table's topic away.
+func (s *scene) halve() {
+	s.t.Helper()
+	s.admin(func(ctx context.Context, adm *kadm.Client) error {
+		offsets := kadm.Offsets{}
+		offsets.Add(kadm.Offset{Topic: table, Partition: 0, At: s.Cluster.PartitionInfo(table, 0).HighWatermark / 2})
+		_, err := adm.DeleteRecords(ctx, offsets)
+		return err
+	})
+}
+
+// S66: what does not read a source whole does not mend the table, and no command hides that it is not whole.
+func TestS66OnlyReadingAllMendsTheTable(t *testing.T) {
+	play(t, func(s *scene) {
+		s.crowd(60)
+		s.begin()
+		s.until("all in", 10*time.Minute, func() bool { return len(s.Sandbox.List(42)) == 60 })
+		s.settled()
+		s.stop()
+		s.halve()
+		c, err := s.Prepare("", func(*connector.Config) {})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if _, err := c.Decide(s.t.Context(), "export-1", true); !errors.Is(err, connector.ErrHalted) {
+			s.t.Errorf("a decision ends with %v", err)
+		}
+		time.Sleep(10 * time.Minute)
+		if err := s.backfill(connector.Rewind{From: connector.Start{At: time.Now().Add(-time.Minute)}}); !errors.Is(err, connector.ErrHalted) {
+			s.t.Errorf("a backfill of a minute ends with %v", err)
+		}
+		s.Tune = func(c *connector.Config) { // is read again from its start, which is the end
+			c.Sources[0].Start.Latest = true
+			c.Sources[0].Spec.Segments = append(c.Sources[0].Spec.Segments, "extra")
+			c.Exports[0].Segments = append(c.Exports[0].Segments, "extra")
+		}
+		for range 2 {
+			s.begin()
+			s.until("it is told", time.Minute, func() bool { return s.halted("table_damaged") })
+			time.Sleep(5 * time.Minute)
+			s.stop()
+		}
+		if n := len(s.Sandbox.List(42)); n != 60 {
+			s.t.Errorf("%d are left", n)
+		}
+		if err := s.backfill(connector.Rewind{}); err != nil {
+			s.t.Fatal(err)
+		}
+		s.begin()
+		s.converge(s.t, 10*time.Minute)
+	})
 }
 
 // S72: an older copy of the table is put back. It says so, and reading everything again mends it.
@@ -296,14 +350,15 @@ func TestS70ALogThatGoesBack(t *testing.T) {
 	for _, c := range []struct {
 		past   bool
 		epochs int // by how many the leader's epoch is ahead of the one that the copy knows
-	}{{true, 2}, {false, 2}, {false, 0}} {
+		policy connector.OutOfRange
+	}{{true, 2, connector.OutOfRangeHalt}, {false, 2, connector.OutOfRangeHalt}, {false, 1, connector.OutOfRangeHalt}, {false, 0, connector.OutOfRangeHalt}, {true, 2, connector.OutOfRangeEarliest}, {false, 1, connector.OutOfRangeEarliest}, {false, 0, connector.OutOfRangeEarliest}} {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { goesBack(t, c.past, c.epochs) })
+			synctest.Test(t, func(t *testing.T) { goesBack(t, c.past, c.epochs, c.policy) })
 		})
 	}
 }
 
-func goesBack(t *testing.T, past bool, epochs int) {
+func goesBack(t *testing.T, past bool, epochs int, policy connector.OutOfRange) {
 	dir, old, vn := t.TempDir(), t.TempDir(), &kfake.VirtualNetwork{}
 	w, err := NewWorld(WorldOptions{
 		Network: vn, APIAddr: "127.0.0.1:8080", RegAddr: "127.0.0.1:8081", Partitions: 1, DataDir: dir, Ports: []int{9092}, Log: testLog(t),
@@ -314,6 +369,7 @@ func goesBack(t *testing.T, past bool, epochs int) {
 	}
 	t.Cleanup(w.Close)
 	s := &scene{World: w, t: t, patient: 1}
+	s.Tune = func(c *connector.Config) { c.Sources[0].OutOfRange = policy }
 	log := filepath.Join("partitions", Topic+"-0")
 	between := func(epochs int, f func() error) { // while the broker is down; its leader has a new epoch afterwards
 		t.Helper()
@@ -357,13 +413,15 @@ func goesBack(t *testing.T, past bool, epochs int) {
 		}
 	}
 	s.begin()
-	s.until("it is told", 2*time.Minute, func() bool { return s.halted("source") })
-	time.Sleep(time.Minute)
-	s.stop()
-	if err := s.backfill(connector.Rewind{}); err != nil {
-		t.Fatal(err)
+	if policy == connector.OutOfRangeHalt {
+		s.until("it is told", 2*time.Minute, func() bool { return s.halted("source") })
+		time.Sleep(time.Minute)
+		s.stop()
+		if err := s.backfill(connector.Rewind{}); err != nil {
+			t.Fatal(err)
+		}
+		s.begin()
 	}
-	s.begin()
 	s.list(42, 10*time.Minute, z)
 	s.stop()
 }

@@ -267,8 +267,7 @@ func (t *Table) Decide(list int64, approved bool, now time.Time) int {
 			t.count(list, doubtful, absent)
 			t.row.forget(list)
 		default:
-			t.count(list, l.state, in) // an unknown one counts as in: no call is made to find out
-			l.state, l.passage = in, refused
+			l.passage = refused // of an unknown one, too, no call is made to find out
 		}
 		t.storeContact(ci, &t.row)
 		t.reconsider(ci, now)

@@ -172,7 +172,6 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 		return // its outcome will bring it back here
 	}
 	n := t.evaluate(ci, now)
-	t.settleOpen(ci, n, now)
 	t.weighed(ci, n)
 	t.rewanted(ci, n.Wanted)
 	was := c.queue
@@ -194,22 +193,6 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 			}
 		}
 		t.place(n)
-	}
-}
-
-// settleOpen counts a contact as in where it is neither known whether a call that would tell was carried out, nor what is
-// wanted: no call will say so.
-func (t *Table) settleOpen(ci uint32, n *Need, now time.Time) {
-	changed := false
-	for _, list := range n.open {
-		if t.row.state(list) == unknown {
-			t.count(list, unknown, in)
-			t.row.set(list, in, millis(now))
-			changed = true
-		}
-	}
-	if changed {
-		t.storeContact(ci, &t.row)
 	}
 }
 
@@ -267,7 +250,7 @@ func (t *Table) endUnknown(ci uint32) {
 		return
 	}
 	for _, l := range r.lists {
-		if l.state == unknown && r.rejected == "" {
+		if l.state == unknown && r.rejected == "" && l.passage != refused {
 			return
 		}
 	}

@@ -152,9 +152,6 @@ func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now ti
 		return
 	}
 	touch := func(list int64) {
-		if l := row.list(list); l != nil && l.passage == refused {
-			return // it stays as it is
-		}
 		t.count(list, row.state(list), unknown)
 		decided := unweighed
 		if was := row.list(list); was != nil {

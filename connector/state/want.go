@@ -44,7 +44,6 @@ type Need struct {
 	Rejected   bool   // nothing goes until what is wanted changes
 	erase      bool   // to be deleted, whatever list it is in
 	leaving    []leave
-	open       []int64  // lists of which it is not known what is wanted
 	from       queueKey // the queue that it was popped off
 	room       [2]queueKey
 	contact    uint32
@@ -254,7 +253,7 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	w := t.want(ci, r, now)
 	n := &t.need
 	*n = Need{
-		Wanted: w.lists, Add: n.Add[:0], Remove: n.Remove[:0], leaving: n.leaving[:0], open: n.open[:0],
+		Wanted: w.lists, Add: n.Add[:0], Remove: n.Remove[:0], leaving: n.leaving[:0],
 		Halves: r.halves, contact: ci, want: w.fingerprint(),
 	}
 	if r.rejected != "" && r.rejectedWant == n.want && !r.late {
@@ -271,7 +270,6 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 		n.Unknown = n.Unknown || state.unsure()
 		if !is && slices.Contains(w.open, list) { // whether it is in or out is not ours to say
 			kept = kept || state == in || state.unsure()
-			n.open = append(n.open, list)
 			continue
 		}
 		leaves := !is && (state == in || state.unsure())

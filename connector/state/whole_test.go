@@ -294,7 +294,15 @@ func forgetsNothing(t *rapid.T) {
 		}
 	}
 	invariant(t, c.Table, c.now)
-	if n := c.Counts; n.Pending+n.Unknown+n.InFlight > 0 || len(c.Queues(c.now)) > 0 {
+	kept := 0 // unknown ones whose removal somebody refused: no call is made to find out
+	for ci := range c.contacts.n {
+		if c.loadContact(ci, &c.row); c.contacts.at(ci).flags&flagLive != 0 {
+			for _, l := range c.row.lists {
+				kept += int(bit(l.passage == refused && l.state.unsure()))
+			}
+		}
+	}
+	if n := c.Counts; n.Pending+n.Unknown-kept+n.InFlight > 0 || len(c.Queues(c.now)) > 0 {
 		t.Fatalf("it does not come to rest: %+v %+v", n, c.Queues(c.now))
 	}
 	for ci := range c.contacts.n {

@@ -2,6 +2,7 @@ package sendinblue
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"regexp"
@@ -84,6 +85,9 @@ func status(code int, p problem, wait time.Duration) (o sink.Outcome, ok bool) {
 	o = sink.Outcome{Code: p.Code, Message: p.Message}
 	if o.Code == "" {
 		o.Code = http.StatusText(code)
+	}
+	if o.Code == "" { // 524, and others that no standard names
+		o.Code = fmt.Sprintf("status %d", code)
 	}
 	switch {
 	case code >= 200 && code < 300:
