@@ -35,7 +35,7 @@ func (e *engine) askTypes(ctx context.Context) (map[string]sink.AttributeType, e
 		return types, nil
 	}
 	for try := 0; ; try++ {
-		e.watchKey()
+		e.watchKey() //nolint:contextcheck // the epoch has its own
 		once, cancel := context.WithTimeout(ctx, askCall)
 		types, err := e.sender.Attributes(once)
 		cancel()

@@ -38,7 +38,7 @@ func (a claimed) before(b claimed) bool {
 	return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(a.connection, b.connection)) < 0
 }
 
-func (c claimed) String() string { return strconv.FormatInt(c.since, 10) + " " + c.connection }
+func (a claimed) String() string { return strconv.FormatInt(a.since, 10) + " " + a.connection }
 
 func parseClaim(s string) (claimed, bool) {
 	since, connection, ok := strings.Cut(s, " ")

@@ -29,8 +29,7 @@ func (e *ExpressionError) Error() string {
 // expressionError takes the place of an error off expr's own, which quotes the text below it.
 func expressionError(source string, err error) *ExpressionError {
 	e := &ExpressionError{Source: source, Offset: -1, Message: err.Error()}
-	var at *file.Error
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*file.Error](err); ok {
 		e.Offset, e.Message = at.From, at.Message
 	}
 	return e

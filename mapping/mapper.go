@@ -160,8 +160,7 @@ func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
 
 // at names the expression that an error is of.
 func at(place string, err error) error {
-	var e *ExpressionError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*ExpressionError](err); ok {
 		e.Place = place
 		return e
 	}

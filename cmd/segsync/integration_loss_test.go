@@ -95,7 +95,7 @@ func TestIntegrationALogThatGoesBack(t *testing.T) {
 		t.Skip("no Docker")
 	}
 	data := t.TempDir()
-	if err := os.Chmod(data, 0o777); err != nil { //nolint:gosec // the container's user is another one
+	if err := os.Chmod(data, 0o777); err != nil { // the container's user is another one
 		t.Fatal(err)
 	}
 	b, addresses, err := runKafka(t.Context(), data)
@@ -151,7 +151,7 @@ func TestIntegrationALogThatGoesBack(t *testing.T) {
 			return err
 		}
 		return filepath.WalkDir(log, func(path string, _ os.DirEntry, err error) error { // the broker's user is another one
-			return errors.Join(err, os.Chmod(path, 0o777)) //nolint:gosec // likewise
+			return errors.Join(err, os.Chmod(path, 0o777))
 		})
 	})
 	say("P", false, "")

@@ -56,7 +56,7 @@ func run(args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(&terminal{os.Stderr}, "segsync: "+strings.TrimPrefix(err.Error(), "segsync: "))
+	_, _ = fmt.Fprintln(&terminal{os.Stderr}, "segsync: "+strings.TrimPrefix(err.Error(), "segsync: "))
 	var exit *exitError
 	var wrong problems
 	switch {

@@ -36,8 +36,8 @@ func (c *config) validate(first *document) {
 	for i := range c.Exports {
 		e := &c.Exports[i]
 		con := c.connection(e.Connection)
-		switch {
-		case con == nil:
+		switch con {
+		case nil:
 			var names []string
 			for _, con := range c.Connections {
 				names = append(names, con.Name)
@@ -121,14 +121,13 @@ func (c *config) ownTopics() {
 
 // expressionErrors are those that an error joins.
 func expressionErrors(err error) (all []*mapping.ExpressionError) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each of them is looked at
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {
 			all = append(all, expressionErrors(one)...)
 		}
 		return all
 	}
-	var e *mapping.ExpressionError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*mapping.ExpressionError](err); ok {
 		return []*mapping.ExpressionError{e}
 	}
 	return nil

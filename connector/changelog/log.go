@@ -232,7 +232,7 @@ func (l *Log) abort(ctx context.Context, cause error) error {
 		return fmt.Errorf("%w: %w; aborting: %w", ErrEnded, cause, err)
 	}
 	var refused *RecordError
-	if ended(cause) && !(errors.As(cause, &refused) && refused.Topic != l.topic) { // another topic that is gone is no successor
+	if elsewhere := errors.As(cause, &refused) && refused.Topic != l.topic; ended(cause) && !elsewhere { // another topic that is gone is no successor
 		return fmt.Errorf("%w: %w", ErrEnded, cause)
 	}
 	return fmt.Errorf("%w: %w", ErrAborted, cause)

@@ -194,8 +194,7 @@ var errReferences = fmt.Errorf("the schema refers to more than %d others", refer
 // explain tells what the registry does not know from what it could not answer, without what it answered: that may be
 // anybody's.
 func explain(err error) error {
-	var resp *sr.ResponseError
-	if errors.As(err, &resp) {
+	if resp, ok := errors.AsType[*sr.ResponseError](err); ok {
 		switch {
 		case resp.StatusCode == http.StatusNotFound && resp.ErrorCode == 0:
 			return fmt.Errorf("%w: it answers 404, and is no schema registry, perhaps: check schema_registry.url", mapping.ErrNoSchema)
@@ -208,8 +207,7 @@ func explain(err error) error {
 		}
 		return fmt.Errorf("%w: it answers %d (code %d)", mapping.ErrRegistry, resp.StatusCode, resp.ErrorCode)
 	}
-	var asked *url.Error
-	if errors.As(err, &asked) { // its text holds the address, with a user in it, perhaps
+	if asked, ok := errors.AsType[*url.Error](err); ok { // its text holds the address, with a user in it, perhaps
 		err = asked.Err
 	}
 	var op *net.OpError

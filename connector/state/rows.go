@@ -369,6 +369,7 @@ func (t *Table) rejoin(now time.Time) error {
 	}
 	for ci := range t.contacts.n {
 		t.loadContact(ci, &t.row)
+		t.forgetNameless(ci)
 		for _, l := range t.row.lists {
 			t.count(l.list, absent, l.state)
 		}
@@ -389,6 +390,18 @@ func (t *Table) rejoin(now time.Time) error {
 	}
 	t.parts = nil
 	return nil
+}
+
+// forgetNameless drops what a contact's row says of attributes whose names were lost: nothing can be sent for them.
+func (t *Table) forgetNameless(ci uint32) {
+	lost := func(name uint32) bool { return int(name) >= len(t.names.of) || t.names.of[name] == "" }
+	before := len(t.row.standing) + len(t.row.refused)
+	t.row.standing = slices.DeleteFunc(t.row.standing, func(s standing) bool { return lost(s.name) })
+	t.row.refused = slices.DeleteFunc(t.row.refused, func(f refusal) bool { return lost(f.name) })
+	if len(t.row.standing)+len(t.row.refused) != before {
+		t.row.hash = 0
+		t.storeContact(ci, &t.row)
+	}
 }
 
 func (t *Table) reconsiderAll(now time.Time) {
