@@ -91,6 +91,7 @@ func TestS66ATableThatHasLostItsBeginning(t *testing.T) {
 					s.t.Fatal(err)
 				}
 				s.begin()
+				s.until("it is mended", time.Minute, func() bool { return s.status().State == "running" && !s.halted("table_damaged") })
 				s.converge(s.t, 10*time.Minute)
 			})
 		})

@@ -95,7 +95,11 @@ func (t *Table) Cut(announced []*Request) *Cut {
 		}
 	}
 	if len(c.Rows) > 0 {
-		t.meta[countsKey] = binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(nil, uint64(t.people.n)), uint64(t.stored)), uint64(len(t.names.of)))
+		var counts []byte
+		for _, n := range []int{int(t.people.n), t.stored, t.named(), len(t.names.of)} {
+			counts = binary.AppendUvarint(counts, uint64(n))
+		}
+		t.meta[countsKey] = counts
 		w.row([]byte("k/"+countsKey), t.meta[countsKey])
 	}
 	t.changedPeople, t.changedContacts, t.tombstones, t.closed = nil, nil, nil, nil
@@ -296,18 +300,22 @@ func (t *Table) Missing() (have, want int, counted bool) {
 	if r.err != nil {
 		return 0, 0, false
 	}
-	known := 0
-	for _, word := range t.names.of[:min(names, len(t.names.of))] {
-		known += int(bit(word != ""))
-	}
-	have, want = int(t.people.n)+t.stored+known, people+contacts+names
+	have, want = int(t.people.n)+t.stored+t.named(), people+contacts+names
 	return have, want, have <= want // more were written by a version that did not count
+}
+
+// named is how many numbers have a name.
+func (t *Table) named() (n int) {
+	for _, word := range t.names.of {
+		n += int(bit(word != ""))
+	}
+	return n
 }
 
 // padNames keeps the numbers of names that were lost from being given again: what has them means nothing any more.
 func (t *Table) padNames() {
 	r := reader{b: t.meta[countsKey]}
-	_, _, names := r.uint(), r.uint(), int(r.uint())
+	_, _, _, names := r.uint(), r.uint(), r.uint(), int(r.uint())
 	for r.err == nil && len(t.names.of) < names {
 		t.names.of = append(t.names.of, "")
 	}
