@@ -95,7 +95,9 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 // under way, or the call budget is used up for the moment.
 func (c *Connection) progress() (now string, waits bool) {
 	s := c.Status()
-	now = fmt.Sprint(s.Doing, s.Restored, s.Lag, s.Pending, s.InFlight, s.Unknown, s.Counters, s.Imports)
+	done := s.Counters
+	done.Calls = 0 // one that is made again and again is no progress
+	now = fmt.Sprint(s.Owns, s.Restored, s.Lag, s.Pending, done, s.Imports)
 	c.mu.Lock()
 	e := c.engine
 	now += c.elsewhereAt
@@ -227,8 +229,8 @@ func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map
 	if err != nil {
 		return false, err
 	}
-	at := fmt.Sprint(read, t.Counts)
-	if t.Counts.InFlight > 0 { // an import may take its time
+	at := fmt.Sprint(read, t.Counts.People, t.Counts.Contacts, t.Counts.Pending, t.Counts.Rejected)
+	if importing, _ := t.Hanging(time.Now().Add(time.Hour)); importing { // it may take its time
 		at += time.Now().String()
 	}
 	c.setElsewhere(at)

@@ -2,7 +2,9 @@ package oracle
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,5 +150,58 @@ func TestS39AKillEveryTwoSeconds(t *testing.T) {
 			}
 		}
 		s.converge(s.t, 30*time.Minute)
+	})
+}
+
+// S81: a bounded run that cannot go on ends within minutes, with what it waits for (K11).
+func TestS81ABoundedRunEndsWhenNothingGoesOn(t *testing.T) {
+	for name, c := range map[string]struct {
+		breaks func(s *scene)
+		want   string
+	}{
+		"the registry is down": {func(s *scene) { s.down.Store(true) }, "schema registry"},
+		"the API fails":        {func(s *scene) { s.Sandbox.Order(sandbox.Fault{Status: 503, Count: -1}) }, ""},
+		"the API fails later": {func(s *scene) {
+			s.Sandbox.Order(sandbox.Fault{Method: "POST", Status: 503, Count: -1})
+		}, "retrying: since"},
+		"another owner stands still": {func(s *scene) {
+			s.Sandbox.Order(sandbox.Fault{Method: "POST", Status: 503, Count: -1})
+			s.begin()
+			s.until("it owns", time.Minute, func() bool { return s.status().State == "running" })
+		}, "owns the connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *scene) {
+				s.enter("P", "vip", x)
+				c.breaks(s)
+				began := time.Now()
+				once, err := s.Prepare("once", func(*connector.Config) {})
+				if err == nil {
+					err = once.Once(s.t.Context(), nil)
+				}
+				if !errors.Is(err, connector.ErrEnvironment) || !strings.Contains(err.Error(), c.want) || time.Since(began) > 4*time.Minute {
+					s.t.Errorf("after %s it ends with %v", time.Since(began), err)
+				}
+				s.down.Store(false)
+				s.Sandbox.Mend()
+			})
+		})
+	}
+}
+
+// A standby whose configuration differs from the owner's knows it.
+func TestAStandbyWithAnotherConfiguration(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		same := s.start(s.t, "b")
+		s.Tune = func(c *connector.Config) { c.Exports[0].Segments = []string{"gold"} }
+		other := s.start(s.t, "c")
+		time.Sleep(30 * time.Second)
+		if same.Connection.Status().Differs || !other.Connection.Status().Differs {
+			s.t.Errorf("the same differs: %v, another: %v", same.Connection.Status().Differs, other.Connection.Status().Differs)
+		}
+		s.Tune = nil
 	})
 }

@@ -116,3 +116,37 @@ func TestS66ARetentionOnTheTablesTopicIsTold(t *testing.T) {
 		s.until("it is over", 10*time.Minute, func() bool { return !s.halted("table_topic") })
 	})
 }
+
+// S74: one letter that its topic does not take costs no other letter anything.
+func TestS74OneLargeLetterIsCutAlone(t *testing.T) {
+	play(t, func(s *scene) {
+		little := "20000"
+		s.admin(func(ctx context.Context, adm *kadm.Client) error {
+			_, err := adm.CreateTopic(ctx, 1, 1, map[string]*string{"max.message.bytes": &little}, DeadLetters)
+			return err
+		})
+		s.begin()
+		s.until("running", time.Minute, func() bool { return s.status().State == "running" })
+		for _, n := range []int{3, 100_000, 3} {
+			s.say(Event{Poison: bytes.Repeat([]byte{1}, n), Partition: 0})
+		}
+		s.until("the letters", 2*time.Minute, func() bool {
+			p := s.Cluster.PartitionInfo(DeadLetters, 0)
+			return p != nil && p.HighWatermark >= 4
+		})
+		cl := s.client(kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{DeadLetters: {0: kgo.NewOffset().AtStart()}}))
+		defer cl.Close()
+		whole := 0
+		for n := 0; n < 3; {
+			cl.PollFetches(s.t.Context()).EachRecord(func(r *kgo.Record) {
+				n++
+				if len(r.Value) == 3 {
+					whole++
+				}
+			})
+		}
+		if whole != 2 {
+			s.t.Errorf("%d of two letters have their value", whole)
+		}
+	})
+}

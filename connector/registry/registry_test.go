@@ -84,3 +84,53 @@ func TestUnknownIsNotUnanswered(t *testing.T) {
 		t.Errorf("no registry: %v", err)
 	}
 }
+
+// S83: an answer without end, a redirect, references without end: each ends soon, and what was answered is told nobody
+// (ADVERSARY S6, S7).
+func TestS83WhatARegistryCanDoIsBounded(t *testing.T) {
+	const inner = "MARKED-ANSWER"
+	hit := false
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		hit = true
+		_, _ = w.Write([]byte(inner))
+	}))
+	defer elsewhere.Close()
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		want   error
+	}{
+		"without end": {func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte(`{"schema":"`))
+			for range 64 {
+				_, _ = w.Write(make([]byte, 1<<20))
+			}
+		}, mapping.ErrRegistry},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, mapping.ErrRegistry},
+		"an error with a text": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(`{"error_code":50001,"message":"` + inner + `"}`))
+		}, mapping.ErrRegistry},
+		"no schema registry": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, inner, http.StatusNotFound) }, mapping.ErrNoSchema},
+		"references without end": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			n := len(r.URL.Path)
+			_, _ = w.Write([]byte(`{"schema":"\"string\"","references":[{"name":"n","subject":"` + strings.Repeat("s", n) + `","version":1}]}`))
+		}, mapping.ErrNoSchema},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(c.answer)
+			defer s.Close()
+			r, err := New(Options{URLs: []string{s.URL}, HTTP: &http.Client{Timeout: 10 * time.Second}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, err = r.Schema(7)
+			if !errors.Is(err, c.want) || strings.Contains(err.Error(), inner) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	if hit {
+		t.Error("a redirect is followed")
+	}
+}

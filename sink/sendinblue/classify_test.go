@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -234,5 +236,33 @@ func TestS73AnAnswersWordsAreBounded(t *testing.T) {
 	blocked := classify(one(sink.Upsert), 401, http.Header{}, []byte(`{"code":"unauthorized","message":"We have detected you are using an unrecognised IP address 192.0.2.1. Authorise it"}`)).Of(0)
 	if blocked.Code != "blocked_ip" || !strings.Contains(blocked.Message, "192.0.2.1") {
 		t.Errorf("the blocked address is not told: %+v", blocked)
+	}
+}
+
+// S83: a report is read from the API's own hosts, or configured ones, over https; nothing of this network (ADVERSARY S14).
+func TestS83WhereReportsMayLie(t *testing.T) {
+	for base, addresses := range map[string]map[string]bool{
+		DefaultBaseURL: {
+			"https://api.brevo.com/x.csv": true, "https://files.brevo.com/x.csv": true, "https://img.sendinblue.com/x": true, "https://reports.example.com/x": true,
+			"http://files.brevo.com/x": false, "https://brevo.com.evil.example/x": false, "https://evilbrevo.com/x": false, "http://127.0.0.1/x": false, "https://localhost/x": false,
+			"https://169.254.169.254/latest": false, "file:///etc/passwd": false, "https://me:pw@files.brevo.com/x": false, "https://10.0.0.1/x": false,
+		},
+		"http://localhost:8088/v3": {"http://127.0.0.1:8088/x": true, "https://files.brevo.com/x": false},
+	} {
+		c := New(Options{BaseURL: base, Hosts: []string{"reports.example.com"}})
+		for address, want := range addresses {
+			u, err := url.Parse(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.mayRead(u); got != want {
+				t.Errorf("of %s, %s may be read: %v", base, address, got)
+			}
+		}
+	}
+	for ip, want := range map[string]bool{"8.8.8.8": true, "127.0.0.1": false, "10.1.1.1": false, "192.168.1.1": false, "169.254.169.254": false, "::1": false, "fe80::1": false, "fd00::1": false} {
+		if public(net.ParseIP(ip)) != want {
+			t.Errorf("%s is public: %v", ip, !want)
+		}
 	}
 }
