@@ -20,4 +20,10 @@
 // Where to read on: Connection (connection.go) wins and loses ownership; engine.go is one epoch; take-over in
 // takeover.go; poller.go, worker.go, checkpointer.go, planner.go, sender.go and watcher.go are the actors above, with
 // requests.go (how the planner fills them) and imported.go (what a completed import has done).
+//
+// What must never happen, and where it is prevented: sending with a key whose account is not known (account.go), or
+// beside another connection to the account (claim.go); removing a mass of people unasked (guard.go, and state's);
+// trusting a table that is not whole (damage.go), or a log that has gone back (era.go); taking silence for the end of a
+// partition (tails.go); standing still, or losing something, because Kafka refuses a dead letter (refused.go). Why
+// something is not sent or read is told by holds.go alone; status.go says in one word what a connection is doing.
 package connector
