@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -10,11 +11,11 @@ import (
 	"segsync/sink/sandbox"
 )
 
-// scrape gives the present life's gauges as a scrape would: by name, and by name and label value.
-func (s *scene) scrape() map[string]float64 {
+// scrape gives a life's gauges as a scrape would: by name, and by name and label value.
+func (s *scene) scrape(p *Process) map[string]float64 {
 	s.t.Helper()
 	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(connector.NewCollector([]connector.Told{s.life().Connection}))
+	reg.MustRegister(connector.NewCollector([]connector.Told{p.Connection}))
 	families, err := reg.Gather()
 	if err != nil {
 		s.t.Fatal(err)
@@ -34,7 +35,7 @@ func (s *scene) scrape() map[string]float64 {
 	return all
 }
 
-// S80: through an outage, a hold and the guard, what a scrape says is true each second: who waits is pending and gets
+// S80: through an outage and a hold, what a scrape says is true each second: who waits is pending and gets
 // older, and the state is told in one word.
 func TestS80WhatIsToldIsTrueAtEachSecond(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -53,7 +54,7 @@ func TestS80WhatIsToldIsTrueAtEachSecond(t *testing.T) {
 				s.enter("P", "vip", x)
 				s.list(42, time.Minute, x)
 				s.settled()
-				if m := s.scrape(); m["segsync_state working"] != 1 || m["segsync_owner"] != 1 || m["segsync_pending_contacts"] != 0 || m["segsync_last_success_timestamp_seconds"] == 0 {
+				if m := s.scrape(s.p); m["segsync_state working"] != 1 || m["segsync_owner"] != 1 || m["segsync_pending_contacts"] != 0 || m["segsync_last_success_timestamp_seconds"] == 0 {
 					s.t.Errorf("at rest: %v", m)
 				}
 				s.Sandbox.Order(c.fault)
@@ -61,7 +62,7 @@ func TestS80WhatIsToldIsTrueAtEachSecond(t *testing.T) {
 				s.enter("Q", "vip", y)
 				for range 160 {
 					time.Sleep(time.Second)
-					m, age := s.scrape(), time.Since(began)
+					m, age := s.scrape(s.p), time.Since(began)
 					if age < 2*time.Second {
 						continue
 					}
@@ -78,10 +79,66 @@ func TestS80WhatIsToldIsTrueAtEachSecond(t *testing.T) {
 				s.Sandbox.Mend()
 				s.list(42, 10*time.Minute, x, y)
 				s.settled()
-				if m := s.scrape(); m["segsync_state working"] != 1 || m["segsync_pending_oldest_seconds"] != 0 || m["segsync_halted "+c.reason] != 0 {
+				if m := s.scrape(s.p); m["segsync_state working"] != 1 || m["segsync_pending_oldest_seconds"] != 0 || m["segsync_halted "+c.reason] != 0 {
 					s.t.Errorf("after it: %v", m)
 				}
 			})
 		})
 	}
+}
+
+// S80: the guard and a takeover are told as they are at each second: at most one process says that it is the owner, and
+// only the owner has series of the table.
+func TestS80TheGuardAndATakeoverAreTold(t *testing.T) {
+	play(t, func(s *scene) {
+		s.guarded()
+		s.crowd(40)
+		s.begin()
+		s.until("all in", 5*time.Minute, func() bool { return len(s.Sandbox.List(42)) == 40 })
+		s.settled()
+		s.stop() // so that all leave at once
+		s.leaves("vip", 0, 40)
+		s.begin()
+		s.until("removals are withheld", 5*time.Minute, s.withheld)
+		b := s.second()
+		guarded := func(p *Process) bool {
+			m := s.scrape(p)
+			return m["segsync_owner"] == 1 && m["segsync_withheld_removals"] == 40 && m["segsync_halted guard"] == 1 && m["segsync_pending_contacts"] == 40
+		}
+		for range 30 {
+			time.Sleep(time.Second)
+			if !guarded(s.p) {
+				s.t.Fatalf("the guard is not told: %v", s.scrape(s.p))
+			}
+			m := s.scrape(b)
+			if _, table := m["segsync_withheld_removals"]; table || m["segsync_owner"] != 0 || m["segsync_state standing by"] != 1 {
+				s.t.Fatalf("the standby is told as %v", m)
+			}
+		}
+		s.p.Dialer.Refuse(10 * time.Minute)
+		cut := time.Now()
+		for !guarded(b) {
+			time.Sleep(time.Second)
+			if s.scrape(s.p)["segsync_owner"]+s.scrape(b)["segsync_owner"] > 1 {
+				s.t.Fatalf("two say that they are the owner: %v, %v", s.scrape(s.p), s.scrape(b))
+			}
+			if time.Since(cut) > time.Minute {
+				s.t.Fatalf("after a minute the takeover is not told: %v, %v", s.scrape(s.p), s.scrape(b))
+			}
+		}
+		for range 30 {
+			time.Sleep(time.Second)
+			m := s.scrape(s.p)
+			if _, table := m["segsync_withheld_removals"]; table || m["segsync_owner"] != 0 || !guarded(b) {
+				s.t.Fatalf("after the takeover: %v, %v", m, s.scrape(b))
+			}
+		}
+		if n := len(s.Sandbox.List(42)); n != 40 {
+			s.t.Errorf("%d are left", n)
+		}
+		for i := range 40 {
+			s.Truth.people[fmt.Sprint("crowd-", i)].in["vip"] = true // what the list holds until somebody decides
+		}
+		b.Stop()
+	})
 }
