@@ -111,7 +111,7 @@ func TestS80TheGuardAndATakeoverAreTold(t *testing.T) {
 				s.t.Fatalf("the guard is not told: %v", s.scrape(s.p))
 			}
 			m := s.scrape(b)
-			if _, table := m["segsync_withheld_removals"]; table || m["segsync_owner"] != 0 || m["segsync_state standing by"] != 1 {
+			if _, table := m["segsync_table_people"]; table || m["segsync_owner"] != 0 || m["segsync_state standing by"] != 1 {
 				s.t.Fatalf("the standby is told as %v", m)
 			}
 		}
@@ -129,7 +129,7 @@ func TestS80TheGuardAndATakeoverAreTold(t *testing.T) {
 		for range 30 {
 			time.Sleep(time.Second)
 			m := s.scrape(s.p)
-			if _, table := m["segsync_withheld_removals"]; table || m["segsync_owner"] != 0 || !guarded(b) {
+			if _, table := m["segsync_table_people"]; table || m["segsync_owner"] != 0 || !guarded(b) {
 				s.t.Fatalf("after the takeover: %v, %v", m, s.scrape(b))
 			}
 		}
