@@ -103,6 +103,7 @@ type engine struct {
 	ready         bool
 	counts        Counters
 	reader        *kgo.Client
+	decompressor  *decompressor        // the reader's
 	warned        map[string]*repeated // dead letters, by class
 	rereads       []int                // sources to be read again from their start
 	rewinds       map[int]*rewindRow

@@ -14,7 +14,6 @@ const (
 	heldResume  = 4 << 20
 	batchBytes  = 4 << 10                   // what a batch counts for beside its records
 	batchesMost = 2 * heldMost / batchBytes // a queue has room for more than can be held, so that polling does not wait
-	batchMost   = 64 << 20                  // what a batch may become when it is decompressed: 70 kB can announce half a gigabyte
 	cutAt       = 32 << 20                  // changed rows and dead letters: a checkpoint is due
 	changesMost = 64 << 20                  // fetching pauses
 )
@@ -30,7 +29,9 @@ type batch struct {
 // poll takes records until the epoch ends. It waits for nothing else.
 func (e *engine) poll() {
 	for e.ctx.Err() == nil {
-		e.accept(e.reader.PollFetches(e.ctx))
+		fetches := e.reader.PollFetches(e.ctx)
+		e.decompressor.polled()
+		e.accept(fetches)
 	}
 }
 
@@ -61,6 +62,9 @@ func (e *engine) accept(fetches kgo.Fetches) {
 		b := &batch{p: p, records: f.Records, bytes: batchBytes}
 		for _, r := range f.Records {
 			b.bytes += int64(len(r.Key) + len(r.Value) + 100)
+			for _, h := range r.Headers {
+				b.bytes += int64(len(h.Key) + len(h.Value))
+			}
 		}
 		e.queue(b)
 	})
@@ -139,6 +143,7 @@ func (e *engine) fetchFailed(p partition, err error) (lost bool) {
 		e.readerWentBack(p, back)
 		return true
 	case errors.As(err, &large): // skipped behind what came before it
+	case errors.Is(err, errFetchMost): // fetched again
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		e.lostPosition(p)
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):

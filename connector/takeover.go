@@ -307,17 +307,21 @@ func (e *engine) resume() error {
 	e.ready = true
 	e.again = e.now().Add(readFirst)
 	e.mu.Unlock()
+	d, err := newDecompressor()
+	if err != nil {
+		return err
+	}
 	opts := append(slices.Clone(e.cfg.Kafka),
 		kgo.ConsumePartitions(offsets), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxPartitionBytes(256<<10), kgo.FetchMaxBytes(8<<20),
-		kgo.MaxDecompressBatchBytes(batchMost),
+		kgo.WithDecompressor(d),
 	)
 	reader, err := kgo.NewClient(opts...)
 	if err != nil {
 		return err
 	}
 	e.mu.Lock()
-	e.reader = reader
+	e.reader, e.decompressor = reader, d
 	e.mu.Unlock()
 	return nil
 }
