@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 )
 
@@ -102,26 +101,5 @@ func (e *engine) newEra(c *cursor, n int32) {
 		c.era += c.behind + 1
 		c.behind = 0
 		e.table.SetMeta(eraKey(c.topic, n), binary.AppendVarint(nil, int64(c.era)))
-	}
-}
-
-// readerWentBack is logWentBack for a partition that is being read.
-func (e *engine) readerWentBack(at partition, loss *kgo.ErrDataLoss) {
-	e.reader.RemoveConsumePartitions(map[string][]int32{at.topic: {at.n}})
-	e.mu.Lock()
-	c, ok := e.cursors[at]
-	if !ok || c.stopped {
-		e.mu.Unlock()
-		return
-	}
-	e.logWentBack(at, c, wentBack{end: min(loss.ResetTo, c.next)})
-	e.changed(e.now())
-	offsets := map[string]map[int32]kgo.Offset{}
-	if !c.stopped {
-		add(offsets, at, c)
-	}
-	e.mu.Unlock()
-	if len(offsets) > 0 {
-		e.reader.AddConsumePartitions(offsets)
 	}
 }

@@ -37,18 +37,10 @@ func (e *engine) poll() {
 
 // accept takes what a poll brought and hands it to the workers. It never waits.
 func (e *engine) accept(fetches kgo.Fetches) {
-	// Errors first: where a log has gone back, the same poll may bring what is written there now.
-	lost := map[partition]bool{}
-	fetches.EachError(func(topic string, n int32, err error) {
-		p := partition{topic, n}
-		lost[p] = e.fetchFailed(p, err)
-	})
+	fetches.EachError(func(topic string, n int32, err error) { e.fetchFailed(partition{topic, n}, err) })
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		p := partition{f.Topic, f.Partition}
 		defer e.skipTooLarge(p, f.Err)
-		if lost[p] {
-			return
-		}
 		e.mu.Lock()
 		c, ok := e.cursors[p]
 		if ok && f.Err == nil {
@@ -133,15 +125,13 @@ func (e *engine) partitions() map[string][]int32 {
 	return m
 }
 
-// fetchFailed looks at a partition that cannot be read. A position that the log has lost is never skipped in silence. It
-// says whether what the same poll brought of the partition must not be taken.
-func (e *engine) fetchFailed(p partition, err error) (lost bool) {
+// fetchFailed looks at a partition that cannot be read. A position that the log has lost is never skipped in silence.
+func (e *engine) fetchFailed(p partition, err error) {
 	var back *kgo.ErrDataLoss
 	var large *kgo.ErrDecompressTooLarge
 	switch {
 	case errors.As(err, &back):
-		e.readerWentBack(p, back)
-		return true
+		e.kill(err) // the log has gone back: the next life asks how far (era.go), and nothing of the old log waits in it
 	case errors.As(err, &large): // skipped behind what came before it
 	case errors.Is(err, errFetchMost): // fetched again
 	case errors.Is(err, kerr.OffsetOutOfRange):
@@ -154,5 +144,4 @@ func (e *engine) fetchFailed(p partition, err error) (lost bool) {
 	case e.ctx.Err() == nil && p.topic != "":
 		e.log.Warn("reading is hindered", zap.String("topic", p.topic), zap.Int32("partition", p.n), zap.Error(err))
 	}
-	return false
 }

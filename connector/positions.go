@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 )
@@ -153,6 +154,11 @@ func (e *engine) lostPosition(at partition) {
 		c.start = o.Offset
 	}
 	c.end = endOf(p, at)
+	if c.start <= c.next { // the log has gone back: what waits to be folded may be of the old one
+		e.mu.Unlock()
+		e.kill(kerr.OffsetOutOfRange)
+		return
+	}
 	e.outOfRange(at, c)
 	stopped := c.stopped
 	offsets := map[string]map[int32]kgo.Offset{}
