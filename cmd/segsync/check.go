@@ -418,8 +418,9 @@ func (p *preflight) attributes(ctx context.Context, api *sendinblue.Client, x *c
 				p.fail("export %s: making attribute %s: %s", x.Name, a, err)
 				continue
 			}
-			t, ok = sink.Text, true
-			types[a] = t
+			types[a] = sink.Text
+			p.ok("export %s: attribute %s was made, a text", x.Name, a)
+			continue
 		}
 		if !ok {
 			p.fail("export %s: the account has no attribute %s: make it there, or run check --create-attributes", x.Name, a)

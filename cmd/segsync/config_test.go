@@ -207,6 +207,9 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("%v ends with %d, not %d", args, got, want)
 		}
 	}
+	if got := run([]string{"help", "nonsense"}); got != exitUsage {
+		t.Errorf("help about an unknown command ends with %d", got)
+	}
 	if got := run([]string{"nonsense"}); got != exitUsage {
 		t.Errorf("an unknown command ends with %d", got)
 	}

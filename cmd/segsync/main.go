@@ -107,7 +107,19 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newRun(), newCheck(), newBackfill(), newApprove(), newRefuse(), newRetry(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
+	root.SetHelpCommand(newHelp(root))
 	return root
+}
+
+// newHelp is the library's, but for a command that there is not: that is an error.
+func newHelp(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{Use: "help [command]", Short: "Help about any command", RunE: func(_ *cobra.Command, args []string) error {
+		cmd, _, err := root.Find(args)
+		if err != nil {
+			return err
+		}
+		return cmd.Help()
+	}}
 }
 
 func newVersion() *cobra.Command {
