@@ -352,14 +352,20 @@ func TestS70ALogThatGoesBack(t *testing.T) {
 		past   bool
 		epochs int // by how many the leader's epoch is ahead of the one that the copy knows
 		policy connector.OutOfRange
-	}{{true, 2, connector.OutOfRangeHalt}, {false, 2, connector.OutOfRangeHalt}, {false, 1, connector.OutOfRangeHalt}, {false, 0, connector.OutOfRangeHalt}, {true, 2, connector.OutOfRangeEarliest}, {false, 1, connector.OutOfRangeEarliest}, {false, 0, connector.OutOfRangeEarliest}} {
+		read   bool // a life reads meanwhile
+	}{
+		{true, 2, connector.OutOfRangeHalt, false}, {false, 2, connector.OutOfRangeHalt, false}, {false, 1, connector.OutOfRangeHalt, false}, {false, 0, connector.OutOfRangeHalt, false},
+		{true, 2, connector.OutOfRangeEarliest, false}, {false, 1, connector.OutOfRangeEarliest, false}, {false, 0, connector.OutOfRangeEarliest, false},
+		{true, 2, connector.OutOfRangeHalt, true}, {false, 2, connector.OutOfRangeHalt, true}, {true, 2, connector.OutOfRangeEarliest, true}, {false, 2, connector.OutOfRangeEarliest, true},
+		{false, 0, connector.OutOfRangeHalt, true}, {false, 0, connector.OutOfRangeEarliest, true},
+	} {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { goesBack(t, c.past, c.epochs, c.policy) })
+			synctest.Test(t, func(t *testing.T) { goesBack(t, c.past, c.epochs, c.policy, c.read) })
 		})
 	}
 }
 
-func goesBack(t *testing.T, past bool, epochs int, policy connector.OutOfRange) {
+func goesBack(t *testing.T, past bool, epochs int, policy connector.OutOfRange, read bool) {
 	dir, old, vn := t.TempDir(), t.TempDir(), &kfake.VirtualNetwork{}
 	w, err := NewWorld(WorldOptions{
 		Network: vn, APIAddr: "127.0.0.1:8080", RegAddr: "127.0.0.1:8081", Partitions: 1, DataDir: dir, Ports: []int{9092}, Log: testLog(t),
@@ -374,7 +380,6 @@ func goesBack(t *testing.T, past bool, epochs int, policy connector.OutOfRange) 
 	log := filepath.Join("partitions", Topic+"-0")
 	between := func(epochs int, f func() error) { // while the broker is down; its leader has a new epoch afterwards
 		t.Helper()
-		s.stop()
 		w.Cluster.Close()
 		if err := f(); err != nil {
 			t.Fatal(err)
@@ -392,6 +397,7 @@ func goesBack(t *testing.T, past bool, epochs int, policy connector.OutOfRange) 
 	s.enter("P", "vip", x)
 	s.list(42, time.Minute, x)
 	s.settled()
+	s.stop()
 	between(1, func() error { return os.CopyFS(filepath.Join(old, "log"), os.DirFS(filepath.Join(dir, log))) })
 	s.begin()
 	for i := range 4 { // what will be lost
@@ -399,6 +405,9 @@ func goesBack(t *testing.T, past bool, epochs int, policy connector.OutOfRange) 
 	}
 	s.list(42, 10*time.Minute, x, "q3@example.com")
 	s.settled()
+	if !read {
+		s.stop()
+	}
 	between(epochs, func() error {
 		if err := os.RemoveAll(filepath.Join(dir, log)); err != nil {
 			return err
@@ -413,7 +422,9 @@ func goesBack(t *testing.T, past bool, epochs int, policy connector.OutOfRange) 
 			s.enter(fmt.Sprint("S", i), "news", fmt.Sprintf("s%d@example.com", i))
 		}
 	}
-	s.begin()
+	if !read {
+		s.begin()
+	}
 	if policy == connector.OutOfRangeHalt {
 		s.until("it is told", 2*time.Minute, func() bool { return s.halted("source") })
 		time.Sleep(time.Minute)
