@@ -51,7 +51,7 @@ func TestIntegrationKilledEveryTwoSeconds(t *testing.T) {
 // Three replicas of two connections: each connection has one owner, whoever is killed.
 func TestIntegrationThreeReplicasOfTwoConnections(t *testing.T) {
 	other := fast()
-	other.Key = "the-other-key"
+	other.Key, other.Account = "the-other-key", "second@example.com"
 	p, q := newPlace(t, fast()), newPlace(t, other)
 	var ports, configs []string
 	for range 3 {
