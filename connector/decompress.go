@@ -30,7 +30,11 @@ func newDecompressor() (*decompressor, error) {
 		return nil, err
 	}
 	defer cl.Close()
-	return &decompressor{Decompressor: cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor)}, nil
+	d, ok := cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor)
+	if !ok {
+		return nil, errors.New("the Kafka client names no decompressor")
+	}
+	return &decompressor{Decompressor: d}, nil
 }
 
 // Decompress implements kgo.Decompressor.
