@@ -39,6 +39,15 @@ func (s *scene) settled() {
 	s.until("nothing is owed", 10*time.Minute, func() bool { st := s.status(); return st.Pending+st.Unknown == 0 && st.State == "running" })
 }
 
+// full begins a life that puts a crowd into list 42, and waits until nothing is owed.
+func (s *scene) full(n int) {
+	s.t.Helper()
+	s.crowd(n)
+	s.begin()
+	s.until("all in", 10*time.Minute, func() bool { return len(s.Sandbox.List(42)) == n })
+	s.settled()
+}
+
 // leaves lets everybody of a crowd leave.
 func (s *scene) leaves(segment string, from, to int) {
 	s.t.Helper()
@@ -54,10 +63,7 @@ func (s *scene) withheld() bool { return s.status().Withheld > 0 && s.halted("gu
 func TestS18TheGuardWithholdsAndNobodyElseWaits(t *testing.T) {
 	storm(t, func(s *scene) {
 		s.guarded()
-		s.crowd(40)
-		s.begin()
-		s.until("all in", 5*time.Minute, func() bool { return len(s.Sandbox.List(42)) == 40 })
-		s.settled()
+		s.full(40)
 		var all []Event
 		for i := range 40 {
 			all = append(all, Event{Person: fmt.Sprint("crowd-", i), Segment: "vip", Partition: -1, At: time.Now().Add(time.Duration(i))})
@@ -91,10 +97,7 @@ func TestS65AnApprovalIsNoClock(t *testing.T) {
 		t.Run(fmt.Sprint("approved=", approved), func(t *testing.T) {
 			play(t, func(s *scene) { // in a storm some leave before the others are read
 				s.guarded()
-				s.crowd(40)
-				s.begin()
-				s.until("all in", 5*time.Minute, func() bool { return len(s.Sandbox.List(42)) == 40 })
-				s.settled()
+				s.full(40)
 				s.stop() // so that all leave at once
 				s.leaves("vip", 0, 20)
 				s.begin()

@@ -59,10 +59,7 @@ func TestS66ATableThatHasLostItsBeginning(t *testing.T) {
 	for _, part := range []string{"half", "all"} {
 		t.Run(part, func(t *testing.T) {
 			play(t, func(s *scene) {
-				s.crowd(60)
-				s.begin()
-				s.until("all in", 10*time.Minute, func() bool { return len(s.Sandbox.List(42)) == 60 })
-				s.settled()
+				s.full(60)
 				s.stop()
 				s.admin(func(ctx context.Context, adm *kadm.Client) error {
 					ends, err := adm.ListEndOffsets(ctx, table)
@@ -112,10 +109,7 @@ func (s *scene) halve() {
 // S66: what does not read a source whole does not mend the table, and no command hides that it is not whole.
 func TestS66OnlyReadingAllMendsTheTable(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(60)
-		s.begin()
-		s.until("all in", 10*time.Minute, func() bool { return len(s.Sandbox.List(42)) == 60 })
-		s.settled()
+		s.full(60)
 		s.stop()
 		s.halve()
 		c, err := s.Prepare("", func(*connector.Config) {})

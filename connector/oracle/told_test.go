@@ -92,10 +92,7 @@ func TestS80WhatIsToldIsTrueAtEachSecond(t *testing.T) {
 func TestS80TheGuardAndATakeoverAreTold(t *testing.T) {
 	play(t, func(s *scene) {
 		s.guarded()
-		s.crowd(40)
-		s.begin()
-		s.until("all in", 5*time.Minute, func() bool { return len(s.Sandbox.List(42)) == 40 })
-		s.settled()
+		s.full(40)
 		s.stop() // so that all leave at once
 		s.leaves("vip", 0, 40)
 		s.begin()
