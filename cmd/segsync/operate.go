@@ -49,11 +49,11 @@ func idle(ctx context.Context, cfg connector.Config) (*connector.Connection, err
 	return c, waitIdle(ctx, c, cfg.Session+5*time.Second)
 }
 
-// offline makes a command that changes the table of an export's connection while no replica runs.
-func offline(use, short string, change func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time)) *cobra.Command {
+// offline makes a command that works on an export's connection while no replica runs. long says more than short.
+func offline(use, short, long string, work func(cmd *cobra.Command, c *connector.Connection, e *exportConfig) error) *cobra.Command {
 	var f exportFlags
 	cmd := &cobra.Command{
-		Use: use + " -c segsync.yaml --export NAME", Short: short, Long: short + ".\nIt needs that no replica of the connection runs.", Args: noArgs,
+		Use: use + " -c segsync.yaml --export NAME", Short: short, Long: short + long, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w, e, cfg, err := f.open()
 			if err != nil {
@@ -61,13 +61,10 @@ func offline(use, short string, change func(cmd *cobra.Command, t *state.Table, 
 			}
 			defer w.release()
 			c, err := idle(cmd.Context(), cfg)
-			if err != nil {
-				return failed(err)
+			if err == nil {
+				err = work(cmd, c, e)
 			}
-			return failed(c.Offline(cmd.Context(), func(t *state.Table, now time.Time) error {
-				change(cmd, t, e, now)
-				return nil
-			}))
+			return failed(err)
 		},
 	}
 	f.add(cmd, "the export")
@@ -84,36 +81,26 @@ func newRefuse() *cobra.Command {
 
 // decide makes a command that decides on what the guard withholds of an export.
 func decide(use, short, done string, approved bool) *cobra.Command {
-	var f exportFlags
-	cmd := &cobra.Command{
-		Use: use + " -c segsync.yaml --export NAME", Short: short, Long: short + ": of the export's list, and of a list that it fed before.\nIt needs that no replica of the connection runs, and covers what is withheld then.", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			w, e, cfg, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer w.release()
-			c, err := idle(cmd.Context(), cfg)
-			if err != nil {
-				return failed(err)
-			}
-			n, err := c.Decide(cmd.Context(), e.Name, approved)
-			if err == nil {
-				cmd.Printf(done, n, e.Name)
-			}
-			return failed(err)
-		},
-	}
-	f.add(cmd, "the export")
-	return cmd
+	long := ": of the export's list, and of a list that it fed before.\nIt needs that no replica of the connection runs, and covers what is withheld then."
+	return offline(use, short, long, func(cmd *cobra.Command, c *connector.Connection, e *exportConfig) error {
+		n, err := c.Decide(cmd.Context(), e.Name, approved)
+		if err == nil {
+			cmd.Printf(done, n, e.Name)
+		}
+		return err
+	})
 }
 
 func newRetry() *cobra.Command {
-	return offline("retry", "Try the contacts again that were rejected, or that wait for an import that does not end", func(cmd *cobra.Command, t *state.Table, e *exportConfig, now time.Time) {
-		cmd.Printf("%d rejected contacts are tried again when segsync runs\n", t.RetryRejected(e.List, now))
-		if imports, contacts := t.ToFree(e.List, now.Add(-connector.ImportStuck)); imports > 0 {
-			cmd.Printf("%d contacts of %d imports that were begun more than %s ago are sent again when segsync runs, and once more when the imports end, should they not have ended\n", contacts, imports, connector.ImportStuck)
-		}
+	short := "Try the contacts again that were rejected, or that wait for an import that does not end"
+	return offline("retry", short, ".\nIt needs that no replica of the connection runs.", func(cmd *cobra.Command, c *connector.Connection, e *exportConfig) error {
+		return c.Offline(cmd.Context(), func(t *state.Table, now time.Time) error {
+			cmd.Printf("%d rejected contacts are tried again when segsync runs\n", t.RetryRejected(e.List, now))
+			if imports, contacts := t.ToFree(e.List, now.Add(-connector.ImportStuck)); imports > 0 {
+				cmd.Printf("%d contacts of %d imports that were begun more than %s ago are sent again when segsync runs, and once more when the imports end, should they not have ended\n", contacts, imports, connector.ImportStuck)
+			}
+			return nil
+		})
 	})
 }
 
