@@ -62,6 +62,18 @@ func (k Kind) String() string {
 	return [...]string{"none", "upsert", "update", "add", "remove", "import", "delete", "look"}[k]
 }
 
+// Purpose is what a call is for.
+type Purpose string
+
+// The purposes of calls.
+const (
+	ToSend   Purpose = "send"   // something that is wanted
+	ToResend Purpose = "resend" // what had no answer
+	ToLook   Purpose = "look"   // at a contact before a write, or at imports and exports under way
+	ToAudit  Purpose = "audit"  // a list
+	ToAsk    Purpose = "ask"    // for a list's name and size, for attributes, for the account
+)
+
 // Request is one write. Its contacts want the same lists.
 type Request struct {
 	Kind     Kind
@@ -70,6 +82,7 @@ type Request struct {
 	Contacts []Contact
 	Look     []string // addresses to look at immediately before the write: if one is blocked, nothing is written
 	Erase    bool     // an import whose empty values empty attributes
+	Again    bool     // it says again what had no answer; for the count of calls
 }
 
 // Calls is how many calls of the budget the request takes.
@@ -134,12 +147,13 @@ func (a Answer) Of(i int) Outcome {
 // All is an answer with one outcome for every contact.
 func All(o Outcome) Answer { return Answer{Outcomes: []Outcome{o}} }
 
-// Process is the destination's work on an import.
+// Process is the destination's work on an import or an export.
 type Process struct {
 	ID      int64
 	Done    bool              // it has ended
 	Failed  bool              // it ended without having been carried out
 	Reports map[string]string // of a completed import: reason to the address of its report
+	File    string            // of a completed export: the address of its file
 }
 
 // Limits are what a planner must know of the destination.
@@ -150,7 +164,7 @@ type Limits struct {
 	PerSecond float64
 	// Looks is how many looks fit before a write: all calls of a request are granted together.
 	Looks int
-	// LookEvery is how often the scarce budget allows a look at the imports under way.
+	// LookEvery is how often the account allows a look at what is under way, in the long run.
 	LookEvery time.Duration
 }
 
@@ -178,10 +192,11 @@ type ListInfo struct {
 	Dynamic  bool // its members follow from a condition: nobody can be added or removed
 }
 
-// Person of a listing: a contact as the destination has it.
+// Listed is a contact of a list, as the destination tells of it.
 type Listed struct {
 	Address    string
-	Attributes map[string]any
+	Blocked    bool              // or unsubscribed
+	Attributes map[string]string // those that were told, as text
 }
 
 // ErrNoRoom says that the call budget has no room now.
@@ -200,9 +215,11 @@ type Sender interface {
 	Reserve(calls int) (ok bool, again time.Time)
 	// Unreserve gives reserved calls back that were not made.
 	Unreserve(calls int)
+	// Rest makes no call for a second: a predecessor may have used this one up.
+	Rest()
 	// Send makes the call, with reserved calls of the budget.
 	Send(ctx context.Context, r *Request) Answer
-	// Processes looks at all recent imports; ErrNoRoom if the scarce budget has no room.
+	// Processes looks at all recent imports and exports; ErrNoRoom if the scarce budget has no room.
 	Processes(ctx context.Context) ([]Process, error)
 	// Process looks at one.
 	Process(ctx context.Context, id int64) (Process, error)
@@ -210,8 +227,16 @@ type Sender interface {
 	Report(ctx context.Context, address string) ([]string, error)
 	// List asks for a list; its error is an *OutcomeError where the destination gave a verdict.
 	List(ctx context.Context, id int64) (ListInfo, error)
-	// Members pages through a list, each page handed to page.
-	Members(ctx context.Context, id int64, page func([]Listed) error) error
+	// Export begins to write a list with attributes of its contacts to a file, and names the process.
+	Export(ctx context.Context, list int64, attributes []string) (process int64, err error)
+	// Exported reads the file of an export, contact by contact. What is handed to each is valid during the call.
+	Exported(ctx context.Context, file string, each func(*Listed)) error
+	// Members does the same without an export, by many calls. Under change, pages can skip or repeat contacts.
+	Members(ctx context.Context, list int64, each func(*Listed)) error
+	// Carries says whether an attribute that was sent is what a listing tells of it.
+	Carries(sent Attribute, told string) bool
+	// Blocked says whether a contact is blocked or unsubscribed. One that does not exist is neither.
+	Blocked(ctx context.Context, address string) (bool, error)
 	// Attributes are the account's, with their types.
 	Attributes(ctx context.Context) (map[string]AttributeType, error)
 }

@@ -29,11 +29,13 @@ type List struct {
 	members map[int64]struct{}
 }
 
-// Process is an import on its way.
+// Process is an import or an export on its way.
 type Process struct {
 	ID      int64
 	Status  string
 	Reports map[string]string
+	export  string // the address of an export's file, once it has ended
+	name    string
 	emails  map[string]struct{}
 	run     func()
 }
@@ -48,6 +50,10 @@ type Stats struct {
 	Imports     int            `json:"imports"`
 	MostImports int            `json:"most_imports"` // unfinished at once
 	Rows        int            `json:"import_rows"`
+	Lost        int            `json:"lost_rows"`   // of imports, in silence
+	Exports     int            `json:"exports"`     // of lists
+	MostASecond int            `json:"most_calls"`  // calls below /contacts that came within one second, wherever it begins
+	Busy        time.Duration  `json:"import_time"` // in which an import was under way
 }
 
 // Account is the state of a sandbox.
@@ -66,8 +72,10 @@ type Account struct {
 	stats      Stats
 	faults     []*Fault
 	calls      rates
+	came       []time.Time // calls below /contacts, within the last second
 	importTime time.Duration
 	perRow     time.Duration
+	exportTime time.Duration
 	baseURL    string
 }
 
@@ -78,7 +86,7 @@ func newAccount(o Options) *Account {
 	a := &Account{
 		now: o.Now, contacts: map[string]*Contact{}, byID: map[int64]*Contact{}, unique: map[string]int64{},
 		lists: map[int64]*List{}, attributes: map[string]string{}, reports: map[string]string{}, inFlight: map[string]int{},
-		stats: Stats{Calls: map[string]int{}}, importTime: o.ImportTime, perRow: o.ImportRowTime,
+		stats: Stats{Calls: map[string]int{}}, importTime: o.ImportTime, perRow: o.ImportRowTime, exportTime: o.ExportTime,
 	}
 	maps.Copy(a.attributes, o.Attributes)
 	for _, id := range o.Lists {
@@ -192,11 +200,20 @@ func (a *Account) Unfinished() int {
 
 func (a *Account) unfinished() (n int) {
 	for _, p := range a.processes {
-		if !p.ended() {
+		if p.emails != nil && !p.ended() {
 			n++
 		}
 	}
 	return n
+}
+
+// TakeOut takes a contact out of a list behind the API's back.
+func (a *Account) TakeOut(email string, list int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c, ok := a.contacts[strings.ToLower(email)]; ok {
+		a.leave(c, list)
+	}
 }
 
 func (p *Process) ended() bool {
@@ -223,11 +240,6 @@ func (a *Account) join(c *Contact, list int64) {
 		l.members[c.ID] = struct{}{}
 		c.ListIDs = append(c.ListIDs, list)
 	}
-}
-
-func (a *Account) inAll(email string, lists []int64) bool {
-	c, ok := a.contacts[email]
-	return ok && !slices.ContainsFunc(lists, func(l int64) bool { return !slices.Contains(c.ListIDs, l) })
 }
 
 func (a *Account) leave(c *Contact, list int64) bool {

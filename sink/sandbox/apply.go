@@ -154,7 +154,8 @@ func (a *Account) runImport(p *Process, rows []importRow, lists []int64, erase, 
 	rejected := map[string][]string{}
 	for _, r := range rows {
 		email := strings.ToLower(strings.TrimSpace(r.email))
-		if lose != nil && !a.inAll(email, lists) && lose(email) {
+		if lose != nil && lose(email) {
+			a.stats.Lost++
 			continue
 		}
 		attributes := map[string]any{}

@@ -26,12 +26,12 @@ type Fault struct {
 	LateMillis int  `json:"late_ms,omitempty"`
 	// Hang keeps the connection open without an answer, and does nothing.
 	Hang bool `json:"hang,omitempty"`
-	// Of an import: its end ("failed", "cancelled", "hang"), and rows to lose: a share of those that bring a contact into
-	// a list, without a report. (Nothing that the API answers would tell of a contact that was there and was not changed.)
+	// Of an import or an export: its end ("failed", "cancelled", "hang"), and of an import a share of its rows that are
+	// lost without a report.
 	Import     string  `json:"import,omitempty"`
 	LoseRows   float64 `json:"lose_rows,omitempty"`
 	NoReports  bool    `json:"no_reports,omitempty"` // reports cannot be fetched
-	ImportTime int     `json:"import_ms,omitempty"`
+	ImportTime int     `json:"import_ms,omitempty"`  // how long it, or an export, takes
 
 	struck int
 }

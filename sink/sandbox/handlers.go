@@ -284,42 +284,52 @@ func parseCSV(text string) ([]importRow, bool) {
 
 // queue starts an import, which runs on whatever becomes of its sender.
 func (s *Server) queue(rows []importRow, lists []int64, erase, update bool, f *Fault) *Process {
-	s.nextID++
-	p := &Process{ID: s.nextID, Status: "queued", emails: make(map[string]struct{}, len(rows))}
+	p := &Process{name: "IMPORTUSER", emails: make(map[string]struct{}, len(rows))}
 	for _, r := range rows {
 		p.emails[strings.ToLower(r.email)] = struct{}{}
 	}
-	s.processes = append(s.processes, p)
 	s.stats.Imports++
 	s.stats.Rows += len(rows)
-	s.stats.MostImports = max(s.stats.MostImports, s.unfinished())
 	took := s.importTime + time.Duration(len(rows))*s.perRow
-	if f != nil && f.ImportTime > 0 {
-		took = time.Duration(f.ImportTime) * time.Millisecond
+	var lose func(string) bool
+	if f != nil && f.LoseRows > 0 {
+		lose = func(string) bool { return s.random() < f.LoseRows }
 	}
-	if f != nil && f.Import == "hang" {
-		p.run = func() { s.runImport(p, rows, lists, erase, update, nil) }
-		return p
-	}
-	time.AfterFunc(took, func() {
-		s.Account.mu.Lock()
-		defer s.Account.mu.Unlock()
-		switch {
-		case f != nil && f.Import != "":
-			p.Status = f.Import
-			return
-		case f != nil && f.LoseRows > 0:
-			s.runImport(p, rows, lists, erase, update, func(string) bool { return s.random() < f.LoseRows })
-		default:
-			s.runImport(p, rows, lists, erase, update, nil)
-		}
+	took = s.start(p, took, f, func() {
+		s.runImport(p, rows, lists, erase, update, lose)
 		if f != nil && f.NoReports {
 			for _, u := range p.Reports {
 				delete(s.reports, strings.TrimPrefix(u, s.baseURL))
 			}
 		}
 	})
+	s.stats.Busy += took
+	s.stats.MostImports = max(s.stats.MostImports, s.unfinished())
 	return p
+}
+
+// start begins a process, which runs when its time has come. It returns how long that takes.
+func (s *Server) start(p *Process, took time.Duration, f *Fault, run func()) time.Duration {
+	s.nextID++
+	p.ID, p.Status = s.nextID, "queued"
+	s.processes = append(s.processes, p)
+	if f != nil && f.ImportTime > 0 {
+		took = time.Duration(f.ImportTime) * time.Millisecond
+	}
+	if f != nil && f.Import == "hang" {
+		p.run = run
+		return took
+	}
+	time.AfterFunc(took, func() {
+		s.Account.mu.Lock()
+		defer s.Account.mu.Unlock()
+		if f != nil && f.Import != "" {
+			p.Status = f.Import
+			return
+		}
+		run()
+	})
+	return took
 }
 
 // Unhang lets imports that were ordered to hang run now.
@@ -334,8 +344,11 @@ func (s *Server) Unhang() {
 }
 
 func processBody(p *Process) map[string]any {
-	b := map[string]any{"id": p.ID, "name": "IMPORTUSER", "status": p.Status}
-	if p.Status == "completed" {
+	b := map[string]any{"id": p.ID, "name": p.name, "status": p.Status}
+	if p.export != "" {
+		b["export_url"] = p.export
+	}
+	if p.Status == "completed" && p.emails != nil {
 		reports := map[string]any{}
 		for _, k := range []string{"invalid_emails", "duplicate_contact_id", "duplicate_ext_id", "duplicate_email_id", "duplicate_phone_id", "duplicate_whatsapp_id", "duplicate_landline_number_id"} {
 			reports[k] = nil
@@ -421,7 +434,10 @@ func (s *Server) listLists(w *recorder, r *http.Request) {
 }
 
 func (s *Server) members(w *recorder, r *http.Request, l *List) {
-	limit, offset := intOf(r, "limit", 50, 500), intOf(r, "offset", 0, 1<<30)
+	s.page(w, l, intOf(r, "limit", 50, 500), intOf(r, "offset", 0, 1<<30))
+}
+
+func (s *Server) page(w *recorder, l *List, limit, offset int) {
 	ids := make([]int64, 0, len(l.members))
 	for id := range l.members {
 		ids = append(ids, id)
@@ -432,6 +448,11 @@ func (s *Server) members(w *recorder, r *http.Request, l *List) {
 		all = append(all, s.byID[id])
 	}
 	reply(w, http.StatusOK, map[string]any{"count": len(ids), "contacts": all})
+}
+
+// listContacts pages through the contacts of a list.
+func (s *Server) listContacts(w *recorder, r *http.Request) {
+	s.withList(w, r.URL.Query().Get("listIds"), func(l *List) { s.page(w, l, intOf(r, "limit", 50, 1000), intOf(r, "offset", 0, 1<<30)) })
 }
 
 func intOf(r *http.Request, name string, standard, most int) int {

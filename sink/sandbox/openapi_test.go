@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -118,7 +119,6 @@ func TestOpenAPI(t *testing.T) {
 		BaseURL: server.URL + "/v3", Key: func() string { return "k" }, Rate: sendinblue.Rate{ContactsPerSecond: 1000, ContactsPerHour: 100_000, OtherPerHour: 1000, Share: 1},
 	})
 	defer c.Close()
-	time.Sleep(1100 * time.Millisecond)
 	ctx := t.Context()
 	send := func(r *sink.Request) sink.Outcome {
 		c.Reserve(r.Calls())
@@ -169,10 +169,26 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for what, err := range map[string]error{
 		"process": second(c.Process(ctx, processes[0].ID)), "list": second(c.List(ctx, 42)), "attributes": second(c.Attributes(ctx)), "account": second(c.Account(ctx)),
-		"members": c.Members(ctx, 42, func([]sink.Listed) error { return nil }), "a new attribute": c.CreateAttribute(ctx, "CITY", sink.Text),
+		"a new attribute": c.CreateAttribute(ctx, "CITY", sink.Text),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+	s.Unsubscribe("bob@example.com")
+	exported, paged := map[string]sink.Listed{}, map[string]sink.Listed{}
+	note := func(all map[string]sink.Listed) func(*sink.Listed) {
+		return func(l *sink.Listed) { all[l.Address] = sink.Listed{Blocked: l.Blocked, Attributes: maps.Clone(l.Attributes)} }
+	}
+	id, err := c.Export(ctx, 42, []string{"FIRSTNAME"})
+	time.Sleep(50 * time.Millisecond)
+	p, looked := c.Process(ctx, id)
+	if err := errors.Join(err, looked, c.Exported(ctx, p.File, note(exported)), c.Members(ctx, 42, note(paged))); err != nil {
+		t.Fatal(err)
+	}
+	for _, all := range []map[string]sink.Listed{exported, paged} {
+		if b := all["bob@example.com"]; len(all) != 2 || !b.Blocked || b.Attributes["FIRSTNAME"] != `Bob; the "B"` || all["cy@example.com"].Blocked {
+			t.Errorf("the list was read as %+v", all)
 		}
 	}
 	s.Order(sandbox.Fault{Status: http.StatusTooManyRequests, Endpoint: "/contacts"})
@@ -185,7 +201,7 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("the deviation %q of %s does not occur any more: %s", d.contains, d.endpoint, d.fact)
 		}
 	}
-	if len(j.seen) < 13 {
+	if len(j.seen) < 15 {
 		t.Errorf("only %d endpoints were called: %v", len(j.seen), j.seen)
 	}
 }

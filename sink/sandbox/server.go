@@ -27,6 +27,7 @@ type Options struct {
 	Latency time.Duration
 	// ImportTime and ImportRowTime are how long an import takes: at all, and for each row.
 	ImportTime, ImportRowTime time.Duration
+	ExportTime                time.Duration // how long an export takes
 	Now                       func() time.Time
 	Seed                      uint64
 	// Observe is handed each call with its answer, for tests that hold them against a description.
@@ -190,7 +191,7 @@ func (s *Server) enter(method, path string, body []byte) (done func()) {
 
 // written are the addresses that a write names, imports apart.
 func written(method, path string, body []byte) []string {
-	if method == http.MethodGet || path == "/contacts/import" {
+	if method == http.MethodGet || path == "/contacts/import" || path == "/contacts/export" {
 		return nil
 	}
 	var b struct {
@@ -216,7 +217,7 @@ func written(method, path string, body []byte) []string {
 func endpoint(path string) string {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	switch {
-	case len(parts) == 2 && parts[0] == "contacts" && parts[1] != "lists" && parts[1] != "import" && parts[1] != "attributes":
+	case len(parts) == 2 && parts[0] == "contacts" && parts[1] != "lists" && parts[1] != "import" && parts[1] != "export" && parts[1] != "attributes":
 		parts[1] = "{id}"
 	case len(parts) >= 3 && parts[1] == "lists":
 		parts[2] = "{id}"
@@ -262,6 +263,7 @@ func (s *Server) limit(w *recorder, path string) bool {
 		headers(w, s.calls.OtherPerHour, remaining, reset)
 		return ok
 	}
+	s.arrived(now)
 	perHour, resetHour, okHour := s.calls.hour.take(s.calls.ContactsPerHour, time.Hour, now)
 	perSecond, resetSecond, okSecond := s.calls.second.take(s.calls.ContactsPerSecond, time.Second, now)
 	if perHour < perSecond {
@@ -270,6 +272,15 @@ func (s *Server) limit(w *recorder, path string) bool {
 		headers(w, s.calls.ContactsPerSecond, perSecond, resetSecond)
 	}
 	return okHour && okSecond
+}
+
+// arrived counts the calls of one second, wherever it begins.
+func (a *Account) arrived(now time.Time) {
+	for len(a.came) > 0 && now.Sub(a.came[0]) >= time.Second {
+		a.came = a.came[1:]
+	}
+	a.came = append(a.came, now)
+	a.stats.MostASecond = max(a.stats.MostASecond, len(a.came))
 }
 
 func headers(w *recorder, limit, remaining int, reset time.Duration) {
@@ -324,6 +335,10 @@ func (s *Server) route(w *recorder, r *http.Request, path string, body []byte, f
 	switch {
 	case is(http.MethodGet, "account"):
 		reply(w, http.StatusOK, accountOf(s.o.Account))
+	case is(http.MethodGet, "contacts"):
+		s.listContacts(w, r)
+	case is(http.MethodPost, "contacts", "export"):
+		s.exportContacts(w, body, f)
 	case is(http.MethodGet, "processes"):
 		s.listProcesses(w, r)
 	case is(http.MethodGet, "processes", "*"):

@@ -29,35 +29,38 @@ type call struct {
 	method, path string
 	endpoint     string // the path without identifiers, for metrics
 	body         []byte
-	other        bool // it takes from the scarce budget
+	purpose      sink.Purpose
 }
+
+// scarce says whether a call takes from the budget of everything that is not below /contacts.
+func (c *call) scarce() bool { return !strings.HasPrefix(c.path, "/contacts") }
 
 // build turns a request into its call. It is pure.
 func build(r *sink.Request) call {
 	switch r.Kind {
 	case sink.Upsert:
-		return call{http.MethodPost, "/contacts", "/contacts", upsertBody(r), false}
+		return call{http.MethodPost, "/contacts", "/contacts", upsertBody(r), sink.ToSend}
 	case sink.Update:
 		return update(r)
 	case sink.Add:
-		return call{http.MethodPost, listPath(r.Lists[0]) + "/contacts/add", "/contacts/lists/{id}/contacts/add", emails(r), false}
+		return call{http.MethodPost, listPath(r.Lists[0]) + "/contacts/add", "/contacts/lists/{id}/contacts/add", emails(r), sink.ToSend}
 	case sink.Remove:
-		return call{http.MethodPost, listPath(r.Unlink[0]) + "/contacts/remove", "/contacts/lists/{id}/contacts/remove", emails(r), false}
+		return call{http.MethodPost, listPath(r.Unlink[0]) + "/contacts/remove", "/contacts/lists/{id}/contacts/remove", emails(r), sink.ToSend}
 	case sink.Import:
-		return call{http.MethodPost, "/contacts/import", "/contacts/import", importBody(r), false}
+		return call{http.MethodPost, "/contacts/import", "/contacts/import", importBody(r), sink.ToSend}
 	case sink.Delete:
-		return call{http.MethodDelete, contactPath(r.Contacts[0].Address), "/contacts/{id}", nil, false}
+		return call{http.MethodDelete, contactPath(r.Contacts[0].Address), "/contacts/{id}", nil, sink.ToSend}
 	case sink.Look: // nothing is written
 	}
 	panic("a request of no kind, or one that writes nothing")
 }
 
 func update(r *sink.Request) call {
-	return call{http.MethodPut, contactPath(r.Contacts[0].Address), "/contacts/{id}", updateBody(r), false}
+	return call{http.MethodPut, contactPath(r.Contacts[0].Address), "/contacts/{id}", updateBody(r), sink.ToSend}
 }
 
 func look(address string) call {
-	return call{http.MethodGet, contactPath(address), "/contacts/{id}", nil, false}
+	return call{http.MethodGet, contactPath(address), "/contacts/{id}", nil, sink.ToLook}
 }
 
 func listPath(id int64) string { return "/contacts/lists/" + strconv.FormatInt(id, 10) }

@@ -39,9 +39,17 @@ type Options struct {
 	Hosts []string
 	// Lease is asked before each byte of a call is written; once it has ended, nothing is written any more.
 	Lease func() bool
-	// Observe is told of each call made: its endpoint without identifiers, its status (0: no answer) and time.
-	Observe func(endpoint string, status int, took time.Duration)
+	// Observe is told of each call made.
+	Observe func(c Call)
 	Now     func() time.Time
+}
+
+// Call is a call that was made.
+type Call struct {
+	Endpoint string        // with its method, without identifiers
+	Purpose  sink.Purpose  // what it was for
+	Status   int           // 0: no answer
+	Took     time.Duration // to its answer, or its end without one
 }
 
 // Client is a sink.Sender for one account.
@@ -134,9 +142,12 @@ func (c *Client) Limits() sink.Limits {
 		Batch: batchMost, ImportBytes: importMost,
 		PerSecond: min(float64(second.ours), float64(hour.ours)/3600),
 		Looks:     max(1, second.ours-1),
-		LookEvery: time.Hour / time.Duration(c.limiter.other.windows[0].ours),
+		LookEvery: time.Hour / time.Duration(min(c.limiter.other.windows[0].ours, looksMost)),
 	}
 }
+
+// looksMost is how many looks an hour any plan allows, whatever the rate is said to be.
+const looksMost = 600
 
 // Row implements sink.Sender.
 func (c *Client) Row(contact *sink.Contact) (string, int, bool, bool) { return row(contact) }
@@ -152,6 +163,9 @@ func (c *Client) Reserve(calls int) (bool, time.Time) {
 // Unreserve implements sink.Sender.
 func (c *Client) Unreserve(calls int) { c.limiter.unreserve(&c.limiter.contacts, calls) }
 
+// Rest implements sink.Sender.
+func (c *Client) Rest() { c.limiter.rest() }
+
 // errNoKey says that no key may be used: none is configured, or the account behind it is not known yet.
 var errNoKey = errors.New("no key may be used before its account is known")
 
@@ -165,7 +179,7 @@ type answer struct {
 // do makes a call whose budget has been reserved.
 func (c *Client) do(ctx context.Context, cl call) (answer, error) {
 	b := &c.limiter.contacts
-	if cl.other {
+	if cl.scarce() {
 		b = &c.limiter.other
 	}
 	key := c.o.Key()
@@ -173,7 +187,7 @@ func (c *Client) do(ctx context.Context, cl call) (answer, error) {
 		c.limiter.unreserve(b, 1)
 		return answer{}, errNoKey
 	}
-	c.limiter.use(b)
+	ticket := c.limiter.use(b)
 	timeout := callTimeout
 	if len(cl.body) > 1<<20 {
 		timeout = importTimeout
@@ -182,6 +196,7 @@ func (c *Client) do(ctx context.Context, cl call) (answer, error) {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, cl.method, c.o.BaseURL+cl.path, bytes.NewReader(cl.body))
 	if err != nil {
+		c.limiter.answered(b, ticket, false)
 		return answer{}, err
 	}
 	// net/http must not make a call a second time, which it does to a GET whose kept connection breaks: no budget was
@@ -195,8 +210,9 @@ func (c *Client) do(ctx context.Context, cl call) (answer, error) {
 	}
 	start := c.o.Now()
 	a, err := c.roundTrip(req)
+	c.limiter.answered(b, ticket, err == nil)
 	if c.o.Observe != nil {
-		c.o.Observe(cl.method+" "+cl.endpoint, a.status, c.o.Now().Sub(start))
+		c.o.Observe(Call{Endpoint: cl.method + " " + cl.endpoint, Purpose: cl.purpose, Status: a.status, Took: c.o.Now().Sub(start)})
 	}
 	if err == nil {
 		c.limiter.follow(b, a.header, a.status)
@@ -262,6 +278,9 @@ func (c *Client) Send(ctx context.Context, r *sink.Request) sink.Answer {
 }
 
 func (c *Client) write(ctx context.Context, r *sink.Request, cl call) sink.Answer {
+	if r.Again {
+		cl.purpose = sink.ToResend
+	}
 	a, err := c.do(ctx, cl)
 	if err != nil {
 		return sink.All(unanswered(err))
@@ -313,11 +332,18 @@ func (c *Client) look(ctx context.Context, address string) (blocked bool, o sink
 		Email        bool    `json:"emailBlacklisted"`
 		SMS          bool    `json:"smsBlacklisted"`
 		Unsubscribed []int64 `json:"listUnsubscribed"`
+		Groups       []struct {
+			Status string `json:"status"`
+		} `json:"consentGroups"`
 	}
 	if err := json.Unmarshal(a.body, &contact); err != nil {
 		return false, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "bad_answer", Message: "the look at a contact was not answered with JSON"}
 	}
-	return contact.Email || contact.SMS || len(contact.Unsubscribed) > 0, o
+	blocked = contact.Email || contact.SMS || len(contact.Unsubscribed) > 0
+	for _, g := range contact.Groups {
+		blocked = blocked || g.Status == "unsubscribed"
+	}
+	return blocked, o
 }
 
 func parseOK(a answer) problem {

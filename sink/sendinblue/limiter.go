@@ -1,6 +1,7 @@
 package sendinblue
 
 import (
+	"container/heap"
 	"net/http"
 	"strconv"
 	"sync"
@@ -22,52 +23,88 @@ var Plans = map[string]Rate{
 	"extended":     {ContactsPerSecond: 60, ContactsPerHour: 216_000, OtherPerHour: 200},
 }
 
-// slack is added to the second's window: a call reaches the API a little later than it was written, and two calls
-// may come closer there than they were here.
-const slack = 50 * time.Millisecond
-
 // window holds a limit over every span of a length, wherever the span begins: it remembers each call. (A token
 // bucket that is full lets nearly twice its limit through in one span.)
+//
+// What counts is when a call arrives, which is some time between its sending and its answer. A call counts until a span
+// after the latest moment at which it can have arrived: while it is under way, and then as long after its sending as its
+// answer took longer than the quickest one.
 type window struct {
 	limit, ours int // of the account; of us
 	span        time.Duration
-	calls       []time.Time // of ours, oldest first; a ring
-	head        int
-	foreign     int // calls of others, as the API's headers told
-	until       time.Time
+	under       map[ticket]time.Time // calls under way, by when they were sent
+	until       instants             // when calls that were answered count no more
+	foreign     int                  // calls of others, as the API's headers told
+	reset       time.Time            // until when foreign holds
 }
 
+// ticket names a call under way.
+type ticket uint64
+
+// instants is a heap of times.
+type instants []time.Time
+
+func (h instants) Len() int           { return len(h) }
+func (h instants) Less(i, j int) bool { return h[i].Before(h[j]) }
+func (h instants) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *instants) Push(x any)        { *h = append(*h, x.(time.Time)) } //nolint:forcetypeassert // container/heap's signature
+func (h *instants) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}
+
+const (
+	// slack is what the way to the API may vary by, unseen.
+	slack = 10 * time.Millisecond
+	// arrives is how long a call is under way at most before it has arrived, answered or not.
+	arrives = 5 * time.Second
+)
+
 func newWindow(limit int, share float64, span time.Duration) *window {
-	return &window{limit: limit, ours: max(1, int(float64(limit)*share)), span: span}
+	return &window{limit: limit, ours: max(1, int(float64(limit)*share)), span: span, under: map[ticket]time.Time{}}
 }
 
 func (w *window) used(now time.Time) int {
-	for w.head < len(w.calls) && now.Sub(w.calls[w.head]) > w.span {
-		w.head++
+	for t, sent := range w.under {
+		if now.Sub(sent) > arrives {
+			w.answered(t, arrives, 0)
+		}
 	}
-	if w.head > 1024 && w.head*2 > len(w.calls) {
-		w.calls = w.calls[:copy(w.calls, w.calls[w.head:])]
-		w.head = 0
+	for len(w.until) > 0 && !w.until[0].After(now) {
+		heap.Pop(&w.until)
 	}
-	return len(w.calls) - w.head
+	return len(w.until) + len(w.under)
+}
+
+// answered ends a call under way. late is how much later than the quickest its answer came.
+func (w *window) answered(t ticket, late, quickest time.Duration) {
+	if sent, ok := w.under[t]; ok {
+		delete(w.under, t)
+		heap.Push(&w.until, sent.Add(w.span+max(0, late-quickest)+slack))
+	}
 }
 
 // room says whether n more calls fit, with those reserved; if not, when to ask again.
 func (w *window) room(n, reserved int, now time.Time) (bool, time.Time) {
 	used := w.used(now)
 	foreign := w.foreign
-	if !now.Before(w.until) {
+	if !now.Before(w.reset) {
 		foreign = 0
 	}
 	if used+reserved+n <= w.ours && used+reserved+n+foreign <= w.limit {
 		return true, now
 	}
 	again := now.Add(w.span)
-	if used > 0 {
-		again = w.calls[w.head].Add(w.span + time.Millisecond)
+	switch {
+	case len(w.until) > 0:
+		again = w.until[0]
+	case len(w.under) > 0 && used+reserved+n > w.ours: // an answer will tell
+		again = now.Add(2 * slack)
 	}
-	if foreign > 0 && w.until.Before(again) {
-		again = w.until
+	if foreign > 0 && w.reset.Before(again) {
+		again = w.reset
 	}
 	if least := now.Add(5 * time.Millisecond); again.Before(least) {
 		again = least
@@ -79,7 +116,9 @@ func (w *window) room(n, reserved int, now time.Time) (bool, time.Time) {
 type budget struct {
 	windows  []*window
 	reserved int
-	paused   time.Time // after a 429
+	calls    ticket
+	quickest time.Duration // answer, in the long run; 0: none has come
+	paused   time.Time     // after a 429
 	pauses   int
 }
 
@@ -103,10 +142,28 @@ func (b *budget) reserve(n int, now time.Time) (bool, time.Time) {
 }
 
 // use turns a reserved call into one made now.
-func (b *budget) use(now time.Time) {
+func (b *budget) use(now time.Time) ticket {
 	b.reserved--
+	b.calls++
 	for _, w := range b.windows {
-		w.calls = append(w.calls, now)
+		w.under[b.calls] = now
+	}
+	return b.calls
+}
+
+// answered ends a call, with an answer or without.
+func (b *budget) answered(t ticket, now time.Time, answer bool) {
+	sent, ok := b.windows[0].under[t]
+	took := now.Sub(sent)
+	switch {
+	case !ok || !answer:
+	case b.quickest == 0 || took < b.quickest:
+		b.quickest = took
+	default:
+		b.quickest += (took - b.quickest) / 256 // the way may have become longer for good
+	}
+	for _, w := range b.windows {
+		w.answered(t, took, b.quickest)
 	}
 }
 
@@ -127,7 +184,7 @@ func (b *budget) follow(h http.Header, status int, now time.Time) {
 		w.foreign = max(0, limit-remaining-w.used(now)-b.reserved)
 		most = w.span // no window is full for longer than its own span, whatever the answer says
 		wait = min(wait, most)
-		w.until = now.Add(max(wait, time.Second))
+		w.reset = now.Add(max(wait, time.Second))
 	}
 	if status != http.StatusTooManyRequests {
 		if status < 400 {
@@ -168,12 +225,9 @@ func newLimiter(r Rate, now func() time.Time) *limiter {
 		r.Share = 1
 	}
 	return &limiter{
-		now: now,
-		// A predecessor that died a moment ago may have used up this second; the hour's count comes with the first answer.
-		contacts: budget{paused: now().Add(time.Second + slack), windows: []*window{
-			newWindow(r.ContactsPerSecond, r.Share, time.Second+slack), newWindow(r.ContactsPerHour, r.Share, time.Hour),
-		}},
-		other: budget{windows: []*window{newWindow(r.OtherPerHour, r.Share, time.Hour)}},
+		now:      now,
+		contacts: budget{windows: []*window{newWindow(r.ContactsPerSecond, r.Share, time.Second), newWindow(r.ContactsPerHour, r.Share, time.Hour)}},
+		other:    budget{windows: []*window{newWindow(r.OtherPerHour, r.Share, time.Hour)}},
 	}
 }
 
@@ -189,10 +243,24 @@ func (l *limiter) unreserve(b *budget, n int) {
 	b.reserved -= n
 }
 
-func (l *limiter) use(b *budget) {
+func (l *limiter) use(b *budget) ticket {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b.use(l.now())
+	return b.use(l.now())
+}
+
+func (l *limiter) answered(b *budget, t ticket, answer bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b.answered(t, l.now(), answer)
+}
+
+// rest lets a second go by: a predecessor that died a moment ago may have used it up. (The hour's count comes with the
+// first answer.)
+func (l *limiter) rest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.contacts.paused = l.now().Add(time.Second + slack)
 }
 
 func (l *limiter) follow(b *budget, h http.Header, status int) {

@@ -18,18 +18,18 @@ import (
 	"segsync/sink"
 )
 
-// get makes a reading call, waiting for the budget, and decodes its answer.
-func (c *Client) get(ctx context.Context, cl call, into any) error {
+// await takes a reading call from the budget: where that is not the scarce one, it waits for it.
+func (c *Client) await(ctx context.Context, cl call) error {
 	b := &c.limiter.contacts
-	if cl.other {
+	if cl.scarce() {
 		b = &c.limiter.other
 	}
 	for {
 		ok, again := c.limiter.reserve(b, 1)
 		if ok {
-			break
+			return nil
 		}
-		if cl.other {
+		if cl.scarce() {
 			return fmt.Errorf("%w until %s", sink.ErrNoRoom, again.UTC().Format(time.RFC3339))
 		}
 		select {
@@ -37,6 +37,13 @@ func (c *Client) get(ctx context.Context, cl call, into any) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// get makes a reading call, waiting for the budget, and decodes its answer.
+func (c *Client) get(ctx context.Context, cl call, into any) error {
+	if err := c.await(ctx, cl); err != nil {
+		return err
 	}
 	a, err := c.do(ctx, cl)
 	if err != nil {
@@ -59,6 +66,7 @@ type process struct {
 	ID     int64  `json:"id"`
 	Name   string `json:"name"`
 	Status string `json:"status"`
+	Export string `json:"export_url"`
 	Info   struct {
 		Import map[string]any `json:"import"`
 	} `json:"info"`
@@ -69,7 +77,7 @@ func (p process) sink() sink.Process {
 	s := sink.Process{ID: p.ID}
 	switch p.Status {
 	case "completed":
-		s.Done = true
+		s.Done, s.File = true, plainURL(p.Export)
 		for reason, v := range p.Info.Import {
 			if u, ok := v.(string); ok && u != "" {
 				if s.Reports == nil {
@@ -92,7 +100,7 @@ func (c *Client) Processes(ctx context.Context) ([]sink.Process, error) {
 	var page struct {
 		Processes []process `json:"processes"`
 	}
-	cl := call{http.MethodGet, "/processes?limit=" + strconv.Itoa(processesMost) + "&sort=desc", "/processes", nil, true}
+	cl := call{http.MethodGet, "/processes?limit=" + strconv.Itoa(processesMost) + "&sort=desc", "/processes", nil, sink.ToLook}
 	if err := c.get(ctx, cl, &page); err != nil {
 		return nil, err
 	}
@@ -106,7 +114,7 @@ func (c *Client) Processes(ctx context.Context) ([]sink.Process, error) {
 // Process implements sink.Sender. One that the API does not know any more counts as failed: what it did is unknown.
 func (c *Client) Process(ctx context.Context, id int64) (sink.Process, error) {
 	var p process
-	err := c.get(ctx, call{http.MethodGet, "/processes/" + strconv.FormatInt(id, 10), "/processes/{id}", nil, true}, &p)
+	err := c.get(ctx, call{http.MethodGet, "/processes/" + strconv.FormatInt(id, 10), "/processes/{id}", nil, sink.ToLook}, &p)
 	var outcome *sink.OutcomeError
 	if errors.As(err, &outcome) && (outcome.Outcome.Absent || outcome.Outcome.Code == "invalid_parameter") {
 		return sink.Process{ID: id, Done: true, Failed: true}, nil
@@ -119,33 +127,45 @@ const (
 	reportTimeout = time.Minute
 )
 
-// Report implements sink.Sender. The address comes from the API, so it gets no key, must be https at a host of the API's
-// own or a configured one, and is read to a bound.
+// Report implements sink.Sender.
 func (c *Client) Report(ctx context.Context, address string) ([]string, error) {
+	var found []string
+	err := c.file(ctx, "the report of an import", address, reportMost, reportTimeout, func(r io.Reader) (err error) {
+		found, err = addresses(r)
+		return err
+	})
+	return found, err
+}
+
+// file reads what the API has named the address of. That comes from the API, so it gets no key, must be https at a host
+// of the API's own or a configured one, and is read to a bound.
+func (c *Client) file(ctx context.Context, what, address string, most int64, timeout time.Duration, read func(io.Reader) error) error {
 	u, err := url.Parse(address)
 	if err != nil || !c.mayRead(u) {
-		return nil, errors.New("the report of an import is not at an https address of the API's own hosts: name its host in the connection's report_hosts, if it is right")
+		return errors.New(what + " is not at an https address of the API's own hosts: name its host in the connection's report_hosts, if it is right")
 	}
-	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, errors.New("the address of an import's report is malformed")
+		return errors.New("the address of " + what + " is malformed")
 	}
 	resp, err := c.reports.Do(req)
 	if err != nil {
-		return nil, errors.New("the report of an import cannot be fetched")
+		return errors.New(what + " cannot be fetched")
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the report of an import was answered with status %d", resp.StatusCode)
+		return fmt.Errorf("%s was answered with status %d", what, resp.StatusCode)
 	}
-	limited := &io.LimitedReader{R: resp.Body, N: reportMost}
-	found, err := addresses(limited)
-	if err == nil && limited.N <= 0 {
-		return nil, errors.New("the report of an import is too long")
+	limited := &io.LimitedReader{R: resp.Body, N: most}
+	if err := read(limited); err != nil {
+		return fmt.Errorf("%s cannot be read: %w", what, err)
 	}
-	return found, err
+	if limited.N <= 0 {
+		return errors.New(what + " is too long")
+	}
+	return nil
 }
 
 // ownDomains are the API's.
@@ -227,36 +247,8 @@ func (c *Client) List(ctx context.Context, id int64) (sink.ListInfo, error) {
 		Blocked int64  `json:"totalBlacklisted"`
 		Dynamic bool   `json:"dynamicList"`
 	}
-	err := c.get(ctx, call{http.MethodGet, listPath(id), "/contacts/lists/{id}", nil, false}, &l)
+	err := c.get(ctx, call{http.MethodGet, listPath(id), "/contacts/lists/{id}", nil, sink.ToAsk}, &l)
 	return sink.ListInfo{ID: l.ID, Name: printable(l.Name, 100), Contacts: l.Unique + l.Blocked, Dynamic: l.Dynamic}, err
-}
-
-const pageMost = 500
-
-// Members implements sink.Sender. Under change, pages can skip or repeat contacts.
-func (c *Client) Members(ctx context.Context, id int64, page func([]sink.Listed) error) error {
-	for offset := 0; ; offset += pageMost {
-		var p struct {
-			Contacts []struct {
-				Email      string         `json:"email"`
-				Attributes map[string]any `json:"attributes"`
-			} `json:"contacts"`
-		}
-		path := fmt.Sprintf("%s/contacts?limit=%d&offset=%d&sort=asc", listPath(id), pageMost, offset)
-		if err := c.get(ctx, call{http.MethodGet, path, "/contacts/lists/{id}/contacts", nil, false}, &p); err != nil {
-			return err
-		}
-		all := make([]sink.Listed, 0, len(p.Contacts))
-		for _, l := range p.Contacts {
-			all = append(all, sink.Listed{Address: strings.ToLower(l.Email), Attributes: l.Attributes})
-		}
-		if err := page(all); err != nil {
-			return err
-		}
-		if len(p.Contacts) < pageMost {
-			return nil
-		}
-	}
 }
 
 // Attributes implements sink.Sender: those that a contact can be given, by name, with EXT_ID among them.
@@ -264,14 +256,14 @@ func (c *Client) Attributes(ctx context.Context) (map[string]sink.AttributeType,
 	var a struct {
 		Attributes []struct{ Name, Category, Type string } `json:"attributes"`
 	}
-	if err := c.get(ctx, call{http.MethodGet, "/contacts/attributes", "/contacts/attributes", nil, false}, &a); err != nil {
+	if err := c.get(ctx, call{http.MethodGet, "/contacts/attributes", "/contacts/attributes", nil, sink.ToAsk}, &a); err != nil {
 		return nil, err
 	}
 	all := map[string]sink.AttributeType{ExtID: sink.Text}
 	for _, at := range a.Attributes {
 		switch at.Category {
-		case "calculated", "global":
-			continue // the account computes them
+		case "calculated", "global", "transactional":
+			continue // the account computes them, or refuses a contact that has one
 		case "category":
 			at.Type = string(sink.Category)
 		}
@@ -287,7 +279,7 @@ func (c *Client) Attributes(ctx context.Context) (map[string]sink.AttributeType,
 func (c *Client) CreateAttribute(ctx context.Context, name string, t sink.AttributeType) error {
 	var none struct{}
 	body, _ := json.Marshal(map[string]string{"type": string(t)})
-	err := c.get(ctx, call{http.MethodPost, "/contacts/attributes/normal/" + url.PathEscape(name), "/contacts/attributes", body, false}, &none)
+	err := c.get(ctx, call{http.MethodPost, "/contacts/attributes/normal/" + url.PathEscape(name), "/contacts/attributes", body, sink.ToAsk}, &none)
 	var o *sink.OutcomeError
 	if errors.As(err, &o) && o.Outcome.Code == "bad_answer" {
 		return nil // 201 without a body

@@ -1,0 +1,235 @@
+package sendinblue
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"segsync/sink"
+)
+
+// Export implements sink.Sender: one call for a list of any length.
+func (c *Client) Export(ctx context.Context, list int64, attributes []string) (int64, error) {
+	type filter struct {
+		Action string `json:"actionForContacts"`
+		List   int64  `json:"listId"`
+	}
+	if attributes == nil {
+		attributes = []string{}
+	}
+	body, err := json.Marshal(struct {
+		Filter       filter   `json:"customContactFilter"`
+		Attributes   []string `json:"exportAttributes"`
+		Mandatory    bool     `json:"exportMandatoryAttributes"` // EMAIL is one
+		Subscription []string `json:"exportSubscriptionStatus"`
+		Quiet        bool     `json:"disableNotification"` // else each export mails the account's owner
+	}{filter{"allContacts", list}, attributes, true, []string{"email_marketing"}, true})
+	if err != nil {
+		return 0, err
+	}
+	var a struct {
+		Process int64 `json:"processId"`
+	}
+	err = c.get(ctx, call{http.MethodPost, "/contacts/export", "/contacts/export", body, sink.ToAudit}, &a)
+	if err == nil && a.Process == 0 {
+		err = errors.New("the answer to an export names no process")
+	}
+	return a.Process, err
+}
+
+// Bounds of reading an export: a million contacts with their attributes are some 200 MB.
+const (
+	exportMost    = 4 << 30
+	exportTimeout = 15 * time.Minute
+)
+
+// Exported implements sink.Sender.
+func (c *Client) Exported(ctx context.Context, file string, each func(*sink.Listed)) error {
+	return c.file(ctx, "the file of an export", file, exportMost, exportTimeout, func(r io.Reader) error { return readListing(r, each) })
+}
+
+// readListing reads a CSV with a header line. Its separator is not documented, nor are the names of its columns beside
+// the attributes': EMAIL is found in any case, and whatever tells that mails are not wanted.
+func readListing(r io.Reader, each func(*sink.Listed)) error {
+	buffered := bufio.NewReaderSize(r, 1<<16)
+	lines := csv.NewReader(buffered)
+	lines.Comma = separator(buffered)
+	lines.FieldsPerRecord, lines.LazyQuotes, lines.ReuseRecord = -1, true, true
+	header, err := lines.Read()
+	if err != nil {
+		return fmt.Errorf("it has no header: %w", err)
+	}
+	columns := make([]string, len(header))
+	for i, name := range header {
+		columns[i] = strings.ToUpper(strings.TrimSpace(strings.TrimPrefix(name, "\ufeff")))
+	}
+	email := slices.Index(columns, "EMAIL")
+	if email < 0 {
+		return errors.New("it has no column EMAIL")
+	}
+	l := sink.Listed{Attributes: make(map[string]string, len(columns))}
+	for {
+		cells, err := lines.Read()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case email >= len(cells):
+			continue
+		}
+		clear(l.Attributes)
+		l.Address, l.Blocked = strings.ToLower(strings.TrimSpace(cells[email])), false
+		for i, cell := range cells {
+			switch {
+			case i >= len(columns) || i == email:
+			case tellsBlocked(columns[i], cell):
+				l.Blocked = true
+			default:
+				l.Attributes[columns[i]] = cell
+			}
+		}
+		each(&l)
+	}
+}
+
+// separator guesses the one of a header line.
+func separator(r *bufio.Reader) rune {
+	line, _ := r.Peek(4 << 10)
+	line, _, _ = bytes.Cut(line, []byte{'\n'})
+	best, most := ';', 0
+	for _, c := range ";,\t" {
+		if n := bytes.Count(line, []byte(string(c))); n > most {
+			best, most = c, n
+		}
+	}
+	return best
+}
+
+// tellsBlocked says whether a cell tells that its contact is blocked or unsubscribed.
+func tellsBlocked(column, cell string) bool {
+	cell = strings.ToLower(strings.TrimSpace(cell))
+	switch {
+	case strings.Contains(column, "BLACKLIST"), strings.Contains(column, "BLOCKLIST"), column == "UNSUBSCRIBED":
+		return cell == "true" || cell == "yes" || cell == "1"
+	case strings.Contains(strings.ReplaceAll(column, " ", "_"), "EMAIL_MARKETING"), strings.Contains(column, "SUBSCRIPTION"):
+		return strings.HasPrefix(cell, "unsub") || strings.HasPrefix(cell, "black") || strings.HasPrefix(cell, "block") || cell == "no" || cell == "false" || cell == "0"
+	}
+	return false
+}
+
+// pageMost is how many contacts a page of a list holds.
+const pageMost = 1000
+
+// Members implements sink.Sender.
+func (c *Client) Members(ctx context.Context, list int64, each func(*sink.Listed)) error {
+	for offset := 0; ; offset += pageMost {
+		var p struct {
+			Contacts []struct {
+				Email        string         `json:"email"`
+				Blocked      bool           `json:"emailBlacklisted"`
+				Unsubscribed []int64        `json:"listUnsubscribed"`
+				Attributes   map[string]any `json:"attributes"`
+			} `json:"contacts"`
+		}
+		path := fmt.Sprintf("/contacts?listIds=%d&limit=%d&offset=%d&sort=asc", list, pageMost, offset)
+		if err := c.get(ctx, call{http.MethodGet, path, "/contacts", nil, sink.ToAudit}, &p); err != nil {
+			return err
+		}
+		for _, m := range p.Contacts {
+			l := sink.Listed{Address: strings.ToLower(m.Email), Blocked: m.Blocked || slices.Contains(m.Unsubscribed, list), Attributes: make(map[string]string, len(m.Attributes))}
+			for name, v := range m.Attributes {
+				l.Attributes[name] = text(v)
+			}
+			each(&l)
+		}
+		if len(p.Contacts) < pageMost {
+			return nil
+		}
+	}
+}
+
+// text is a value of a JSON answer as an export tells of it.
+func text(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return fmt.Sprint(v)
+}
+
+// Carries implements sink.Sender. Numbers of telephones come back without their sign, dates in several forms. Several
+// values at once, whose form in an export is not known, count as carried.
+func (c *Client) Carries(sent sink.Attribute, told string) bool {
+	told = strings.TrimSpace(told)
+	var want any
+	if json.Unmarshal(sent.Value, &want) != nil {
+		return true
+	}
+	switch want := want.(type) {
+	case nil:
+		return told == ""
+	case string:
+		return carriesText(strings.TrimSpace(want), told)
+	case bool:
+		switch strings.ToLower(told) {
+		case "true", "yes", "1":
+			return want
+		}
+		return !want
+	case float64:
+		got, err := strconv.ParseFloat(told, 64)
+		return err == nil && got == want
+	}
+	return true
+}
+
+func carriesText(want, told string) bool {
+	if want == told || strings.TrimPrefix(want, "+") == strings.TrimPrefix(told, "+") {
+		return true
+	}
+	day, err := time.Parse(time.DateOnly, want)
+	if err != nil {
+		return false
+	}
+	for _, form := range []string{"02-01-2006", "02/01/2006", time.RFC3339, time.DateTime} {
+		if got, err := time.Parse(form, told); err == nil && got.Format(time.DateOnly) == day.Format(time.DateOnly) {
+			return true
+		}
+	}
+	return false
+}
+
+// plainURL is the address in what may be a link of HTML.
+func plainURL(s string) string {
+	if _, rest, ok := strings.Cut(s, `href="`); ok {
+		s, _, _ = strings.Cut(rest, `"`)
+	}
+	return s
+}
+
+// Blocked implements sink.Sender.
+func (c *Client) Blocked(ctx context.Context, address string) (bool, error) {
+	if err := c.await(ctx, look(address)); err != nil {
+		return false, err
+	}
+	blocked, o := c.look(ctx, address)
+	if o.Verdict != sink.Applied {
+		return false, &sink.OutcomeError{Outcome: o}
+	}
+	return blocked, nil
+}
