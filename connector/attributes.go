@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"segsync/connector/state"
 	"segsync/sink"
 )
 
@@ -17,12 +18,8 @@ import (
 // account does not have.
 const typesKey = "attributes"
 
-// Bounds of asking: how long a call may take, and how long a take-over asks before it goes on with what the table knows.
-// (Nothing is sent in an engine's first second: a predecessor may have used the budget.)
-const (
-	askCall = 30 * time.Second
-	askMost = 5 * time.Second
-)
+// askCall is how long a question to the account may take.
+const askCall = 30 * time.Second
 
 // askTypes asks the account for its attributes' types, unless it has told them in this process, until it answers or ctx
 // ends. It takes a key that is trusted: one that could not be checked is checked again.
@@ -57,22 +54,18 @@ func (e *engine) askTypes(ctx context.Context) (map[string]sink.AttributeType, e
 	}
 }
 
-// knowTypes gives the types of the attributes that the configuration names: from the account or, in an outage of it, as
-// the table knows them, so that reading goes on. Without either it waits: what is read would have no form.
+// knowTypes gives the types of the attributes that the configuration names: as the table knows them, so that reading
+// goes on at once, whatever the account does; they are asked for meanwhile. Without them it waits for the account: what
+// is read would have no form.
 func (e *engine) knowTypes() (map[string]sink.AttributeType, error) {
-	last := e.lastTypes()
-	ctx := e.ctx
-	if last != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, askMost)
-		defer cancel()
-	}
-	types, err := e.askTypes(ctx)
-	if err != nil && last != nil && e.ctx.Err() == nil {
-		e.log.Warn("the account does not answer: attributes have the types that it told last", zap.Error(err))
+	e.c.mu.Lock()
+	told := e.c.types != nil
+	e.c.mu.Unlock()
+	if last := e.cfg.lastTypes(e.table); last != nil && !told {
 		e.oldTypes = last
 		return last, nil
 	}
+	types, err := e.askTypes(e.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +81,7 @@ func (e *engine) knowTypes() (map[string]sink.AttributeType, error) {
 func (e *engine) renewTypes() {
 	types, err := e.askTypes(e.ctx)
 	if err == nil && !maps.Equal(e.oldTypes, e.named(types)) {
-		e.kill(errors.New("the account's attributes have other types than before the outage"))
+		e.kill(errors.New("the account's attributes have other types than the table knows"))
 	}
 }
 
@@ -103,13 +96,13 @@ func (e *engine) named(types map[string]sink.AttributeType) map[string]sink.Attr
 	return named
 }
 
-// lastTypes are those in the table; nil if it does not know all that the configuration names.
-func (e *engine) lastTypes() map[string]sink.AttributeType {
+// lastTypes are those in a table; nil if it does not know all that the configuration names.
+func (c *Config) lastTypes(t *state.Table) map[string]sink.AttributeType {
 	var last map[string]sink.AttributeType
-	if json.Unmarshal(e.table.Meta(typesKey), &last) != nil {
+	if json.Unmarshal(t.Meta(typesKey), &last) != nil {
 		return nil
 	}
-	for _, s := range e.cfg.Sources {
+	for _, s := range c.Sources {
 		for _, a := range s.Spec.Attributes {
 			if _, ok := last[a.Name]; !ok {
 				return nil

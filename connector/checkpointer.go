@@ -64,7 +64,7 @@ func (e *engine) checkpoints() error {
 func (e *engine) settled() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.free == e.cfg.Senders && !e.table.Changed() && len(e.dead) == 0 && e.held.Load() == 0
+	return e.free == e.cfg.Senders && !e.table.Changed() && len(e.dead) == 0 && e.held.Load() == e.parked.Load()
 }
 
 // makeCut plans, and cuts if something may go, or if what has changed has waited long enough. Else it says when to look

@@ -37,6 +37,9 @@ func NewCollector(told []Told) prometheus.Collector {
 		"unknown_deliveries":             {"Lists of contacts for which the last request's outcome is not known.", nil},
 		"rejected_contacts":              {"Contacts set aside until what is wanted of them changes.", nil},
 		"imports_in_flight":              {"Imports accepted and not ended.", nil},
+		"audit_found":                    {"Contacts that the last audit of a list found, by what: lost (by imports, sent again), missing, changed, extra, unsubscribed, settled, skipped.", []string{"list", "what"}},
+		"audit_timestamp_seconds":        {"When the last finished audit of a list began.", []string{"list"}},
+		"doubtful_removals":              {"Contacts that are to leave a list into which others may have put them.", []string{"list"}},
 		"configuration_differs":          {"1 while the owner has another configuration than this process.", nil},
 	} {
 		c.all[name] = prometheus.NewDesc("segsync_"+name, what.help, append([]string{"connection"}, what.labels...), nil)
@@ -89,6 +92,16 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		set("table_bytes", float64(s.Table))
 		for list, n := range s.WithheldOf {
 			set("withheld_removals", float64(n), strconv.FormatInt(list, 10))
+		}
+		for _, x := range s.Exports {
+			list := strconv.FormatInt(x.List, 10)
+			set("doubtful_removals", float64(x.Doubtful), list)
+			if f := x.Findings; f != nil {
+				set("audit_timestamp_seconds", float64(x.Audited.UnixMilli())/1000, list)
+				for what, n := range map[string]int{"lost": f.Lost, "missing": f.Missing, "changed": f.Changed, "extra": f.Extra, "unsubscribed": f.Unsubscribed, "settled": f.Settled, "skipped": f.Skipped} {
+					set("audit_found", float64(n), list, what)
+				}
+			}
 		}
 		set("unknown_deliveries", float64(s.Unknown))
 		set("rejected_contacts", float64(s.Rejected))

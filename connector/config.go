@@ -84,6 +84,7 @@ type Config struct {
 
 	DeadLetters string // topic
 	Breaker     Breaker
+	Audit       Audit
 	Log         *zap.Logger
 	Metrics     *Metrics
 	Senders     int
@@ -100,7 +101,7 @@ type Times struct {
 	Quiet        time.Duration // a checkpoint follows a change after so much quiet
 	Most         time.Duration // and at the latest
 	Drain        time.Duration // how long a leaving owner waits for what is in flight
-	UnknownID    time.Duration // how long a schema id that the registry does not know is retried
+	UnknownID    time.Duration // how long a record waits for a schema id that the registry does not know; then, at once, all of that id
 	ImportStuck  time.Duration // an import that does not end within this halts imports
 	RetryRefused time.Duration // a refused attribute is tried again
 	Probe        time.Duration // a halted list or account is probed, at first
@@ -122,7 +123,7 @@ func (t Times) withDefaults() Times {
 	def(&t.Quiet, 200*time.Millisecond)
 	def(&t.Most, time.Second)
 	def(&t.Drain, 15*time.Second)
-	def(&t.UnknownID, 5*time.Minute)
+	def(&t.UnknownID, 30*time.Second)
 	def(&t.ImportStuck, ImportStuck)
 	def(&t.RetryRefused, 24*time.Hour)
 	def(&t.Probe, 15*time.Second)

@@ -24,6 +24,8 @@ type Connection struct {
 	cfg      Config
 	balancer *ownership.Balancer
 	clock    clock
+	unknown  unknownSchemas
+	bounded  bool // it works off what there is, and ends
 
 	mu          sync.Mutex
 	engine      *engine // the running epoch; nil while standing by
@@ -290,9 +292,9 @@ func (m *membership) take() *engine {
 	c.engine, c.assigned = nil, nil
 	if e != nil {
 		c.waiting = "standing by"
-		c.last = e.counters()
+		c.last = c.counted(e.counters())
 		n := c.last
-		c.cfg.Log.Info("this process's work on the connection has ended", zap.Uint64("events", n.Events), zap.Uint64("calls", n.Calls), zap.Uint64("upserted", n.Upserted), zap.Uint64("updated", n.Updated), zap.Uint64("removed", n.Removed), zap.Uint64("rejected", n.Rejected), zap.Uint64("dead_letters", n.DeadLetters))
+		c.cfg.Log.Info("this process's work on the connection has ended", zap.Uint64("events", n.Events), zap.Uint64("calls", n.Calls), zap.Stringer("calls_by_kind", n.Kinds), zap.Uint64("upserted", n.Upserted), zap.Uint64("updated", n.Updated), zap.Uint64("removed", n.Removed), zap.Uint64("rejected", n.Rejected), zap.Uint64("dead_letters", n.DeadLetters))
 	}
 	return e
 }

@@ -40,6 +40,7 @@ type cursor struct {
 	lost    bool  // its position means nothing in the log as it is
 	changed bool
 	stopped bool // nothing is read from it: its source is halted
+	parked  bool // nor is it now: its next record waits for the registry
 }
 
 // engine is one epoch of ownership. Whatever comes back after its end is dropped.
@@ -60,6 +61,7 @@ type engine struct {
 	throttling sync.Mutex
 	paused     atomic.Bool  // fetching, at the bound
 	held       atomic.Int64 // bytes taken from Kafka and not folded
+	parked     atomic.Int64 // of these, those that wait for the registry
 	wake       chan struct{}
 	look       chan struct{} // wakes the watcher
 	requests   chan *state.Request
@@ -84,10 +86,22 @@ type engine struct {
 	lastChange    time.Time
 	lastApplied   time.Time
 	imports       map[uint64]*importing
-	still         int64         // a list for which nothing is begun while its length is looked at
-	stillUntil    time.Time     // at the latest
-	heldBack      time.Time     // until when the planner holds something back that will be due without an event; zero: nothing
-	importTime    time.Duration // as measured
+	imported      time.Time                // when the last import ended
+	gathering     time.Time                // since when an import waits for more to be in it
+	pace          pace                     // of imports
+	looks         looks                    // that are left
+	lookWanted    bool                     // before an import can begin
+	suspect       time.Time                // until when an import that was lost may come all the same
+	clear         time.Time                // the last look that showed no unfinished process of unknown making
+	notClear      time.Time                // when the next such look makes sense
+	strange       int                      // such looks in a row that showed one
+	exporting     *exporting               // for an audit
+	reading       int64                    // a list that is being read, for an audit or for its length
+	asked         map[int64]time.Time      // lists that were asked whether they are empty
+	unaudited     map[int64]auditFailure   // lists that could not be audited
+	found         map[int64]state.Findings // by the last audit of this life
+	liveLast      bool                     // the last call was for a live change
+	heldBack      time.Time                // until when the planner holds something back that will be due without an event; zero: nothing
 	callTime      time.Duration
 	rowBytes      float64
 	breaker       breaker
@@ -107,6 +121,7 @@ type engine struct {
 	warned        map[string]*repeated // dead letters, by class
 	rereads       []int                // sources to be read again from their start
 	rewinds       map[int]*rewindRow
+	types         map[string]sink.AttributeType // of attributes, as this life maps them
 	oldTypes      map[string]sink.AttributeType // of attributes, if the account has not told them in this life
 }
 
@@ -115,7 +130,7 @@ func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned m
 		c: c, cfg: &c.cfg, cl: cl, log: c.cfg.Log, lease: lease, done: make(chan struct{}), drained: make(chan struct{}),
 		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), requests: make(chan *state.Request, c.cfg.Senders+1),
 		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
-		importTime: 10 * time.Second, callTime: 200 * time.Millisecond, rowBytes: 64,
+		asked: map[int64]time.Time{}, unaudited: map[int64]auditFailure{}, found: map[int64]state.Findings{}, callTime: 200 * time.Millisecond, rowBytes: 64,
 		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log), calling: map[*state.Request]time.Time{}, costly: map[string]int{},
 		warned: map[string]*repeated{},
 	}
@@ -186,6 +201,7 @@ func (e *engine) work(wg *sync.WaitGroup) error {
 	wg.Go(e.watch)
 	wg.Go(e.probe)
 	wg.Go(e.sizes)
+	wg.Go(e.audits)
 	wg.Go(e.tails)
 	if e.oldTypes != nil {
 		wg.Go(e.renewTypes)

@@ -1,9 +1,13 @@
 package connector
 
 import (
-	"time"
+	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"segsync/sink"
 )
 
 // Metrics are all of segsync's metrics: their names are here and nowhere else. No label carries a person's data.
@@ -11,19 +15,23 @@ type Metrics struct {
 	Events      *prometheus.CounterVec   // connection
 	Changes     *prometheus.CounterVec   // connection, result
 	Freshness   *prometheus.HistogramVec // connection
-	Calls       *prometheus.CounterVec   // connection, endpoint, status
+	Calls       *prometheus.CounterVec   // connection, endpoint, status, purpose
 	CallSeconds *prometheus.HistogramVec // connection, endpoint
 	Outcomes    *prometheus.CounterVec   // connection, verdict
 	DeadLetters *prometheus.CounterVec   // connection, class
 	LostLetters *prometheus.CounterVec   // connection
 	AttrFailed  *prometheus.CounterVec   // connection
 	Checkpoints *prometheus.CounterVec   // connection, result
+	Audits      *prometheus.CounterVec   // connection, result
 	all         []prometheus.Collector
+
+	mu    sync.Mutex
+	calls map[string]*CallCounts // by connection
 }
 
 // NewMetrics makes them, unregistered.
 func NewMetrics() *Metrics {
-	m := &Metrics{}
+	m := &Metrics{calls: map[string]*CallCounts{}}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "segsync_" + name, Help: help}, append([]string{"connection"}, labels...))
 		m.all = append(m.all, c)
@@ -38,23 +46,90 @@ func NewMetrics() *Metrics {
 	m.Events = counter("events_total", "Records read and folded.")
 	m.Changes = counter("changes_total", "Changes folded into the table, by result (moved, stale, ignored).", "result")
 	m.Freshness = histogram("freshness_seconds", "From a contact becoming pending to its delivery being confirmed.", seconds)
-	m.Calls = counter("calls_total", "API calls by endpoint and status (0: no answer).", "endpoint", "status")
+	m.Calls = counter("calls_total", "API calls by endpoint, status (0: no answer) and purpose (send, resend, look, audit, ask).", "endpoint", "status", "purpose")
 	m.CallSeconds = histogram("call_seconds", "API call times by endpoint.", seconds, "endpoint")
 	m.Outcomes = counter("outcomes_total", "Outcomes of contacts in requests, by verdict.", "verdict")
 	m.DeadLetters = counter("dead_letters_total", "Dead letters by class.", "class")
 	m.LostLetters = counter("dead_letters_lost_total", "Dead letters that their topic refused, and that were dropped.")
 	m.AttrFailed = counter("attribute_failures_total", "Attributes that could not be mapped and were left out.")
 	m.Checkpoints = counter("checkpoints_total", "Checkpoints by result (committed, aborted, ended).", "result")
+	m.Audits = counter("audits_total", "Audits of lists by result (finished, failed).", "result")
 	return m
 }
 
 // Collectors are all metrics, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector { return m.all }
 
-// ObserveCall counts an API call.
-func (m *Metrics) ObserveCall(connection string) func(endpoint string, status int, took time.Duration) {
-	return func(endpoint string, status int, took time.Duration) {
-		m.Calls.WithLabelValues(connection, endpoint, itoa(status)).Inc()
-		m.CallSeconds.WithLabelValues(connection, endpoint).Observe(took.Seconds())
+// CallCounts are the calls of a connection in this process: writes by kind, and what they were for.
+type CallCounts struct {
+	All     uint64 `json:"all"`
+	Upserts uint64 `json:"upserts"`
+	Updates uint64 `json:"updates"`
+	Adds    uint64 `json:"adds"`
+	Removes uint64 `json:"removes"`
+	Deletes uint64 `json:"deletes"`
+	Imports uint64 `json:"imports"`
+	Resends uint64 `json:"resends"` // of these: they said again what had no answer
+	Looks   uint64 `json:"looks"`   // at contacts, and at imports and exports under way
+	Audits  uint64 `json:"audits"`
+	Asks    uint64 `json:"asks"` // for lists, attributes and the account
+}
+
+// String lists the kinds that there were.
+func (c CallCounts) String() string {
+	var all []string
+	for _, k := range []struct {
+		n    uint64
+		what string
+	}{
+		{c.Upserts, "upserts"}, {c.Updates, "updates"}, {c.Adds, "adds"}, {c.Removes, "removals"}, {c.Deletes, "deletions"}, {c.Imports, "imports"},
+		{c.Looks, "looks"}, {c.Audits, "for audits"}, {c.Asks, "questions"},
+	} {
+		if k.n > 0 {
+			all = append(all, fmt.Sprintf("%d %s", k.n, k.what))
+		}
 	}
+	text := strings.Join(all, ", ")
+	if c.Resends > 0 {
+		text += fmt.Sprintf("; %d of them re-sends", c.Resends)
+	}
+	return text
+}
+
+func (c *CallCounts) count(call sink.Call) {
+	c.All++
+	writes := map[sink.Kind]*uint64{sink.Upsert: &c.Upserts, sink.Update: &c.Updates, sink.Add: &c.Adds, sink.Remove: &c.Removes, sink.Delete: &c.Deletes, sink.Import: &c.Imports}
+	reads := map[sink.Purpose]*uint64{sink.ToLook: &c.Looks, sink.ToAudit: &c.Audits, sink.ToAsk: &c.Asks}
+	if n, ok := writes[call.Kind]; ok {
+		*n++
+	} else if n, ok := reads[call.Purpose]; ok {
+		*n++
+	}
+	if call.Purpose == sink.ToResend {
+		c.Resends++
+	}
+}
+
+// ObserveCall counts an API call.
+func (m *Metrics) ObserveCall(connection string) func(sink.Call) {
+	return func(c sink.Call) {
+		m.Calls.WithLabelValues(connection, c.Endpoint, itoa(c.Status), string(c.Purpose)).Inc()
+		m.CallSeconds.WithLabelValues(connection, c.Endpoint).Observe(c.Took.Seconds())
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.calls[connection] == nil {
+			m.calls[connection] = &CallCounts{}
+		}
+		m.calls[connection].count(c)
+	}
+}
+
+// CallsOf are a connection's calls.
+func (m *Metrics) CallsOf(connection string) CallCounts {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.calls[connection]; c != nil {
+		return *c
+	}
+	return CallCounts{}
 }

@@ -59,6 +59,7 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	if err != nil {
 		return err
 	}
+	c.bounded = true
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ran := make(chan error, 1)
@@ -96,7 +97,7 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 func (c *Connection) progress() (now string, waits bool) {
 	s := c.Status()
 	done := s.Counters
-	done.Calls = 0 // one that is made again and again is no progress
+	done.Calls, done.Kinds = 0, CallCounts{} // one that is made again and again is no progress
 	now = fmt.Sprint(s.Owns, s.Restored, s.Lag, s.Pending, done, s.Imports)
 	c.mu.Lock()
 	e := c.engine
@@ -107,7 +108,7 @@ func (c *Connection) progress() (now string, waits bool) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return now, e.ready && (len(e.imports) > 0 || e.now().Before(e.again))
+	return now, e.ready && (len(e.imports) > 0 || e.exporting != nil || e.now().Before(e.again))
 }
 
 // waitsFor says what a bounded run waits for that does not go on.
@@ -195,7 +196,7 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 	if e.holds.sources() || e.holds.at(place{}) && p.Left == 0 || p.Left == 0 && p.Pending == 0 && e.holds.faults() {
 		return false, fmt.Errorf("%w: %s", ErrHalted, e.holds.text())
 	}
-	return p.Left == 0 && p.Pending == 0 && len(e.imports) == 0 && !e.table.Changed() && e.held.Load() == 0 && e.free == e.cfg.Senders, nil
+	return p.Left == 0 && p.Pending == 0 && len(e.imports) == 0 && !e.auditOwed(e.now()) && !e.table.Changed() && e.held.Load() == 0 && e.free == e.cfg.Senders, nil
 }
 
 // waitForImports is how many pending contacts wait for an import. Under the lock.

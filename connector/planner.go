@@ -1,7 +1,6 @@
 package connector
 
 import (
-	"slices"
 	"time"
 
 	"segsync/connector/state"
@@ -91,6 +90,7 @@ const (
 func (e *engine) plan(now time.Time) []*state.Request {
 	e.heldBack = time.Time{}
 	e.weigh(now)
+	e.holdDoubts(now)
 	if now.Before(e.again) {
 		return nil
 	}
@@ -99,30 +99,50 @@ func (e *engine) plan(now time.Time) []*state.Request {
 		return nil
 	}
 	var all []*state.Request
-	for progress := true; progress && len(all) < e.free; {
-		progress = false
-		queues := e.table.Queues(now)
-		backlog := waiting(queues)
-		for _, q := range queues {
-			if len(all) >= e.free {
-				break
-			}
-			var r *state.Request
-			if q.Kind == state.QueueRemove {
-				r = e.planRemovals(q, backlog, now)
-			} else {
-				r = e.planWrites(q, backlog, now)
-			}
-			if r != nil {
-				all = append(all, r)
-				progress = true
-			}
-			if now.Before(e.again) {
-				return all
-			}
+	for len(all) < e.free && !now.Before(e.again) {
+		r := e.planNext(now)
+		if r == nil {
+			break
 		}
+		all = append(all, r)
 	}
 	return all
+}
+
+// planNext plans one request. While a backlog is worked off, every other one is for a live change, if there is any, and
+// those that the backlog does not need.
+func (e *engine) planNext(now time.Time) *state.Request {
+	queues := e.table.Queues(now)
+	backlog, pending := waiting(queues), 0
+	if !e.bulkPays(backlog, now) {
+		e.gathering = time.Time{}
+	}
+	for _, q := range queues {
+		pending += q.Len
+	}
+	live := float64(pending) > e.limits.PerSecond
+	if live && !e.liveLast {
+		if r := e.planLive(now); r != nil || now.Before(e.again) {
+			e.liveLast = r != nil
+			return r
+		}
+	}
+	for _, q := range queues {
+		var r *state.Request
+		if q.Kind == state.QueueRemove {
+			r = e.planRemovals(q, backlog, now)
+		} else {
+			r = e.planWrites(q, backlog, now)
+		}
+		if r != nil || now.Before(e.again) {
+			e.liveLast = e.liveLast && r == nil
+			return r
+		}
+	}
+	if live && e.liveLast {
+		return e.planLive(now)
+	}
+	return nil
 }
 
 // waiting is how many contacts wait to be written.
@@ -140,22 +160,6 @@ func (e *engine) holdBack(until time.Time) {
 	if e.heldBack.IsZero() || until.Before(e.heldBack) {
 		e.heldBack = until
 	}
-}
-
-// pop takes the next contact of a queue, unless it concerns the list that must be still.
-func (e *engine) pop(q state.Queue, now time.Time) *state.Need {
-	n := e.table.Pop(q.Kind, q.List, now)
-	if n == nil || e.still == 0 || !now.Before(e.stillUntil) {
-		return n
-	}
-	for _, lists := range [][]int64{n.Add, n.Remove, n.Wanted} {
-		if slices.Contains(lists, e.still) {
-			e.holdBack(e.stillUntil)
-			e.table.Return(n)
-			return nil
-		}
-	}
-	return n
 }
 
 // reserve takes calls from the budget, or notes when to ask again.

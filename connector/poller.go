@@ -103,7 +103,7 @@ func (e *engine) throttle() {
 	all := e.partitions()
 	broken := e.breaker.open
 	e.mu.Unlock()
-	held := e.held.Load()
+	held := e.held.Load() - min(e.parked.Load(), heldMost) // what waits for the registry holds nobody up, to a bound
 	switch {
 	case !e.paused.Load() && (held > heldMost || waiting > changesMost || broken || e.draining.Load()):
 		e.paused.Store(true)
@@ -118,11 +118,29 @@ func (e *engine) throttle() {
 func (e *engine) partitions() map[string][]int32 {
 	m := map[string][]int32{}
 	for p, c := range e.cursors {
-		if !c.stopped {
+		if !c.stopped && !c.parked {
 			m[p.topic] = append(m[p.topic], p.n)
 		}
 	}
 	return m
+}
+
+// park stops fetching of a partition that waits for the registry, or lets it go on.
+func (e *engine) park(p partition, parked bool) {
+	e.throttling.Lock()
+	defer e.throttling.Unlock()
+	e.mu.Lock()
+	c := e.cursors[p]
+	c.parked = parked
+	stopped := c.stopped
+	e.mu.Unlock()
+	one := map[string][]int32{p.topic: {p.n}}
+	switch {
+	case parked:
+		e.reader.PauseFetchPartitions(one)
+	case !stopped && !e.paused.Load():
+		e.reader.ResumeFetchPartitions(one)
+	}
 }
 
 // fetchFailed looks at a partition that cannot be read. A position that the log has lost is never skipped in silence.

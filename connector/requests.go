@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -19,7 +20,7 @@ func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.
 	if !e.reserve(1) {
 		return nil
 	}
-	n := e.pop(q, now)
+	n := e.table.Pop(q.Kind, q.List, now)
 	if n == nil {
 		e.sender.Unreserve(1)
 		return nil
@@ -31,7 +32,12 @@ func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.
 	case wayUpdate, wayLook:
 		return e.planSingle(n, w, now)
 	default:
+		return e.planRemoval(n, q, bulk, now)
 	}
+}
+
+// planRemoval takes a contact out of a list, and with it others that wait for that; one call is reserved.
+func (e *engine) planRemoval(n *state.Need, q state.Queue, bulk bool, now time.Time) *state.Request {
 	r := e.table.NewRequest(sink.Remove, nil, []int64{q.List}, now)
 	most := e.limits.Batch >> n.Halves
 	for n != nil {
@@ -39,7 +45,7 @@ func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.
 		if len(r.Taken) >= most {
 			break
 		}
-		if n = e.pop(q, now); n != nil && (n.Delete || e.limits.Batch>>n.Halves < most || writes(n) && e.wayOut(n, q, bulk) == wayUpdate) {
+		if n = e.table.Pop(q.Kind, q.List, now); n != nil && (n.Delete || e.limits.Batch>>n.Halves < most || writes(n) && e.wayOut(n, q, bulk) == wayUpdate) {
 			e.table.Return(n)
 			break
 		}
@@ -56,6 +62,29 @@ func (e *engine) wayOut(n *state.Need, q state.Queue, bulk bool) way {
 		s.bulk = true
 	}
 	return choose(n, s)
+}
+
+// planLive plans a call for the contact that a live change has concerned last. It goes by no import: it would wait for
+// its end.
+func (e *engine) planLive(now time.Time) *state.Request {
+	if !e.reserve(1) {
+		return nil
+	}
+	n := e.table.PopLive(now)
+	if n == nil {
+		e.sender.Unreserve(1)
+		return nil
+	}
+	switch w := choose(n, situation{many: len(n.Remove) < 2, halved: e.limits.Batch>>n.Halves < 1}); w {
+	case wayDelete:
+		return e.planDelete(n, now)
+	case wayRemove:
+		return e.planRemoval(n, state.Queue{Kind: state.QueueRemove, List: n.Remove[0]}, false, now)
+	case wayAdd:
+		return e.planAdd(state.Queue{Kind: state.QueueWrite, List: n.Add[0]}, n, now)
+	default:
+		return e.planSingle(n, w, now)
+	}
 }
 
 func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
@@ -108,15 +137,15 @@ func (e *engine) reserveMore(r *state.Request, n *state.Need) bool {
 func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Request {
 	bulk := e.bulkPays(backlog, now)
 	behind := e.lag() > behindBy && q.Age < holdImports.Milliseconds()
-	full := min(importRows, float64(e.limits.ImportBytes)/e.rowBytes)
-	if behind && (len(e.imports) > 0 || float64(q.Len) < full) {
+	if behind && (len(e.imports) > 0 || float64(q.Len) < e.importHolds()) {
 		e.holdBack(now.Add(holdImports - time.Duration(q.Age)*time.Millisecond))
 		return nil
 	}
 	if !e.reserve(1) {
 		return nil
 	}
-	n := e.popWrite(q, bulk, now)
+	imports := bulk && e.mayImport(now) && e.gathered(q, now)
+	n := e.popWrite(q, bulk, imports, now)
 	if n == nil {
 		e.sender.Unreserve(1)
 		return nil
@@ -124,7 +153,7 @@ func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Re
 	s := situation{many: q.Len > 2, halved: n.Halves > 0 && importRows>>n.Halves < 1}
 	var c sink.Contact
 	var group string
-	if bulk && len(e.imports) == 0 {
+	if imports {
 		c = e.table.Contact(n, true)
 		group, _, _, s.row = e.sender.Row(&c)
 		s.bulk = true
@@ -155,16 +184,16 @@ const (
 )
 
 // popWrite takes the next contact of a queue. Where imports pay it passes over those that are to leave a list first,
-// and, while one is under way, over those that the next one can carry.
-func (e *engine) popWrite(q state.Queue, bulk bool, now time.Time) *state.Need {
+// and, while none may begin, over those that the next one can carry.
+func (e *engine) popWrite(q state.Queue, bulk, imports bool, now time.Time) *state.Need {
 	for range min(q.Len, passMost) {
-		n := e.pop(q, now)
-		if n == nil || !bulk || len(e.imports) == 0 && len(n.Remove) == 0 {
+		n := e.table.Pop(q.Kind, q.List, now)
+		if n == nil || !bulk || imports && len(n.Remove) == 0 {
 			return n
 		}
 		c := e.table.Contact(n, true)
 		_, _, _, row := e.sender.Row(&c)
-		if w := choose(n, situation{bulk: true, row: row, halved: n.Halves > 0}); w != wayRemove && (w != wayImport || len(e.imports) == 0) {
+		if w := choose(n, situation{bulk: true, row: row, halved: n.Halves > 0}); w != wayRemove && (w != wayImport || imports) {
 			return n
 		}
 		e.table.Return(n)
@@ -178,18 +207,44 @@ func (e *engine) bulkPays(backlog int, now time.Time) bool {
 	if e.holds.has(importsStuck) || backlog < 2 {
 		return false
 	}
-	wait := e.importTime
+	imports := int(math.Ceil(float64(backlog) / e.importHolds()))
+	wait := time.Duration(imports) * e.pace.of(backlog/imports)
 	for _, i := range e.imports {
-		if i.r.Freed() { // it may never end
+		switch {
+		case i.r.Freed(): // it may never end
 			return false
+		case i.lost:
+			wait += max(0, inSight-now.Sub(i.since))
+		default:
+			wait += max(0, e.pace.of(len(i.r.Taken))-now.Sub(i.began))
 		}
-		wait += max(0, e.importTime-now.Sub(i.began))
 	}
 	rate := e.limits.PerSecond
 	if e.callTime > 0 {
 		rate = min(rate, float64(e.cfg.Senders)/e.callTime.Seconds())
 	}
 	return float64(backlog)/rate > wait.Seconds()
+}
+
+// gathered says whether an import of a queue may begin: until it is full it waits for more a little, compared with the
+// time that it takes.
+func (e *engine) gathered(q state.Queue, now time.Time) bool {
+	if float64(q.Len) >= e.importHolds() {
+		return true
+	}
+	if e.gathering.IsZero() {
+		e.gathering = now
+	}
+	until := e.gathering.Add(e.pace.of(q.Len) / 20)
+	if now.Before(until) {
+		e.holdBack(until)
+	}
+	return !now.Before(until)
+}
+
+// importHolds is how many contacts an import holds, roughly.
+func (e *engine) importHolds() float64 {
+	return min(importRows, float64(e.limits.ImportBytes)/e.rowBytes)
 }
 
 func (e *engine) planAdd(q state.Queue, n *state.Need, now time.Time) *state.Request {
@@ -200,7 +255,7 @@ func (e *engine) planAdd(q state.Queue, n *state.Need, now time.Time) *state.Req
 		if len(r.Taken) >= e.limits.Batch>>n.Halves {
 			break
 		}
-		n = e.pop(q, now)
+		n = e.table.Pop(q.Kind, q.List, now)
 		if n != nil && !joins(n, list) {
 			e.table.Return(n)
 			break
@@ -237,7 +292,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 		if len(r.Taken) >= most || scanned >= min(q.Len, scanMost) {
 			break
 		}
-		if n = e.pop(q, now); n == nil { // whoever is popped is taken or returned, or lost
+		if n = e.table.Pop(q.Kind, q.List, now); n == nil { // whoever is popped is taken or returned, or lost
 			break
 		}
 		c = e.table.Contact(n, true)
@@ -246,6 +301,7 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 		e.rowBytes += (float64(size)/float64(k) - e.rowBytes) / 4
 	}
 	e.imports[r.Number] = &importing{r: r, began: now}
+	e.gathering = time.Time{}
 	return r
 }
 

@@ -24,9 +24,6 @@ func (e *engine) send() {
 		case <-e.ctx.Done():
 			return
 		case r := <-e.requests:
-			if r.Kind == sink.Import {
-				e.countOthers(r)
-			}
 			began := time.Now()
 			if r.Kind != sink.Import {
 				e.mu.Lock()
@@ -97,9 +94,6 @@ func (e *engine) outcomes(r *state.Request, of func(i int) sink.Outcome, now tim
 		case s.Rejected:
 			e.rejected(r, s, now)
 		}
-	}
-	if r.Send != nil {
-		e.counts.Calls += uint64(r.Send.Calls())
 	}
 }
 

@@ -2,11 +2,12 @@ package connector
 
 import (
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
+	"segsync/connector/state"
 	"segsync/sink"
-	"time"
 )
 
 // Counters are what has happened in this process.
@@ -14,6 +15,23 @@ type Counters struct {
 	Events, DeadLetters, Calls, Imports  uint64
 	Failed                               uint64 // attributes that could not be mapped and were left out
 	Upserted, Updated, Removed, Rejected uint64 // contacts
+	Needed                               uint64 // events that a call each would have been needed for
+	Kinds                                CallCounts
+}
+
+// Saved is how many calls fewer were made than one for each event that needed one.
+func (c Counters) Saved() uint64 {
+	if c.Needed < c.Calls {
+		return 0
+	}
+	return c.Needed - c.Calls
+}
+
+// counted adds the calls that were made to what an epoch has counted.
+func (c *Connection) counted(n Counters) Counters {
+	n.Kinds = c.cfg.Metrics.CallsOf(c.cfg.Name)
+	n.Calls = n.Kinds.All
+	return n
 }
 
 // Halted is why nothing is sent for a list (0: the account).
@@ -33,6 +51,10 @@ type ExportStatus struct {
 	Enabled  bool   `json:"enabled"`
 	In       int    `json:"in"`       // people delivered into the list
 	Withheld int    `json:"withheld"` // removals that wait for approval
+	Doubtful int    `json:"doubtful"` // people who are to leave, and whom others may have put in
+	// Audited is when the last audit of the list began, and what it found.
+	Audited  time.Time       `json:"audited,omitzero"`
+	Findings *state.Findings `json:"findings,omitempty"`
 }
 
 // What a connection is doing, in one word.
@@ -69,6 +91,7 @@ type Status struct {
 	Rejected    int            `json:"rejected"`
 	Unknown     int            `json:"unknown"`
 	Imports     int            `json:"imports_in_flight"`
+	Auditing    bool           `json:"auditing"`
 	Halted      []Halted       `json:"halted,omitempty"`
 	Lists       map[int64]int  `json:"delivered_in"`
 	Exports     []ExportStatus `json:"exports,omitempty"`
@@ -81,7 +104,7 @@ type Status struct {
 func (c *Connection) Status() Status {
 	c.mu.Lock()
 	e, standby, untold := c.engine, c.member, c.untold
-	s := Status{Name: c.cfg.Name, State: "standby", Doing: StateStandby, Waiting: c.waiting, Owner: c.balancer.Owner(), Differs: c.balancer.Differs(), Counters: c.last}
+	s := Status{Name: c.cfg.Name, State: "standby", Doing: StateStandby, Waiting: c.waiting, Owner: c.balancer.Owner(), Differs: c.balancer.Differs(), Counters: c.counted(c.last)}
 	c.mu.Unlock()
 	if e == nil {
 		s.Why = s.Waiting
@@ -113,16 +136,30 @@ func (c *Connection) Status() Status {
 	s.Lag, s.Pending, s.InFlight = e.lag(), t.Pending, t.InFlight
 	s.Oldest = time.Duration(e.table.Oldest(now)) * time.Millisecond
 	s.People, s.Contacts, s.Withheld, s.Rejected, s.Unknown = t.People, t.Contacts, e.table.Withheld(), t.Rejected, t.Unknown
-	s.Imports, s.Counters, s.Table = len(e.imports), e.counts, e.table.Bytes()
+	s.Imports, s.Counters, s.Table = len(e.imports), c.counted(e.counts), e.table.Bytes()
+	s.Auditing = e.exporting != nil
 	s.Lists, s.WithheldOf = map[int64]int{}, map[int64]int{}
 	for _, x := range e.cfg.Exports {
 		s.Lists[x.List] = e.table.In(x.List)
-		s.Exports = append(s.Exports, ExportStatus{x.Name, x.List, x.Enabled, e.table.In(x.List), e.table.WithheldOf(x.List, now).Removals})
+		s.Exports = append(s.Exports, e.exportStatus(&x, now))
 	}
 	for _, list := range e.table.Guarded() {
 		s.WithheldOf[list] = e.table.WithheldOf(list, now).Removals
 	}
 	s.Halted = e.holds.list()
+	return s
+}
+
+// exportStatus is how an export stands. Under the lock.
+func (e *engine) exportStatus(x *Export, now time.Time) ExportStatus {
+	s := ExportStatus{Name: x.Name, List: x.List, Enabled: x.Enabled, In: e.table.In(x.List), Withheld: e.table.WithheldOf(x.List, now).Removals, Doubtful: e.table.Doubts(x.List)}
+	if a := e.table.AuditOf(x.List); !a.Began.IsZero() {
+		found := a.Found
+		if told, ok := e.found[x.List]; ok { // with examples
+			found = told
+		}
+		s.Audited, s.Findings = a.Began, &found
+	}
 	return s
 }
 

@@ -35,6 +35,10 @@ func (e *engine) takeOver() error {
 	e.configure(now)
 	imports, err := e.table.Ready(now)
 	if err == nil {
+		e.restorePace()
+		if e.table.Counts.Contacts > 0 {
+			e.sender.Rest() // a predecessor may have made calls until now
+		}
 		e.adopt(imports, now)
 		for _, x := range e.cfg.Exports {
 			if !x.Enabled {
@@ -78,17 +82,6 @@ func (e *engine) restore() error {
 	})
 }
 
-// adopt takes the unfinished imports of a dead owner over: nobody repeats them, their contacts wait for them. One
-// without a process id may be any of the account's.
-func (e *engine) adopt(imports []*state.Request, now time.Time) {
-	for _, r := range imports {
-		e.imports[r.Number] = &importing{r: r, began: now, since: now, lost: r.Process == 0}
-	}
-	if len(imports) > 0 {
-		e.look <- struct{}{}
-	}
-}
-
 // holdDisabled keeps the lists of disabled exports from being sent to. A list of several exports is one list: it is
 // refused by the configuration.
 func (c *Connection) holdDisabled(t *state.Table, now time.Time) {
@@ -105,6 +98,7 @@ func (e *engine) makeMappers() error {
 	if err != nil {
 		return err
 	}
+	e.types = types
 	for i := range e.cfg.Sources {
 		s := &e.cfg.Sources[i]
 		spec := s.Spec

@@ -1,225 +1,125 @@
 package connector
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
-	"segsync/connector/state"
 	"segsync/sink"
 )
 
-// importing is an import that has not ended: announced, sent, or adopted from a dead owner. While there is one, no
-// other is started, and nothing else touches its contacts, unless it was freed.
-type importing struct {
-	r        *state.Request
-	began    time.Time
-	lost     bool // its answer was lost, or its sender: it may be any of the account's unfinished ones
-	since    time.Time
-	failures int // of settling it, once it has ended
-}
-
-// accepted notes an import's process, or that its answer was lost. Under the lock.
-func (e *engine) accepted(r *state.Request, a sink.Answer, now time.Time) {
-	i, ok := e.imports[r.Number]
-	if !ok {
-		i = &importing{r: r, began: now}
-		e.imports[r.Number] = i
-	}
-	i.since = now
-	i.lost = a.Process == 0
-	if !i.lost {
-		e.table.Accepted(r, a.Process)
-		e.counts.Imports++
-	} else {
-		e.log.Warn("the answer to an import was lost: its contacts wait until it can have ended", zap.Int("contacts", len(r.Taken)))
-	}
-	e.changed(now)
-	select {
-	case e.look <- struct{}{}:
-	default:
-	}
-}
-
-// looks is how many looks may be made in a row before they are spaced as the budget allows in the long run.
-const looks = 20
-
-// watch follows the imports under way: one look serves them all, no more often than the scarce budget allows: it keeps
-// to a bucket of looks that refills at the budget's own pace, so that the hour's are never used up.
+// watch follows the imports and the export under way: one look serves them all. It is made when something should have
+// ended, and in the long run never more often than the account allows.
 func (e *engine) watch() {
-	var pause time.Duration
-	left, filled := float64(looks), time.Now()
-	for {
-		if n := e.unfinished(); n == 0 {
-			pause = 0
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	failures := 0
+	var again time.Time // not before: the last look failed
+	for e.ctx.Err() == nil {
+		now := e.now()
+		at := e.nextLook(now)
+		if at.Before(again) {
+			at = again
+		}
+		if pause := at.Sub(now); pause > 0 {
+			timer.Reset(min(pause, time.Hour))
 			select {
+			case <-timer.C:
 			case <-e.look:
 			case <-e.ctx.Done():
-				return
 			}
+			continue
 		}
-		pause = e.nextLook(pause)
-		left = min(looks, left+time.Since(filled).Seconds()/e.limits.LookEvery.Seconds())
-		filled = time.Now()
-		if left < 1 {
-			pause = max(pause, e.limits.LookEvery)
+		if e.lookAround() {
+			failures, again = 0, time.Time{}
+			continue
 		}
-		sleep(e.ctx, pause)
-		if e.ctx.Err() != nil {
-			return
-		}
-		left--
-		e.lookAtImports()
+		failures++
+		again = e.now().Add(min(time.Second<<min(failures, 10), e.limits.LookEvery))
 	}
 }
 
-// nextLook spaces the looks at one import: soon at first, then as the budget allows in the long run.
-func (e *engine) nextLook(last time.Duration) time.Duration {
-	if last == 0 {
-		return min(e.limits.LookEvery, 2*time.Second)
-	}
-	return min(last*3/2, max(e.limits.LookEvery, time.Millisecond))
-}
-
-// unfinished is how many imports are sent and not settled.
-func (e *engine) unfinished() (n int) {
+// nextLook is when to look; a day from now if there is nothing to look at.
+func (e *engine) nextLook(now time.Time) time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, i := range e.imports {
-		if !i.since.IsZero() {
-			n++
+	at := now.Add(24 * time.Hour)
+	sooner := func(t time.Time) {
+		if t.Before(at) {
+			at = t
 		}
 	}
-	return n
+	for _, i := range e.imports {
+		if !i.since.IsZero() {
+			sooner(i.due(&e.pace))
+		}
+	}
+	left := e.looks.next(now, e.limits.LookEvery)
+	if x := e.exporting; x != nil && !x.ended && (len(e.imports) == 0 || e.looks.Left > looksMost/2) { // the imports' looks serve it, too
+		sooner(x.due())
+	}
+	if e.lookWanted {
+		sooner(now)
+	}
+	if at.Before(left) {
+		return left
+	}
+	return at
 }
 
-// lookAtImports makes one look and settles what has ended. Each of its calls has an end; reading a long list back, which
-// is many, may take its time.
-func (e *engine) lookAtImports() {
-	ctx := e.ctx
-	all, err := e.sender.Processes(ctx)
+// lookAround makes one look and settles what has ended. It returns false if the look failed.
+func (e *engine) lookAround() bool {
+	asked := e.now()
+	e.mu.Lock()
+	e.looks.Left--
+	e.storePace(asked)
+	e.mu.Unlock()
+	all, err := e.sender.Processes(e.ctx)
 	if err != nil {
 		if !errors.Is(err, sink.ErrNoRoom) && e.ctx.Err() == nil {
 			e.log.Warn("looking at the imports failed", zap.Error(err))
 		}
-		return
+		return false
 	}
 	byID := make(map[int64]sink.Process, len(all))
-	var strangers []int64 // unfinished processes that are none of ours
 	for _, p := range all {
 		byID[p.ID] = p
 	}
+	strangers := e.strangers(all, asked)
+	e.follow(byID, strangers, asked)
+	e.followExport(byID)
+	return true
+}
+
+// strangers are the unfinished processes that are none of ours. A look that shows none lets an import begin.
+func (e *engine) strangers(all []sink.Process, asked time.Time) (strangers []int64) {
 	e.mu.Lock()
-	known := map[int64]bool{}
-	var ours []*importing
+	defer e.mu.Unlock()
+	ours := map[int64]bool{}
 	for _, i := range e.imports {
-		if !i.since.IsZero() {
-			ours = append(ours, i)
-			known[i.r.Process] = true
-		}
+		ours[i.r.Process] = true
 	}
-	e.mu.Unlock()
 	for _, p := range all {
-		if !p.Done && !known[p.ID] {
+		if !p.Done && !ours[p.ID] && !p.Export {
 			strangers = append(strangers, p.ID)
 		}
 	}
-	for _, i := range ours {
-		switch p, listed := byID[i.r.Process]; {
-		case i.lost:
-			e.abandonWhenSafe(i, strangers)
-			continue
-		case !listed: // more than a page of newer ones
-			if p, err = e.sender.Process(ctx, i.r.Process); err != nil {
-				continue
-			}
-			e.followed(ctx, i, p)
-		default:
-			e.followed(ctx, i, p)
-		}
-	}
-}
-
-// abandonWhenSafe makes the contacts of a lost import unknown once it cannot be under way any more: every unfinished
-// process that could be it has ended, and it cannot appear any more.
-func (e *engine) abandonWhenSafe(i *importing, strangers []int64) {
-	now := e.now()
-	if len(strangers) > 0 {
-		e.unended(i, "the answer to an import was lost, and import processes that may be it have not ended", strangers, now)
-		return
-	}
-	if now.Sub(i.since) < e.cfg.Times.LateApply {
-		return
-	}
-	e.abandon(i, now)
-}
-
-// abandon forgets an import whose contacts are unknown from now on.
-func (e *engine) abandon(i *importing, now time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.ctx.Err() != nil {
-		return
-	}
-	delete(e.imports, i.r.Number)
-	e.holds.release(importsStuck, now)
-	e.table.Abandon(i.r, now)
-	e.changed(now)
-	e.nudge()
-}
-
-// followed draws the consequences of what a look says of an import.
-func (e *engine) followed(ctx context.Context, i *importing, p sink.Process) {
-	now := e.now()
-	switch {
-	case !p.Done:
-		e.unended(i, "an import has not ended", []int64{p.ID}, now)
-	case i.r.Freed(): // whatever it has done came in between
-		e.abandon(i, now)
-	case p.Failed:
-		e.endImport(i, now, func(int) sink.Outcome {
-			return sink.Outcome{Verdict: sink.Retry, Code: "import_failed", Message: "the import failed or was cancelled", Split: true}
-		})
-	default:
-		e.completed(ctx, i, p)
-	}
-}
-
-// unended halts imports if one has not ended for too long, in this process or a former one, and frees its contacts if
-// that was asked for.
-func (e *engine) unended(i *importing, what string, processes []int64, now time.Time) {
-	if now.Sub(i.r.At) <= e.cfg.Times.ImportStuck {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.holds.add(importsStuck, hold{mend: fmt.Sprintf("%s within %s (process %s): no other is started; ask Sendinblue's support about it, or let its contacts go with segsync retry", what, e.cfg.Times.ImportStuck, strings.Trim(fmt.Sprint(processes), "[]"))}, now)
-	if e.ctx.Err() == nil && e.table.Free(i.r, now) {
-		e.log.Info("the contacts of an import that has not ended are sent again", zap.Int("contacts", len(i.r.Taken)))
-		e.changed(now)
+	e.lookWanted = false
+	if len(strangers) == 0 {
+		e.clear, e.strange = asked, 0
 		e.nudge()
+		return nil
 	}
+	e.notClear = asked.Add(min(firstLook<<min(e.strange, 10), e.limits.LookEvery))
+	e.strange++
+	return strangers
 }
 
-var importsStuck = holdKey{place{imports: true}, codeImportStuck}
-
-// endImport settles an import and forgets it.
-func (e *engine) endImport(i *importing, now time.Time, of func(int) sink.Outcome) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.ctx.Err() != nil {
-		return
+// wakeWatcher lets the watcher ask anew when to look.
+func (e *engine) wakeWatcher() {
+	select {
+	case e.look <- struct{}{}:
+	default:
 	}
-	delete(e.imports, i.r.Number)
-	e.holds.release(importsStuck, now)
-	took := now.Sub(i.began)
-	e.importTime += (took - e.importTime) / 2
-	e.outcomes(i.r, of, now)
-	e.table.Close(i.r)
-	e.changed(now)
-	e.nudge()
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -28,31 +29,70 @@ type mapped struct {
 	halt      bool
 }
 
-// worker decodes and maps batches, and folds them.
+// worker decodes and maps batches, and folds them. A partition whose next record waits for the registry holds nobody up:
+// its batches are parked, and tried again.
 func (e *engine) worker(i int) {
 	mappers := make([]*mapping.Worker, len(e.mappers))
 	for s, m := range e.mappers {
 		mappers[s] = m.NewWorker()
 	}
-	w := &foldWorker{e: e, mappers: mappers, unknown: map[string]time.Time{}}
+	w := &foldWorker{e: e, mappers: mappers, parked: map[partition][]*batch{}}
+	again := time.NewTicker(schemaAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-e.ctx.Done():
 			return
 		case b := <-e.queues[i]:
-			w.batch(b)
-			e.held.Add(-b.bytes)
-			e.throttle()
+			w.take(b)
+		case <-again.C:
+			w.retry()
 		}
 	}
 }
+
+// schemaAgain is how often a record that waits for the registry is tried again.
+const schemaAgain = time.Second
 
 // foldWorker is one goroutine's scratch.
 type foldWorker struct {
 	e       *engine
 	mappers []*mapping.Worker
 	all     []mapped
-	unknown map[string]time.Time // since when schema ids are not known to the registry, by the error that names them
+	parked  map[partition][]*batch // of partitions that wait for the registry, in order
+}
+
+// take maps and folds a batch, or parks it behind those that wait.
+func (w *foldWorker) take(b *batch) {
+	waiting, parked := w.parked[b.p]
+	if !parked && w.batch(b) {
+		w.e.held.Add(-b.bytes)
+		w.e.throttle()
+		return
+	}
+	w.parked[b.p] = append(waiting, b)
+	w.e.parked.Add(b.bytes)
+	if !parked {
+		w.e.park(b.p, true)
+	}
+	w.e.throttle()
+}
+
+// retry tries the parked batches again.
+func (w *foldWorker) retry() {
+	for p, waiting := range w.parked {
+		for len(waiting) > 0 && w.batch(waiting[0]) {
+			w.e.parked.Add(-waiting[0].bytes)
+			w.e.held.Add(-waiting[0].bytes)
+			waiting = waiting[1:]
+		}
+		if w.parked[p] = waiting; len(waiting) == 0 {
+			delete(w.parked, p)
+			w.e.park(p, false)
+			w.e.registryAnswers()
+			w.e.throttle()
+		}
+	}
 }
 
 // profileMost bounds the attributes of a record, in bytes: a person's row must fit into a Kafka record.
@@ -60,15 +100,16 @@ const profileMost = 256 << 10
 
 var errTooLarge = errors.New("the attributes are too large for a row of the table; the memberships were folded all the same")
 
-// batch maps a batch and folds it, some hundred records at a time.
-func (w *foldWorker) batch(b *batch) {
+// batch maps a batch and folds it, some hundred records at a time. It returns false if a record waits for the registry:
+// what came before it is folded.
+func (w *foldWorker) batch(b *batch) bool {
 	e := w.e
 	e.mu.Lock()
 	c := e.cursors[b.p]
 	source, next, topic, era, halted := c.source, c.next, c.topic, c.era, c.stopped
 	e.mu.Unlock()
 	if halted {
-		return
+		return true
 	}
 	if l := b.tooLarge; l != nil && l.NextOffset > next {
 		at := max(l.Offset, next)
@@ -78,62 +119,53 @@ func (w *foldWorker) batch(b *batch) {
 	}
 	for _, r := range b.records {
 		if e.ctx.Err() != nil {
-			return
+			return true
 		}
 		if r.Offset < next {
 			continue // read already
 		}
 		m := mapped{record: r}
 		if !r.Attrs.IsControl() {
-			if !w.mapOne(&m, source, topic, era, b.p) {
-				return
+			if !w.mapOne(&m, source, topic, era) {
+				w.fold(b.p, source)
+				return false
 			}
 		}
 		w.all = append(w.all, m)
 		if len(w.all) >= mappedMost || m.halt {
 			w.fold(b.p, source)
 			if m.halt {
-				return
+				return true
 			}
 		}
 	}
 	w.fold(b.p, source)
+	return true
 }
 
-// mapOne maps a record. While the registry cannot be asked it waits, with what came before folded; an id that the
-// registry does not know is a dead letter after a while. It returns false if the epoch ends meanwhile.
-func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, era int32, p partition) bool {
+// mapOne maps a record. It returns false if the record waits: the registry cannot be asked, or does not know its schema
+// id, and has not done so for less than a while.
+func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, era int32) bool {
 	e, r := w.e, m.record
-	began := time.Now()
-	for {
-		err := w.translate(m, source, topic, era)
-		var reject *mapping.RejectError
-		switch {
-		case err == nil:
-			if time.Since(began) > time.Second {
-				e.registryAnswers()
-			}
-			return true
-		case errors.As(err, &reject):
-			m.reject = reject
-			return true
-		case errors.Is(err, mapping.ErrHalt):
-			m.halt = true
-			return true
-		case errors.Is(err, mapping.ErrNoSchema) && w.unknownFor(err) > e.cfg.Times.UnknownID:
-			m.reject = &mapping.RejectError{Class: "schema_unknown", Err: err}
-			e.registryAnswers()
-			return true
-		}
-		w.fold(p, source)
-		e.mu.Lock()
-		e.registry.is(fmt.Sprintf("%s/%d at offset %d: %s", r.Topic, r.Partition, r.Offset, err), e.now())
-		e.mu.Unlock()
-		sleep(e.ctx, time.Second)
-		if e.ctx.Err() != nil {
-			return false
-		}
+	err := w.translate(m, source, topic, era)
+	var reject *mapping.RejectError
+	switch {
+	case err == nil:
+		return true
+	case errors.As(err, &reject):
+		m.reject = reject
+		return true
+	case errors.Is(err, mapping.ErrHalt):
+		m.halt = true
+		return true
+	case errors.Is(err, mapping.ErrNoSchema) && e.c.unknown.lasts(err) > e.cfg.Times.UnknownID:
+		m.reject = &mapping.RejectError{Class: "schema_unknown", Err: err}
+		return true
 	}
+	e.mu.Lock()
+	e.registry.is(fmt.Sprintf("%s/%d at offset %d: %s", r.Topic, r.Partition, r.Offset, err), e.now())
+	e.mu.Unlock()
+	return false
 }
 
 // registryAnswers ends a wait for the registry.
@@ -145,12 +177,26 @@ func (e *engine) registryAnswers() {
 	}
 }
 
-// unknownFor is how long the registry has not known a schema id: a topic full of it waits once, not at every record.
-func (w *foldWorker) unknownFor(err error) time.Duration {
-	since, ok := w.unknown[err.Error()]
+// unknownSchemas is since when the registry has not known schema ids, for the whole process: a topic full of one waits
+// once, not at every record, nor in every epoch.
+type unknownSchemas struct {
+	mu    sync.Mutex
+	since map[string]time.Time // by the error that names the id
+}
+
+// unknownMost bounds the ids that are remembered: what is no event names any.
+const unknownMost = 10_000
+
+func (u *unknownSchemas) lasts(err error) time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	since, ok := u.since[err.Error()]
 	if !ok {
+		if u.since == nil || len(u.since) >= unknownMost {
+			u.since = map[string]time.Time{}
+		}
 		since = time.Now()
-		w.unknown[err.Error()] = since
+		u.since[err.Error()] = since
 	}
 	return time.Since(since)
 }
@@ -191,6 +237,7 @@ func (w *foldWorker) translate(m *mapped, source int, topic uint32, era int32) e
 	for i := range res.Changes {
 		c := &res.Changes[i]
 		change := state.Change{
+			Live:   max(c.Time, r.Timestamp.UnixNano()) >= read-state.LiveFor.Nanoseconds(),
 			Source: source, Person: state.KeyOf(w.e.cfg.Sources[source].Name, c.Person), Whole: c.Whole,
 			Stamp: state.Stamp{Topic: topic, Partition: r.Partition, Epoch: stampEpoch(r.LeaderEpoch, era), Offset: r.Offset, Time: c.Time},
 		}
@@ -242,6 +289,7 @@ func (w *foldWorker) fold(p partition, source int) {
 	moved := after.Folded - before.Folded - (after.Stale - before.Stale) - (after.Ignored - before.Ignored)
 	e.counts.Events += uint64(len(w.all))
 	e.counts.Failed += uint64(failed)
+	e.counts.Needed += after.Needed - before.Needed
 	e.cfg.Metrics.Events.WithLabelValues(name).Add(float64(len(w.all)))
 	e.cfg.Metrics.Changes.WithLabelValues(name, "moved").Add(float64(moved))
 	e.cfg.Metrics.Changes.WithLabelValues(name, "stale").Add(float64(after.Stale - before.Stale))

@@ -158,7 +158,7 @@ func (r *Record) surroundings(key any) map[string]any {
 func reject(err error) error {
 	var bad *badSchemaError
 	switch {
-	case errors.As(err, &bad):
+	case errors.As(err, &bad), errors.Is(err, ErrNotAvro):
 		return &RejectError{"schema", err}
 	case errors.Is(err, ErrNoSchema), errors.Is(err, ErrRegistry):
 		return err

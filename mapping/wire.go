@@ -24,6 +24,9 @@ type Schemas interface {
 	Schema(id int) (text string, references []string, err error)
 }
 
+// ErrNotAvro says that a registry knows a schema id, and that its schema is none of Avro's.
+var ErrNotAvro = errors.New("the schema is not Avro")
+
 // ErrNoSchema says that a registry does not know a schema id.
 var ErrNoSchema = errors.New("the schema registry does not know the schema id")
 

@@ -74,6 +74,15 @@ const (
 	ToAsk    Purpose = "ask"    // for a list's name and size, for attributes, for the account
 )
 
+// Call is a call that was made.
+type Call struct {
+	Endpoint string // with its method, without identifiers
+	Kind     Kind   // of a write; 0: it reads
+	Purpose  Purpose
+	Status   int           // 0: no answer
+	Took     time.Duration // to its answer, or its end without one
+}
+
 // Request is one write. Its contacts want the same lists.
 type Request struct {
 	Kind     Kind
@@ -153,6 +162,7 @@ type Process struct {
 	Done    bool              // it has ended
 	Failed  bool              // it ended without having been carried out
 	Reports map[string]string // of a completed import: reason to the address of its report
+	Export  bool              // it is an export
 	File    string            // of a completed export: the address of its file
 }
 

@@ -98,10 +98,10 @@ func receipt(out io.Writer, c *connector.Connection, s connector.Status) {
 		_, _ = fmt.Fprintf(out, "  another process (%s) owns the connection, and has worked everything off\n", owner)
 		return
 	}
-	_, _ = fmt.Fprintf(out, "  added or updated %d, changed in place %d, removed %d, rejected %d, unchanged %d\n  calls made %d, dead letters %d, attributes left out %d, contacts still pending %d\n",
-		n.Upserted, n.Updated, n.Removed, n.Rejected, max(0, s.Contacts-int(n.Upserted+n.Updated+n.Removed)), n.Calls, n.DeadLetters, n.Failed, s.Pending)
+	_, _ = fmt.Fprintf(out, "  added or updated %d, changed in place %d, removed %d, rejected %d, unchanged %d\n  calls made %d: %s; saved %d\n  dead letters %d, attributes left out %d, contacts still pending %d\n",
+		n.Upserted, n.Updated, n.Removed, n.Rejected, max(0, s.Contacts-int(n.Upserted+n.Updated+n.Removed)), n.Calls, n.Kinds, n.Saved(), n.DeadLetters, n.Failed, s.Pending)
 	for _, x := range s.Exports {
-		_, _ = fmt.Fprintf(out, "  export %s, list %d: %d people in, withheld %d%s\n", x.Name, x.List, x.In, x.Withheld, note(x))
+		_, _ = fmt.Fprintf(out, "  export %s, list %d: %d people in, withheld %d%s%s\n", x.Name, x.List, x.In, x.Withheld, audited(x), note(x))
 	}
 	for _, h := range s.Halted {
 		_, _ = fmt.Fprintf(out, "  held: %s: %s\n", h.Code, h.Mend)
@@ -117,6 +117,18 @@ func worth(s connector.Status) error {
 		return errNothingMapped
 	}
 	return nil
+}
+
+// audited says what the last audit of an export's list found.
+func audited(x connector.ExportStatus) string {
+	f := x.Findings
+	switch {
+	case f == nil:
+		return ""
+	case f.Wrong() == 0:
+		return fmt.Sprintf("; audited: %d as delivered", f.Listed)
+	}
+	return fmt.Sprintf("; audited: %d lost by imports and sent again, %d missing, %d changed, %d extra", f.Lost, f.Missing, f.Changed, f.Extra)
 }
 
 func note(x connector.ExportStatus) string {

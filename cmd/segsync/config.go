@@ -26,6 +26,8 @@ type config struct {
 	Owners      map[string]string
 	Exports     []exportConfig
 	Breaker     connector.Breaker
+	Audit       connector.Audit
+	UnknownID   time.Duration
 	DeadLetters string
 	AdminAddr   string
 	AdminHosts  []string // further names that it is served under
@@ -114,7 +116,7 @@ type exportConfig struct {
 // loadConfig reads files, owners' folders among them, and checks what can be checked without asking anybody; offline,
 // secrets need not be there. Its error is problems of the admins' files. Those of an owner's are his alone: c.Troubled.
 func loadConfig(files []string, offline bool) (*config, error) {
-	c := &config{Owners: map[string]string{}, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000}, DeadLetters: "segsync-dlq", AdminAddr: "localhost:9400", Troubled: map[string]problems{}}
+	c := &config{Owners: map[string]string{}, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000}, Audit: connector.Audit{AfterImports: true, Every: 24 * time.Hour}, DeadLetters: "segsync-dlq", AdminAddr: "localhost:9400", Troubled: map[string]problems{}}
 	var docs []*document
 	for i, f := range files {
 		if slices.Contains(files[:i], f) {
@@ -150,7 +152,7 @@ func loadConfig(files []string, offline bool) (*config, error) {
 }
 
 func (c *config) read(d *document, n ast.Node) {
-	top := d.mapping(n, "kafka", "schema_registry", "sources", "connections", "owners", "exports", "breaker", "dead_letters", "admin", "instance_id")
+	top := d.mapping(n, "kafka", "schema_registry", "sources", "connections", "owners", "exports", "breaker", "audit", "unknown_schema", "dead_letters", "admin", "instance_id")
 	if k, ok := top.keys["kafka"]; ok {
 		c.Kafka = readKafka(d, k)
 	}
@@ -182,6 +184,21 @@ func (c *config) read(d *document, n ast.Node) {
 			d.fail(b, "breaker needs 1 <= rejects <= of_last")
 		}
 	}
+	if b, ok := top.keys["audit"]; ok {
+		f := d.mapping(b, "after_imports", "every", "repair")
+		c.Audit = connector.Audit{AfterImports: f.flag("after_imports", true), Every: 24 * time.Hour, Repair: f.flag("repair", false)}
+		switch every, ok := f.keys["every"]; {
+		case ok && d.scalar(every) == "never":
+			c.Audit.Every = 0
+		case ok:
+			if c.Audit.Every = f.duration("every", 24*time.Hour); c.Audit.Every < leastAudit {
+				d.fail(every, "audit.every must be %s or more, or never: each audit reads a whole list", leastAudit)
+			}
+		}
+	}
+	if b, ok := top.keys["unknown_schema"]; ok {
+		c.UnknownID = d.mapping(b, "wait").duration("wait", 30*time.Second)
+	}
 	if b, ok := top.keys["dead_letters"]; ok {
 		f := d.mapping(b, "topic")
 		if c.DeadLetters = f.text("topic"); c.DeadLetters != "" && !topicName.MatchString(c.DeadLetters) {
@@ -199,6 +216,9 @@ func (c *config) read(d *document, n ast.Node) {
 		c.Instance = top.text("instance_id")
 	}
 }
+
+// leastAudit is how often lists may be audited on a schedule.
+const leastAudit = 10 * time.Minute
 
 func readKafka(d *document, n ast.Node) kafkaConfig {
 	f := d.mapping(n, "brokers", "prefix", "tls", "sasl", "session_timeout")

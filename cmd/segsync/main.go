@@ -106,7 +106,7 @@ func newRoot() *cobra.Command {
 		Version:       programVersion(),
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newCheck(), newBackfill(), newApprove(), newRefuse(), newRetry(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newBackfill(), newApprove(), newRefuse(), newRetry(), newAudit(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
 	root.SetHelpCommand(newHelp(root))
 	return root
 }

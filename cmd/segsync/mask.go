@@ -7,7 +7,7 @@ import (
 )
 
 // harmless are the keys whose values may be shown. What stands at any other, misspelt ones among them, may be a secret.
-var harmless = strings.Fields(`kafka schema_registry sources connections owners exports breaker dead_letters admin instance_id
+var harmless = strings.Fields(`kafka schema_registry sources connections owners exports breaker audit after_imports every repair unknown_schema wait dead_letters admin instance_id
 	brokers prefix tls sasl session_timeout ca_file cert_file key_file server_name mechanism topics topics_regex name start
 	out_of_range value key format schema event person segment member time memberships when email on_tombstone tombstone_person halt_when
 	display_name base_url consent by on usable_by rate plan share contacts_per_second contacts_per_hour other_per_hour report_hosts

@@ -25,7 +25,7 @@ func newSandbox() *cobra.Command {
 		Long:  "Serves a faithful stand-in for the Sendinblue (Brevo) contacts API, to stage a configuration: base_url: http://localhost:8088/v3.\nIts control address takes faults (POST /faults) and shows its lists (GET /lists/42) and counts (GET /stats).",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.Latency < 0 || o.ImportTime < 0 || o.ImportRowTime < 0 || min(o.Rates.ContactsPerSecond, o.Rates.ContactsPerHour, o.Rates.OtherPerHour) < 0 || slices.ContainsFunc(lists, func(l int) bool { return l <= 0 }) {
+			if o.Latency < 0 || o.ImportTime < 0 || o.ImportRowTime < 0 || o.ExportTime < 0 || min(o.Rates.ContactsPerSecond, o.Rates.ContactsPerHour, o.Rates.OtherPerHour) < 0 || slices.ContainsFunc(lists, func(l int) bool { return l <= 0 }) {
 				return &exitError{exitUsage, errors.New("times and limits must be no less than 0, lists numbers above 0")}
 			}
 			for _, a := range []string{addr, control} {
@@ -51,6 +51,7 @@ func newSandbox() *cobra.Command {
 	fl.DurationVar(&o.Latency, "latency", 20*time.Millisecond, "of each answer")
 	fl.DurationVar(&o.ImportTime, "import-time", 2*time.Second, "how long an import takes")
 	fl.DurationVar(&o.ImportRowTime, "import-row-time", 0, "and for each row")
+	fl.DurationVar(&o.ExportTime, "export-time", time.Second, "how long an export takes")
 	fl.IntVar(&o.Rates.ContactsPerSecond, "contacts-per-second", 10, "limit under /contacts; 0 none")
 	fl.IntVar(&o.Rates.ContactsPerHour, "contacts-per-hour", 36000, "limit under /contacts; 0 none")
 	fl.IntVar(&o.Rates.OtherPerHour, "other-per-hour", 100, "limit of all other calls; 0 none")

@@ -139,11 +139,11 @@ func (w *wiring) api(c *connectionConfig) (sendinblue.Options, error) {
 }
 
 // observe counts a connection's calls, and shows each of them where the log is to show all.
-func (w *wiring) observe(connection string) func(endpoint string, status int, took time.Duration) {
+func (w *wiring) observe(connection string) func(sink.Call) {
 	count, log := w.metrics.ObserveCall(connection), w.log.With(zap.String("connection", connection))
-	return func(endpoint string, status int, took time.Duration) {
-		count(endpoint, status, took)
-		log.Debug("call", zap.String("endpoint", endpoint), zap.Int("status", status), zap.Duration("took", took))
+	return func(c sink.Call) {
+		count(c)
+		log.Debug("call", zap.String("endpoint", c.Endpoint), zap.String("purpose", string(c.Purpose)), zap.Int("status", c.Status), zap.Duration("took", c.Took))
 	}
 }
 
@@ -169,7 +169,7 @@ func keyReader(s secret) func() string {
 func (w *wiring) connection(c *connectionConfig) (cfg connector.Config, ok bool, err error) {
 	cfg = connector.Config{
 		Name: c.Name, Prefix: w.c.Kafka.Prefix, Kafka: w.kafka, Instance: w.c.Instance, Session: w.c.Kafka.Session, DeadLetters: w.c.DeadLetters,
-		Breaker: w.c.Breaker, Log: w.log, Metrics: w.metrics,
+		Breaker: w.c.Breaker, Audit: w.c.Audit, Times: connector.Times{UnknownID: w.c.UnknownID}, Log: w.log, Metrics: w.metrics,
 	}
 	place := map[string]int{}
 	for i := range w.c.Exports {

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -165,17 +166,47 @@ func TestS25ATruncateHaltsItsSource(t *testing.T) {
 
 func TestS32ASchemaThatNobodyKnows(t *testing.T) {
 	storm(t, func(s *scene) {
+		unknown := Event{Poison: []byte{0, 0, 0, 3, 231, 1, 2, 3}, Partition: 0}
 		s.begin()
-		s.say(Event{Poison: []byte{0, 0, 0, 3, 231, 1, 2, 3}, Partition: 0})
+		s.say(unknown)
 		s.say(Event{Person: "P", Segment: "vip", In: true, Partition: 0, Profile: &Profile{Email: x}})
-		time.Sleep(4 * time.Minute)
-		if n := s.status().Counters.DeadLetters; n != 0 {
-			s.t.Errorf("%d dead letters before the id had its five minutes", n)
+		for i := range int32(3) { // every worker's
+			s.say(Event{Person: fmt.Sprint("Q-", i), Segment: "vip", In: true, Partition: i, Profile: &Profile{Email: fmt.Sprintf("q%d@example.com", i)}})
 		}
-		s.list(42, 5*time.Minute, x)
+		if s.calm() {
+			s.list(42, 5*time.Second, "q1@example.com", "q2@example.com") // nobody else waits
+		}
+		time.Sleep(20 * time.Second)
+		if n := s.status().Counters.DeadLetters; n != 0 {
+			s.t.Errorf("%d dead letters before the id had its half minute", n)
+		}
+		s.list(42, 15*time.Second, x, "q0@example.com", "q1@example.com", "q2@example.com")
 		if n := s.status().Counters.DeadLetters; n != 1 && s.calm() { // they are a life's
 			s.t.Errorf("%d dead letters", n)
 		}
+		s.say(unknown)
+		s.say(Event{Person: "R", Segment: "vip", In: true, Partition: 0, Profile: &Profile{Email: y}})
+		if s.calm() { // it has waited once
+			s.list(42, 5*time.Second, x, y, "q0@example.com", "q1@example.com", "q2@example.com")
+		}
+	})
+}
+
+// A record that waits for its schema holds up no drain.
+func TestS32ADrainWhileASchemaIsUnknown(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.list(42, time.Minute, x)
+		s.say(Event{Poison: []byte{0, 0, 0, 3, 231, 1, 2, 3}, Partition: 0})
+		time.Sleep(3 * time.Second)
+		began := time.Now()
+		s.stop()
+		if took := time.Since(began); took > 3*time.Second {
+			s.t.Errorf("the drain took %s", took)
+		}
+		s.begin()
+		s.until("its dead letter", time.Minute, s.letters)
 	})
 }
 

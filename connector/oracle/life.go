@@ -111,6 +111,7 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 		// Not lz4: its buffers take 4 MiB each, which is most of the time with the race detector.
 		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(d.DialContext), kgo.DisableClientMetrics(), kgo.ProducerBatchCompression(kgo.SnappyCompression())},
 		DeadLetters: DeadLetters, Log: w.Log, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000},
+		Audit: connector.Audit{AfterImports: true, Every: 24 * time.Hour},
 	}
 	metrics := connector.NewMetrics()
 	cfg.Metrics = metrics

@@ -53,7 +53,7 @@ func (s *scene) enterAll(name, segment string, n int) {
 	s.t.Helper()
 	var all []Event
 	for i := range n {
-		all = append(all, Event{Person: fmt.Sprintf("%s-%d", name, i), Segment: segment, In: true, Partition: -1, Profile: &Profile{Email: fmt.Sprintf("%s%d@example.com", name, i)}})
+		all = append(all, Event{Person: fmt.Sprintf("%s-%d", name, i), Segment: segment, In: true, At: s.when(), Partition: -1, Profile: &Profile{Email: fmt.Sprintf("%s%d@example.com", name, i)}})
 	}
 	if err := s.Produce(s.t.Context(), all...); err != nil {
 		s.t.Fatal(err)
@@ -125,67 +125,11 @@ func TestS5ExitsOfThoseWhoAreToBeImported(t *testing.T) {
 	})
 }
 
-// While others leave all the time, of this list or of it and another, what an import has done is told by the list's
-// length all the same.
-func TestS23AnImportInBusyTraffic(t *testing.T) {
-	for _, segment := range []string{"news", "gold"} {
-		t.Run(segment, func(t *testing.T) {
-			play(t, func(s *scene) {
-				s.enterAll("crowd", segment, 2000)
-				s.begin()
-				s.converge(s.t, 10*time.Minute)
-				imports := s.count("POST /contacts/import")
-				for _, e := range []string{"/contacts/lists/42/contacts/remove", "/contacts/lists/43/contacts/remove", "/contacts/crowd"} {
-					s.Sandbox.Order(sandbox.Fault{Endpoint: e, AnswerMillis: 1500, Count: -1})
-				}
-				s.enterAll("more", "news", 1000)
-				for i := range 200 { // 40 s
-					s.exit(fmt.Sprintf("crowd-%d", i), segment)
-					time.Sleep(200 * time.Millisecond)
-				}
-				if s.count("POST /contacts/import") == imports || s.Sandbox.Unfinished() > 0 {
-					s.t.Error("no import was made and ended: this tells nothing")
-				}
-				s.converge(s.t, 10*time.Minute)
-				if n := s.count("GET /contacts/lists/{id}/contacts"); n > 0 {
-					s.t.Errorf("lists were read back, by %d calls", n)
-				}
-			})
-		})
-	}
-}
-
-// The look at a list's length hangs: nobody's exit waits for it.
-func TestS5ExitsBesideALookThatHangs(t *testing.T) {
-	play(t, func(s *scene) {
-		s.crowd(400)
-		s.begin()
-		s.converge(s.t, 10*time.Minute)
-		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/lists/42/contacts/remove", AnswerMillis: 3000, Count: -1})
-		imports, looks := s.count("POST /contacts/import"), 0
-		s.enterAll("more", "vip", 1000)
-		n := 0
-		leave := func() { s.exit(fmt.Sprintf("crowd-%d", n), "vip"); n++ }
-		s.until("a look that tells nothing, since others leave", 2*time.Minute, func() bool {
-			leave()
-			if s.count("POST /contacts/import") == imports || s.Sandbox.Unfinished() > 0 {
-				looks = s.count("GET /contacts/lists/{id}")
-			}
-			return s.count("GET /contacts/lists/{id}") > looks
-		})
-		s.Sandbox.Order(sandbox.Fault{Method: "GET", Endpoint: "/contacts/lists/42", DelayMillis: 50_000, Count: -1})
-		time.Sleep(2 * time.Second) // the next one hangs
-		leave()
-		s.until("an exit", 8*time.Second, func() bool { _, in := s.Sandbox.List(42)[fmt.Sprintf("c%d@example.com", n-1)]; return !in })
-		s.Sandbox.Mend()
-		s.converge(s.t, 10*time.Minute)
-	})
-}
-
 // Who moves from one list to another goes with thousands, though the guard withholds the exits.
 func TestS18AMassMoveGoesByImports(t *testing.T) {
 	play(t, func(s *scene) {
 		s.Tune = func(c *connector.Config) { c.Exports[0].Guard.Share, c.Exports[0].Guard.AtLeast = 0.3, 5 }
+		s.past = true
 		s.enterAll("crowd", "vip", 1500)
 		s.begin()
 		s.converge(s.t, 10*time.Minute)
@@ -193,7 +137,7 @@ func TestS18AMassMoveGoesByImports(t *testing.T) {
 		var all []Event
 		for i := range 1500 {
 			p := fmt.Sprintf("crowd-%d", i)
-			all = append(all, Event{Person: p, Segment: "news", In: true, Partition: -1, At: time.Now(), Profile: &Profile{Email: fmt.Sprintf("crowd%d@example.com", i), First: "New"}}, Event{Person: p, Segment: "vip", Partition: -1, At: time.Now().Add(time.Millisecond)})
+			all = append(all, Event{Person: p, Segment: "news", In: true, Partition: -1, At: s.when(), Profile: &Profile{Email: fmt.Sprintf("crowd%d@example.com", i), First: "New"}}, Event{Person: p, Segment: "vip", Partition: -1, At: s.when().Add(time.Millisecond)})
 		}
 		if err := s.Produce(s.t.Context(), all...); err != nil {
 			s.t.Fatal(err)

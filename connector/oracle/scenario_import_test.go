@@ -43,16 +43,75 @@ func (s *scene) crowd(n int) {
 	}
 }
 
-func TestS3TheAnswerToAnImportIsLost(t *testing.T) {
-	storm(t, func(s *scene) {
-		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", DropAfter: true, ImportTime: 400_000})
-		s.crowd(200)
-		s.begin()
-		s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
-		time.Sleep(2 * time.Second)
-		s.exit("crowd-150", "vip")
-		s.converge(s.t, time.Hour) // promises(): no write to its contacts while it could run
-	})
+// The answer to an import is lost, or its sender: it runs at once, runs later, never comes, comes after four minutes.
+func TestS3AnImportIsLost(t *testing.T) {
+	for name, f := range map[string]sandbox.Fault{
+		"ran at once":              {DropAfter: true},
+		"runs later":               {DropAfter: true, ImportTime: 400_000},
+		"never comes":              {LateMillis: 100 * 3_600_000},
+		"comes after four minutes": {LateMillis: 240_000},
+	} {
+		for _, dies := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, its sender dies=%v", name, dies), func(t *testing.T) {
+				storm(t, func(s *scene) { s.lost(f, dies) })
+			})
+		}
+	}
+}
+
+func (s *scene) lost(f sandbox.Fault, dies bool) {
+	f.Endpoint = "/contacts/import"
+	if dies {
+		f.AnswerMillis = 500
+	}
+	s.Sandbox.Order(f)
+	s.past = true
+	s.enterAll("crowd", "vip", 1000)
+	s.begin()
+	s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
+	if dies {
+		time.Sleep(100 * time.Millisecond)
+		s.kill()
+	}
+	lost := time.Now()
+	time.Sleep(2 * time.Second)
+	s.exit("crowd-150", "vip") // it is in the import
+	s.enter("P", "vip", x)
+	if s.calm() { // who is in no import does not notice
+		s.until("somebody else enters", 3*time.Second, func() bool { _, in := s.Sandbox.List(42)[x]; return in })
+	}
+	s.converge(s.t, time.Hour) // promises(): no write to its contacts while it could run
+	if took := time.Since(lost); s.calm() && f.ImportTime == 0 && took > 30*time.Second {
+		s.t.Errorf("right after %s", took)
+	}
+	time.Sleep(15 * time.Minute) // whatever comes late
+	s.converge(s.t, 0)
+	if n := s.count("GET /processes"); s.calm() && n > 40 {
+		s.t.Errorf("%d looks", n)
+	}
+}
+
+// Killed every two seconds for a minute, in a first fill by imports: right within a minute of the last kill.
+func TestS3KilledAgainAndAgain(t *testing.T) {
+	for _, f := range []sandbox.Fault{{}, {AnswerMillis: 1500, Count: -1}, {ImportTime: 8000, AnswerMillis: 700, Count: -1}} {
+		t.Run(fmt.Sprintf("an answer takes %d ms", f.AnswerMillis), func(t *testing.T) {
+			play(t, func(s *scene) {
+				f.Endpoint = "/contacts/import"
+				s.Sandbox.Order(f)
+				s.past = true
+				s.enterAll("crowd", "vip", 3000)
+				s.begin()
+				for range 30 {
+					time.Sleep(2 * time.Second)
+					s.kill()
+				}
+				s.converge(s.t, time.Minute)
+				if n := s.count("GET /processes"); n > 60 {
+					s.t.Errorf("%d looks", n)
+				}
+			})
+		})
+	}
 }
 
 func TestS4AnImportThatHangs(t *testing.T) {

@@ -20,6 +20,7 @@ type scene struct {
 	p *Process
 	n int
 
+	past  bool // what happens all at once happened an hour ago: it is no live change
 	freed bool // contacts of an unfinished import: they are written while it has not ended
 
 	mu      sync.Mutex // of p, while there is a storm
@@ -118,6 +119,14 @@ func (s *scene) say(e Event) {
 		s.t.Fatal(err)
 	}
 	time.Sleep(time.Millisecond) // times are unique
+}
+
+// when is when things happen that happen all at once.
+func (s *scene) when() time.Time {
+	if s.past {
+		return time.Now().Add(-time.Hour)
+	}
+	return time.Now()
 }
 
 func (s *scene) enter(person, segment, email string) {

@@ -128,7 +128,7 @@ func (c *Client) schema(id int) (schema, error) {
 	defer c.mu.Unlock()
 	if err != nil {
 		pause := again
-		if errors.Is(err, errReferences) {
+		if errors.Is(err, errReferences) || errors.Is(err, mapping.ErrNotAvro) {
 			pause = time.Minute
 		}
 		c.failed[id] = failure{err, time.Now().Add(pause)}
@@ -145,7 +145,7 @@ func (c *Client) fetch(ctx context.Context, id int) (schema, error) {
 		return schema{}, explain(err)
 	}
 	if got.Type != sr.TypeAvro {
-		return schema{}, fmt.Errorf("%w: schema %d is not Avro", mapping.ErrNoSchema, id)
+		return schema{}, fmt.Errorf("schema id %d: %w, but %s", id, mapping.ErrNotAvro, got.Type)
 	}
 	refs, err := c.references(ctx, got.References, map[string]bool{})
 	return schema{got.Schema, refs}, err

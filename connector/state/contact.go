@@ -23,10 +23,12 @@ func (d delivery) unsure() bool { return d >= unknown }
 
 // listed is what was delivered for one list. Times are Unix milliseconds.
 type listed struct {
-	list    int64
-	state   delivery
-	at      int64
-	passage passage // of its removal, by the guard
+	list  int64
+	state delivery
+	at    int64
+	// imported: by an import; what it has done is not verified before an audit has seen it.
+	imported bool
+	passage  passage // of its removal, by the guard
 }
 
 // refusal is an attribute that the destination refused, by the hash of the value.
@@ -134,7 +136,7 @@ func (c *contactRow) encode(b []byte) []byte {
 	b = append(b, Version)
 	b = binary.AppendUvarint(b, uint64(len(c.lists)))
 	for _, l := range c.lists {
-		b = binary.AppendUvarint(b, uint64(l.state)<<2|uint64(l.passage))
+		b = binary.AppendUvarint(b, uint64(l.state)<<3|bit(l.imported)<<2|uint64(l.passage))
 		b = binary.AppendVarint(b, l.list)
 		b = binary.AppendVarint(b, l.at)
 	}
@@ -180,9 +182,12 @@ func (c *contactRow) decode(row []byte) error {
 	version := r.version()
 	for range r.count() {
 		s := r.uint()
-		l := listed{state: delivery(s >> 2), passage: passage(s & 3)}
-		if version < 3 {
+		l := listed{state: delivery(s >> 3), imported: s&4 != 0, passage: passage(s & 3)}
+		switch {
+		case version < 3:
 			l = listed{state: delivery(s >> 1)}
+		case version == 3:
+			l = listed{state: delivery(s >> 2), passage: passage(s & 3)}
 		}
 		l.list, l.at = r.int(), r.int()
 		if version < 3 && s&1 == 1 {

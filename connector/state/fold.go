@@ -20,6 +20,8 @@ type Change struct {
 	Erase, Delete bool
 	// Remap lets a record at its standing position be folded anew (backfill --resend).
 	Remap bool
+	// Live: it has just happened.
+	Live bool
 }
 
 // Membership is one segment's say about the person.
@@ -73,6 +75,7 @@ func (t *Table) Fold(c *Change, now time.Time) Folded {
 	}
 	var exits [16]uint32
 	before := p.address
+	t.differs = false
 	left, moved, news := t.foldMemberships(p, c, src, exits[:0])
 	changed, f := moved, Folded{}
 	if c.Profile != nil {
@@ -90,7 +93,16 @@ func (t *Table) Fold(c *Change, now time.Time) Folded {
 		return f
 	}
 	f.Moved, f.NoAddress = true, moved && len(p.address) == 0
+	t.Counts.Needed += bit(t.differs && len(p.address) > 0)
+	old := t.people.at(pi).contact
 	t.settleAddress(pi, before, left, news, c.Source, now)
+	if c.Live {
+		for _, slot := range []uint32{old, t.people.at(pi).contact} {
+			if slot != 0 {
+				t.live.push(slot-1, millis(now))
+			}
+		}
+	}
 	return f
 }
 
@@ -118,6 +130,8 @@ func (c *Change) newer(s Stamp) bool {
 func (t *Table) foldMemberships(p *person, c *Change, src *sourcePlan, left []uint32) (gone []uint32, moved, news bool) {
 	move := func(segment uint32, in, explicit bool) {
 		m := p.segment(segment)
+		was := m != nil && m.in
+		first := m == nil
 		if m == nil {
 			p.memberships = append(p.memberships, membership{segment: segment})
 			m = &p.memberships[len(p.memberships)-1]
@@ -126,6 +140,7 @@ func (t *Table) foldMemberships(p *person, c *Change, src *sourcePlan, left []ui
 			return
 		}
 		news = news || c.Stamp.Newer(m.stamp)
+		t.differs = t.differs || was != in || first && explicit
 		*m = membership{segment: segment, in: in, stamp: c.Stamp.over(m.stamp)}
 		moved = true
 		if former := src.former[segment]; len(former) > 0 { // what was said of it before it was named again
@@ -158,6 +173,7 @@ func (t *Table) foldProfile(p *person, c *Change, src *sourcePlan) bool {
 	}
 	if a := c.Profile.Address; a != "" && c.newer(p.addressAt) {
 		p.addressAt = c.Stamp.over(p.addressAt)
+		t.differs = t.differs || p.inAny() && string(p.address) != a
 		p.address = []byte(a)
 		moved = true
 	}
@@ -172,6 +188,7 @@ func (t *Table) foldProfile(p *person, c *Change, src *sourcePlan) bool {
 			have = &p.values[len(p.values)-1]
 		}
 		if c.newer(have.stamp) {
+			t.differs = t.differs || p.inAny() && !bytes.Equal(have.json, v.JSON)
 			*have = value{name: name, json: v.JSON, stamp: c.Stamp.over(have.stamp)}
 			moved = true
 		}
@@ -310,6 +327,7 @@ func (t *Table) leaves(ci uint32, left []uint32, source int, now time.Time) {
 				t.loadContact(ci, &t.row)
 			}
 			if l := t.exports[e].List; t.row.state(l) == absent {
+				t.move(ci)
 				t.row.set(l, doubtful, millis(now))
 				t.count(l, absent, doubtful)
 				changed = true

@@ -3,6 +3,7 @@ package state
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 )
 
 // PersonKey is the 128-bit name of a person in the table: a hash of the source and the person's id there.
@@ -187,6 +188,11 @@ func (p *person) value(name uint32) *value {
 		}
 	}
 	return nil
+}
+
+// inAny says whether the person is in any segment.
+func (p *person) inAny() bool {
+	return slices.ContainsFunc(p.memberships, func(m membership) bool { return m.in })
 }
 
 // blocked says whether an earlier address of the person was found blocked.

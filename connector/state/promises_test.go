@@ -243,61 +243,6 @@ func TestTheAgeOfAQueue(t *testing.T) {
 	}
 }
 
-// Contacts that are sent again may be in the list: they do not hide that an import has lost others.
-func TestWhatAListMustHoldWhileAllIsSentAgain(t *testing.T) {
-	d := newDesk(t)
-	d.crowd(5)
-	d.send(applied)
-	d.MakeUnknown(42, d.now)
-	for i := 5; i < 10; i++ {
-		d.person(i, Change{Memberships: []Membership{{0, true}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)}})
-	}
-	r := d.NewRequest(sink.Import, []int64{42}, nil, d.now)
-	for n := d.Pop(QueueWrite, 42, d.now); n != nil; n = d.Pop(QueueWrite, 42, d.now) {
-		if len(r.Taken) < 7 { // two that are sent again, and the new ones
-			if i := n.Address; i != "p0@example.com" && i != "p1@example.com" && i != "p2@example.com" {
-				d.Take(r, n, d.Contact(n, true), d.now)
-			}
-		}
-	}
-	if len(r.Taken) != 7 {
-		t.Fatalf("%d are in the import", len(r.Taken))
-	}
-	least, most := d.Expected(r, 42, func(string) bool { return false })
-	if least != 7 || most != 10 {
-		t.Errorf("the list must hold %d to %d, not 7 to 10", least, most)
-	}
-}
-
-// Whoever left before we sent them anywhere is taken out, in case another put them in. As far as an import is concerned
-// they are not in the list: their removals may take longer than it, and each list of it would be read back.
-func TestWhatAListMustHoldWhileOthersLeaveUnsent(t *testing.T) {
-	d := newDesk(t)
-	d.crowd(10)
-	for i := range 5 {
-		d.member(i, false)
-	}
-	d.reread(d.rows())
-	if _, err := d.Ready(d.now); err != nil {
-		t.Fatal(err)
-	}
-	r := d.NewRequest(sink.Import, []int64{42}, nil, d.now)
-	for n := d.Pop(QueueWrite, 42, d.now); n != nil; n = d.Pop(QueueWrite, 42, d.now) {
-		d.Take(r, n, d.Contact(n, true), d.now)
-	}
-	d.member(7, false) // in the import
-	if least, most := d.Expected(r, 42, func(string) bool { return false }); least != 5 || most != 5 {
-		t.Errorf("the list must hold %d to %d, not 5", least, most)
-	}
-	removed := 0
-	for n := d.Pop(QueueRemove, 42, d.now); n != nil; n = d.Pop(QueueRemove, 42, d.now) {
-		removed++
-	}
-	if removed != 5 || d.Counts.Unknown != 6 {
-		t.Errorf("%d are taken out, not 5; %d are unknown, not 6", removed, d.Counts.Unknown)
-	}
-}
-
 // An exit does not wait where its entry did, which may be behind an import. Its old place is void then, and serves
 // again when the contact enters once more.
 func TestNoExitWaitsBehindEntries(t *testing.T) {
@@ -334,21 +279,5 @@ func TestAnErasureInAHalt(t *testing.T) {
 	d.Release(0, "halted", d.now)
 	if sent := d.rest(); len(sent) != 1 || sent[0].Kind != sink.Delete || d.Counts.Contacts != 0 {
 		t.Errorf("%+v is sent; %d contacts are left", sent, d.Counts.Contacts)
-	}
-}
-
-// A call that had no answer may land after the exit that was answered since, until it is said once more.
-func TestWhatMayStillLandIsNotTakenForWhatAnImportBrought(t *testing.T) {
-	d := newDesk(t)
-	d.enter("x@example.com")
-	d.send(sink.Outcome{Verdict: sink.Retry})
-	d.fold(Change{Memberships: []Membership{{0, false}}})
-	d.now = d.now.Add(10 * time.Second)
-	d.send(applied)
-	for _, want := range []int{1, 0} {
-		if least, most := d.Expected(nil, 42, nil); least != 0 || most != want {
-			t.Errorf("the list must hold %d to %d, not 0 to %d", least, most, want)
-		}
-		d.rest()
 	}
 }

@@ -115,6 +115,7 @@ func (t *Table) wake(ci uint32, now time.Time) {
 	}
 	if w, ok := t.waits[ci]; ok && c.flags&flagWaiting != 0 && w.until <= millis(now) {
 		c.flags &^= flagWaiting
+		t.landed(ci)
 	}
 	t.loadContact(ci, &t.row)
 	r := &t.row
@@ -255,7 +256,6 @@ func (t *Table) endUnknown(ci uint32) {
 		}
 	}
 	r.unknownSince, r.late = 0, false
-	delete(t.owed, ci)
 	t.storeContact(ci, r)
 	t.settled = append(t.settled, ci)
 }

@@ -15,10 +15,7 @@ func (t *Table) reopen(number uint64, parts map[string][]byte) error {
 		rd := reader{b: v}
 		rd.version()
 		if part == "process" {
-			r.Process, r.process = rd.int(), true
-			for len(rd.b) > 0 {
-				r.Others = append(r.Others, int(rd.int()))
-			}
+			r.Process, r.process = rd.int(), true // others follow in rows of version 2 and 3
 			if rd.err != nil {
 				return rd.err
 			}

@@ -17,7 +17,6 @@ type Request struct {
 	Lists   []int64
 	unlink  []int64
 	Process int64 // of an import, once known
-	Others  []int // of an import: how many contacts each of its lists held, before it, that are there by others' doing; -1: not known
 	Taken   []Taken
 
 	parts   int
@@ -64,8 +63,10 @@ func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 	r.Taken = append(r.Taken, taken)
 	r.Send.Contacts = append(r.Send.Contacts, c)
 	slot.flags |= flagInFlight
+	t.move(n.contact)
 	t.Counts.InFlight++
 	if len(r.Taken) == 1 {
+		r.Send.Again = n.Again
 		t.queueAt(n.from).since = millis(now)
 		r.Number = t.next
 		t.next++
@@ -101,7 +102,12 @@ func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 }
 
 // Return puts a popped contact that was not taken back at the end of its queue.
-func (t *Table) Return(n *Need) { t.place(n) }
+func (t *Table) Return(n *Need) {
+	if n.live != 0 {
+		t.live.push(n.contact, n.live)
+	}
+	t.place(n)
+}
 
 // place gives a contact the places that it lacks.
 func (t *Table) place(n *Need) {
@@ -136,7 +142,7 @@ func (t *Table) Queues(now time.Time) []Queue {
 	return all
 }
 
-// Accepted notes the process id of an import, for the next checkpoint, which keeps Others, too.
+// Accepted notes the process id of an import, for the next checkpoint.
 func (t *Table) Accepted(r *Request, process int64) { r.Process = process }
 
 // Drop takes back a request whose announcement was not committed: its contacts are dirty again, it never was.
@@ -158,6 +164,8 @@ func (t *Table) land(ci uint32) {
 		c.flags &^= flagInFlight
 		t.Counts.InFlight--
 	}
+	t.move(ci)
+	t.landed(ci)
 }
 
 // Open lists the requests that are announced and not closed.

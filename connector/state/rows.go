@@ -183,13 +183,7 @@ func (t *Table) announce(r *Request, w *rowWriter) {
 	}
 }
 
-func processRow(r *Request) []byte {
-	b := binary.AppendVarint([]byte{Version}, r.Process)
-	for _, n := range r.Others {
-		b = binary.AppendVarint(b, int64(n))
-	}
-	return b
-}
+func processRow(r *Request) []byte { return binary.AppendVarint([]byte{Version}, r.Process) }
 
 func (t *Table) requestHead(r *Request, b []byte) []byte {
 	b = append(b, Version, byte(r.Kind))
@@ -336,7 +330,6 @@ func (t *Table) rejoin(now time.Time) error {
 			t.noteRefused(ci, f.name, f.value, f.at)
 		}
 		if t.row.unknownSince != 0 {
-			t.owed[ci] = struct{}{}
 			t.remind(ci, t.row.unknownSince+t.cfg.LateApply.Milliseconds())
 		}
 	}

@@ -92,6 +92,9 @@ func (t *Table) applied(ci uint32, row *contactRow, r *Request, i int, o sink.Ou
 	}
 	for _, l := range r.Lists {
 		set(l, in)
+		if p := row.list(l); r.Kind == sink.Import {
+			p.imported, p.at = true, t.imported(l, ms)
+		}
 	}
 	for _, l := range r.unlink {
 		set(l, out)
@@ -182,7 +185,6 @@ func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now ti
 			t.mayStand(row, &r.Send.Contacts[i])
 		}
 	}
-	t.owed[ci] = struct{}{}
 	row.unknownSince, row.late = millis(now), false
 }
 
@@ -269,7 +271,6 @@ func (t *Table) reject(ci uint32, row *contactRow, r *Request, i int, o sink.Out
 	}
 	if row.late { // said once more, which is all that was owed
 		row.late, row.unknownSince = false, 0
-		delete(t.owed, ci)
 	}
 	if row.rejected == "" {
 		t.Counts.Rejected++

@@ -107,8 +107,12 @@ type Table struct {
 	anyDue    map[uint32]int64               // when all that were refused a value before that may try again
 	guard     map[int64]*guardCount
 	inCount   map[int64]int
-	unknownIn map[int64]int       // contacts that we may have sent into a list, and of which it is not known whether it holds them
-	owed      map[uint32]struct{} // contacts with a request that has not been answered: they are sent once more
+	unknownIn map[int64]int  // contacts that we may have sent into a list, and of which it is not known whether it holds them
+	doubts    map[int64]int  // contacts that others may have put into a list, and that are to leave it
+	settling  map[int64]bool // lists that are read whole before such contacts are taken out
+	audits    map[int64]*AuditOf
+	audit     *Audit // under way
+	live      live
 
 	changedPeople   []uint32
 	changedContacts []uint32
@@ -129,6 +133,8 @@ type Table struct {
 	need  Need
 	carry []carrier
 	buf   []byte
+	// differs: what is folded changes what is wanted of the person.
+	differs bool
 
 	Counts Counts
 }
@@ -138,6 +144,7 @@ type Counts struct {
 	People, Contacts, Pending, InFlight int
 	Rejected, Unknown                   int
 	Folded, Stale, Ignored              uint64 // changes
+	Needed                              uint64 // of these: those that alone would have needed a call
 }
 
 // New makes an empty table. Rows are applied with Apply; Ready ends the restore.
@@ -147,7 +154,7 @@ func New(cfg Config) *Table {
 		names:   names{numbers: map[string]uint32{}},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
 		held: held{why: map[int64][]string{}}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
-		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknownIn: map[int64]int{}, owed: map[uint32]struct{}{},
+		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknownIn: map[int64]int{}, doubts: map[int64]int{}, settling: map[int64]bool{}, audits: map[int64]*AuditOf{}, live: live{later: map[uint32]int64{}},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}
 	t.person.hash = func(pi uint32) uint64 { return t.people.at(pi).key.hash() }
@@ -313,43 +320,11 @@ func (t *Table) loadPerson(pi uint32, p *person) {
 func (t *Table) count(list int64, from, to delivery) {
 	t.inCount[list] += int(bit(to == in)) - int(bit(from == in))
 	t.unknownIn[list] += int(bit(to == unknown)) - int(bit(from == unknown))
+	t.doubts[list] += int(bit(to == doubtful)) - int(bit(from == doubtful))
 	t.Counts.Unknown += int(bit(to.unsure())) - int(bit(from.unsure()))
 }
 
 // In is how many contacts were delivered into a list.
 func (t *Table) In(list int64) int { return t.inCount[list] }
-
-// Expected is how many contacts of ours a list must hold after an import, but for those its reports refused (nil: before
-// the import). Fewer than least, and some are missing for certain; as many as most, and none is. Between the two it
-// cannot be told: contacts that are unknown or in flight elsewhere could stand for some that the import lost. Doubtful
-// ones are not ours: they count among those that are there by others' doing.
-func (t *Table) Expected(imported *Request, list int64, refused func(address string) bool) (least, most int) {
-	least, most = t.inCount[list], t.inCount[list]+t.unknownIn[list]
-	for ci := range t.owed { // what had no answer may land once more, and put in who is out
-		t.loadContact(ci, &t.row)
-		most += int(bit(t.row.state(list) == out))
-	}
-	for _, r := range t.open {
-		leaves := slices.Contains(r.unlink, list)
-		if !leaves && !slices.Contains(r.Lists, list) || r == imported && refused == nil {
-			continue
-		}
-		for i := range r.Taken {
-			ci := r.Taken[i].Contact
-			t.loadContact(ci, &t.row)
-			switch s := t.row.state(list); {
-			case leaves && s == in:
-				least--
-			case leaves || s == in || refused != nil && refused(string(t.addressOf(ci))):
-			case r == imported:
-				least++
-				most += int(bit(s != unknown))
-			default:
-				most += int(bit(s != unknown))
-			}
-		}
-	}
-	return least, most
-}
 
 func millis(now time.Time) int64 { return now.UnixMilli() }

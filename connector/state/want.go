@@ -42,9 +42,11 @@ type Need struct {
 	Held       string // why something else may not go
 	Barred     bool   // a list that wants it is held
 	Rejected   bool   // nothing goes until what is wanted changes
+	Again      bool   // a request for it had no answer: it is said again
 	erase      bool   // to be deleted, whatever list it is in
 	leaving    []leave
 	from       queueKey // the queue that it was popped off
+	live       int64    // when the live change was folded by which it was found, Unix milliseconds; 0: it was not
 	room       [2]queueKey
 	contact    uint32
 	want       uint64
@@ -254,7 +256,7 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	n := &t.need
 	*n = Need{
 		Wanted: w.lists, Add: n.Add[:0], Remove: n.Remove[:0], leaving: n.leaving[:0],
-		Halves: r.halves, contact: ci, want: w.fingerprint(),
+		Halves: r.halves, Again: r.unknownSince != 0, contact: ci, want: w.fingerprint(),
 	}
 	if r.rejected != "" && r.rejectedWant == n.want && !r.late {
 		n.Held, n.Rejected = r.rejected, true
@@ -288,6 +290,8 @@ func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 			n.Add = append(n.Add, list)
 		case t.withholds(r, list):
 			n.Held, withheld = "withheld", true
+		case state == doubtful && t.settling[list]:
+			n.Held, kept = "audit", true
 		default:
 			n.Remove = append(n.Remove, list)
 			n.Delete = n.Delete || t.deletes[list]

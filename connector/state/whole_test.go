@@ -25,7 +25,7 @@ func invariant(t *rapid.T, tab *Table, now time.Time) {
 		places[queueHeld][ci]++
 	}
 	var counts Counts
-	ins, unknowns, held := map[int64]int{}, map[int64]int{}, 0
+	ins, unknowns, doubts, held := map[int64]int{}, map[int64]int{}, map[int64]int{}, 0
 	for ci := range tab.contacts.n {
 		c := tab.contacts.at(ci)
 		for kind, flag := range map[queueKind]contactFlag{QueueRemove: flagRemoval, QueueWrite: flagWrite, queueHeld: flagHeld} {
@@ -34,9 +34,6 @@ func invariant(t *rapid.T, tab *Table, now time.Time) {
 			}
 		}
 		if c.flags&flagLive == 0 {
-			if _, is := tab.owed[ci]; is {
-				t.Fatalf("slot %d is free and owed a re-send", ci)
-			}
 			if n := places[QueueRemove][ci] + places[QueueWrite][ci]; n > 0 {
 				t.Fatalf("slot %d is free and lies in %d queues", ci, n)
 			}
@@ -51,17 +48,16 @@ func invariant(t *rapid.T, tab *Table, now time.Time) {
 		}
 		var r contactRow
 		tab.loadContact(ci, &r)
-		if _, is := tab.owed[ci]; is != (r.unknownSince != 0) {
-			t.Fatalf("%s is owed a re-send since %d: %v", tab.addressOf(ci), r.unknownSince, is)
-		}
 		counts.Rejected += int(bit(r.rejected != ""))
 		for _, l := range r.lists {
 			ins[l.list] += int(bit(l.state == in))
 			unknowns[l.list] += int(bit(l.state == unknown))
+			doubts[l.list] += int(bit(l.state == doubtful))
 			counts.Unknown += int(bit(l.state.unsure()))
 		}
 	}
-	counts.People, counts.Folded, counts.Stale, counts.Ignored = tab.Counts.People, tab.Counts.Folded, tab.Counts.Stale, tab.Counts.Ignored
+	c := &tab.Counts
+	counts.People, counts.Folded, counts.Stale, counts.Ignored, counts.Needed = c.People, c.Folded, c.Stale, c.Ignored, c.Needed
 	if counts != tab.Counts || held != tab.Held() {
 		t.Fatalf("%+v and %d held are counted; they are %+v and %d", tab.Counts, tab.Held(), counts, held)
 	}
@@ -69,8 +65,9 @@ func invariant(t *rapid.T, tab *Table, now time.Time) {
 		if tab.guarded(l) {
 			weighed(t, tab, l, now)
 		}
-		if ins[l] != tab.inCount[l] || unknowns[l] != tab.unknownIn[l] {
-			t.Fatalf("of list %d %d in and %d unknown are counted; they are %d and %d", l, tab.inCount[l], tab.unknownIn[l], ins[l], unknowns[l])
+		have, are := [3]int{tab.inCount[l], tab.unknownIn[l], tab.doubts[l]}, [3]int{ins[l], unknowns[l], doubts[l]}
+		if have != are {
+			t.Fatalf("of list %d %v in, unknown and doubtful are counted; they are %v", l, have, are)
 		}
 	}
 }
@@ -289,7 +286,7 @@ func forgetsNothing(t *rapid.T) {
 				c.Close(r)
 			}
 		}
-		if c.Counts.Pending+c.Counts.Unknown+len(c.owed)+len(c.Queues(c.now)) == 0 {
+		if c.Counts.Pending+c.Counts.Unknown+owing(c.Table)+len(c.Queues(c.now)) == 0 {
 			break
 		}
 	}
@@ -314,4 +311,13 @@ func forgetsNothing(t *rapid.T) {
 			t.Fatalf("nobody carries %s, and it is kept", c.addressOf(ci))
 		}
 	}
+}
+
+// owing is how many contacts are to be sent once more.
+func owing(t *Table) (n int) {
+	for ci := range t.contacts.n {
+		t.loadContact(ci, &t.row)
+		n += int(bit(t.contacts.at(ci).flags&flagLive != 0 && t.row.unknownSince != 0))
+	}
+	return n
 }

@@ -178,7 +178,9 @@ func TestOpenAPI(t *testing.T) {
 	s.Unsubscribe("bob@example.com")
 	exported, paged := map[string]sink.Listed{}, map[string]sink.Listed{}
 	note := func(all map[string]sink.Listed) func(*sink.Listed) {
-		return func(l *sink.Listed) { all[l.Address] = sink.Listed{Blocked: l.Blocked, Attributes: maps.Clone(l.Attributes)} }
+		return func(l *sink.Listed) {
+			all[l.Address] = sink.Listed{Blocked: l.Blocked, Attributes: maps.Clone(l.Attributes)}
+		}
 	}
 	id, err := c.Export(ctx, 42, []string{"FIRSTNAME"})
 	time.Sleep(50 * time.Millisecond)

@@ -80,7 +80,7 @@ func (c *Client) Account(ctx context.Context) (sink.Owner, error) {
 		Company      string `json:"companyName"`
 		Organization string `json:"organization_id"`
 	}
-	err := c.get(ctx, call{http.MethodGet, "/account", "/account", nil, sink.ToAsk}, &a)
+	err := c.get(ctx, call{http.MethodGet, "/account", "/account", nil, sink.ToAsk, 0}, &a)
 	owner := sink.Owner{ID: a.Organization, Name: a.Company}
 	if owner.ID == "" {
 		owner.ID = a.Email

@@ -30,6 +30,7 @@ type call struct {
 	endpoint     string // the path without identifiers, for metrics
 	body         []byte
 	purpose      sink.Purpose
+	kind         sink.Kind // of a write
 }
 
 // scarce says whether a call takes from the budget of everything that is not below /contacts.
@@ -39,28 +40,28 @@ func (c *call) scarce() bool { return !strings.HasPrefix(c.path, "/contacts") }
 func build(r *sink.Request) call {
 	switch r.Kind {
 	case sink.Upsert:
-		return call{http.MethodPost, "/contacts", "/contacts", upsertBody(r), sink.ToSend}
+		return call{http.MethodPost, "/contacts", "/contacts", upsertBody(r), sink.ToSend, 0}
 	case sink.Update:
 		return update(r)
 	case sink.Add:
-		return call{http.MethodPost, listPath(r.Lists[0]) + "/contacts/add", "/contacts/lists/{id}/contacts/add", emails(r), sink.ToSend}
+		return call{http.MethodPost, listPath(r.Lists[0]) + "/contacts/add", "/contacts/lists/{id}/contacts/add", emails(r), sink.ToSend, 0}
 	case sink.Remove:
-		return call{http.MethodPost, listPath(r.Unlink[0]) + "/contacts/remove", "/contacts/lists/{id}/contacts/remove", emails(r), sink.ToSend}
+		return call{http.MethodPost, listPath(r.Unlink[0]) + "/contacts/remove", "/contacts/lists/{id}/contacts/remove", emails(r), sink.ToSend, 0}
 	case sink.Import:
-		return call{http.MethodPost, "/contacts/import", "/contacts/import", importBody(r), sink.ToSend}
+		return call{http.MethodPost, "/contacts/import", "/contacts/import", importBody(r), sink.ToSend, 0}
 	case sink.Delete:
-		return call{http.MethodDelete, contactPath(r.Contacts[0].Address), "/contacts/{id}", nil, sink.ToSend}
+		return call{http.MethodDelete, contactPath(r.Contacts[0].Address), "/contacts/{id}", nil, sink.ToSend, 0}
 	case sink.Look: // nothing is written
 	}
 	panic("a request of no kind, or one that writes nothing")
 }
 
 func update(r *sink.Request) call {
-	return call{http.MethodPut, contactPath(r.Contacts[0].Address), "/contacts/{id}", updateBody(r), sink.ToSend}
+	return call{http.MethodPut, contactPath(r.Contacts[0].Address), "/contacts/{id}", updateBody(r), sink.ToSend, 0}
 }
 
 func look(address string) call {
-	return call{http.MethodGet, contactPath(address), "/contacts/{id}", nil, sink.ToLook}
+	return call{http.MethodGet, contactPath(address), "/contacts/{id}", nil, sink.ToLook, 0}
 }
 
 func listPath(id int64) string { return "/contacts/lists/" + strconv.FormatInt(id, 10) }

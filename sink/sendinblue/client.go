@@ -40,16 +40,8 @@ type Options struct {
 	// Lease is asked before each byte of a call is written; once it has ended, nothing is written any more.
 	Lease func() bool
 	// Observe is told of each call made.
-	Observe func(c Call)
+	Observe func(c sink.Call)
 	Now     func() time.Time
-}
-
-// Call is a call that was made.
-type Call struct {
-	Endpoint string        // with its method, without identifiers
-	Purpose  sink.Purpose  // what it was for
-	Status   int           // 0: no answer
-	Took     time.Duration // to its answer, or its end without one
 }
 
 // Client is a sink.Sender for one account.
@@ -212,7 +204,7 @@ func (c *Client) do(ctx context.Context, cl call) (answer, error) {
 	a, err := c.roundTrip(req)
 	c.limiter.answered(b, ticket, err == nil)
 	if c.o.Observe != nil {
-		c.o.Observe(Call{Endpoint: cl.method + " " + cl.endpoint, Purpose: cl.purpose, Status: a.status, Took: c.o.Now().Sub(start)})
+		c.o.Observe(sink.Call{Endpoint: cl.method + " " + cl.endpoint, Kind: cl.kind, Purpose: cl.purpose, Status: a.status, Took: c.o.Now().Sub(start)})
 	}
 	if err == nil {
 		c.limiter.follow(b, a.header, a.status)
@@ -278,6 +270,7 @@ func (c *Client) Send(ctx context.Context, r *sink.Request) sink.Answer {
 }
 
 func (c *Client) write(ctx context.Context, r *sink.Request, cl call) sink.Answer {
+	cl.kind = r.Kind
 	if r.Again {
 		cl.purpose = sink.ToResend
 	}

@@ -40,7 +40,7 @@ func (c *Client) Export(ctx context.Context, list int64, attributes []string) (i
 	var a struct {
 		Process int64 `json:"processId"`
 	}
-	err = c.get(ctx, call{http.MethodPost, "/contacts/export", "/contacts/export", body, sink.ToAudit}, &a)
+	err = c.get(ctx, call{http.MethodPost, "/contacts/export", "/contacts/export", body, sink.ToAudit, 0}, &a)
 	if err == nil && a.Process == 0 {
 		err = errors.New("the answer to an export names no process")
 	}
@@ -143,7 +143,7 @@ func (c *Client) Members(ctx context.Context, list int64, each func(*sink.Listed
 			} `json:"contacts"`
 		}
 		path := fmt.Sprintf("/contacts?listIds=%d&limit=%d&offset=%d&sort=asc", list, pageMost, offset)
-		if err := c.get(ctx, call{http.MethodGet, path, "/contacts", nil, sink.ToAudit}, &p); err != nil {
+		if err := c.get(ctx, call{http.MethodGet, path, "/contacts", nil, sink.ToAudit, 0}, &p); err != nil {
 			return err
 		}
 		for _, m := range p.Contacts {

@@ -50,8 +50,11 @@ func (c *Client) get(ctx context.Context, cl call, into any) error {
 		return errorf(unanswered(err), "%s %s", cl.method, cl.endpoint)
 	}
 	o, ok := status(a.status, parseOK(a), waitOf(a.header))
-	if !ok && a.status == http.StatusNotFound {
+	switch {
+	case !ok && a.status == http.StatusNotFound:
 		o.Verdict, o.Absent = sink.Halt, true
+	case !ok && a.status >= 400 && a.status < 500:
+		o.Verdict = sink.Reject
 	}
 	if o.Verdict != sink.Applied {
 		return errorf(o, "%s %s", cl.method, cl.endpoint)
@@ -74,7 +77,7 @@ type process struct {
 
 // sink reads a process. Statuses are an open set: what is not known to be an end is under way.
 func (p process) sink() sink.Process {
-	s := sink.Process{ID: p.ID}
+	s := sink.Process{ID: p.ID, Export: strings.Contains(strings.ToUpper(p.Name), "EXPORT")}
 	switch p.Status {
 	case "completed":
 		s.Done, s.File = true, plainURL(p.Export)
@@ -100,7 +103,7 @@ func (c *Client) Processes(ctx context.Context) ([]sink.Process, error) {
 	var page struct {
 		Processes []process `json:"processes"`
 	}
-	cl := call{http.MethodGet, "/processes?limit=" + strconv.Itoa(processesMost) + "&sort=desc", "/processes", nil, sink.ToLook}
+	cl := call{http.MethodGet, "/processes?limit=" + strconv.Itoa(processesMost) + "&sort=desc", "/processes", nil, sink.ToLook, 0}
 	if err := c.get(ctx, cl, &page); err != nil {
 		return nil, err
 	}
@@ -114,7 +117,7 @@ func (c *Client) Processes(ctx context.Context) ([]sink.Process, error) {
 // Process implements sink.Sender. One that the API does not know any more counts as failed: what it did is unknown.
 func (c *Client) Process(ctx context.Context, id int64) (sink.Process, error) {
 	var p process
-	err := c.get(ctx, call{http.MethodGet, "/processes/" + strconv.FormatInt(id, 10), "/processes/{id}", nil, sink.ToLook}, &p)
+	err := c.get(ctx, call{http.MethodGet, "/processes/" + strconv.FormatInt(id, 10), "/processes/{id}", nil, sink.ToLook, 0}, &p)
 	var outcome *sink.OutcomeError
 	if errors.As(err, &outcome) && (outcome.Outcome.Absent || outcome.Outcome.Code == "invalid_parameter") {
 		return sink.Process{ID: id, Done: true, Failed: true}, nil
@@ -247,7 +250,7 @@ func (c *Client) List(ctx context.Context, id int64) (sink.ListInfo, error) {
 		Blocked int64  `json:"totalBlacklisted"`
 		Dynamic bool   `json:"dynamicList"`
 	}
-	err := c.get(ctx, call{http.MethodGet, listPath(id), "/contacts/lists/{id}", nil, sink.ToAsk}, &l)
+	err := c.get(ctx, call{http.MethodGet, listPath(id), "/contacts/lists/{id}", nil, sink.ToAsk, 0}, &l)
 	return sink.ListInfo{ID: l.ID, Name: printable(l.Name, 100), Contacts: l.Unique + l.Blocked, Dynamic: l.Dynamic}, err
 }
 
@@ -256,7 +259,7 @@ func (c *Client) Attributes(ctx context.Context) (map[string]sink.AttributeType,
 	var a struct {
 		Attributes []struct{ Name, Category, Type string } `json:"attributes"`
 	}
-	if err := c.get(ctx, call{http.MethodGet, "/contacts/attributes", "/contacts/attributes", nil, sink.ToAsk}, &a); err != nil {
+	if err := c.get(ctx, call{http.MethodGet, "/contacts/attributes", "/contacts/attributes", nil, sink.ToAsk, 0}, &a); err != nil {
 		return nil, err
 	}
 	all := map[string]sink.AttributeType{ExtID: sink.Text}
@@ -279,7 +282,7 @@ func (c *Client) Attributes(ctx context.Context) (map[string]sink.AttributeType,
 func (c *Client) CreateAttribute(ctx context.Context, name string, t sink.AttributeType) error {
 	var none struct{}
 	body, _ := json.Marshal(map[string]string{"type": string(t)})
-	err := c.get(ctx, call{http.MethodPost, "/contacts/attributes/normal/" + url.PathEscape(name), "/contacts/attributes", body, sink.ToAsk}, &none)
+	err := c.get(ctx, call{http.MethodPost, "/contacts/attributes/normal/" + url.PathEscape(name), "/contacts/attributes", body, sink.ToAsk, 0}, &none)
 	var o *sink.OutcomeError
 	if errors.As(err, &o) && o.Outcome.Code == "bad_answer" {
 		return nil // 201 without a body

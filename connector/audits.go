@@ -1,0 +1,409 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"segsync/connector/state"
+	"segsync/sink"
+)
+
+// Audit is when lists are compared with what was delivered into them.
+type Audit struct {
+	AfterImports bool          // when a phase of imports has ended
+	Every        time.Duration // on a schedule; 0: not
+	Repair       bool          // who is missing is put back, and attributes that others have changed
+}
+
+const (
+	auditEvery   = time.Second      // how often it is asked what is due
+	auditRest    = 10 * time.Minute // between two audits of a list after imports
+	auditSettles = 2 * time.Second  // after an import
+	auditTries   = 3                // in a row, before doubtful removals go by calls
+	auditPause   = time.Minute      // after a failure, at first
+	auditMost    = 30 * time.Minute
+	exportMost   = time.Hour // how long an export may take
+	doubtCalls   = 24        // more calls than this to take out whom others may have put in, and the list is read instead
+)
+
+// exporting is an export under way.
+type exporting struct {
+	process int64
+	began   time.Time
+	last    time.Time // the last look that did not find it ended
+	ended   bool
+	done    chan sink.Process
+}
+
+// due is when to look at an export.
+func (x *exporting) due() time.Time {
+	if x.last.IsZero() {
+		return x.began.Add(firstLook)
+	}
+	return x.last.Add(rarer(x.last.Sub(x.began)))
+}
+
+// followExport takes up what a look says of the export under way.
+func (e *engine) followExport(byID map[int64]sink.Process) {
+	e.mu.Lock()
+	x := e.exporting
+	e.mu.Unlock()
+	if x == nil {
+		return
+	}
+	p, listed := byID[x.process]
+	if !listed {
+		var err error
+		if p, err = e.sender.Process(e.ctx, x.process); err != nil {
+			p = sink.Process{}
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	x.last = e.now()
+	if p.Done && !x.ended {
+		x.ended = true
+		x.done <- p // there is room
+	}
+}
+
+// audits is the auditor: one list at a time, live traffic first.
+func (e *engine) audits() {
+	t := time.NewTicker(auditEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-e.ctx.Done():
+			return
+		}
+		switch list, asks := e.dueAudit(); {
+		case list == 0:
+		case asks:
+			e.askEmpty(list)
+		default:
+			e.mu.Lock()
+			pages := e.unaudited[list].tries >= auditTries-1
+			e.mu.Unlock()
+			e.audited(list, e.audit(list, pages))
+		}
+	}
+}
+
+// auditFailure is how often in a row a list could not be audited, and when that is tried again.
+type auditFailure struct {
+	tries int
+	again time.Time
+}
+
+// audited notes how an audit ended.
+func (e *engine) audited(list int64, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		delete(e.unaudited, list)
+		return
+	}
+	e.cfg.Metrics.Audits.WithLabelValues(e.cfg.Name, "failed").Inc()
+	f := e.unaudited[list]
+	f.again = e.now().Add(min(auditPause<<min(f.tries, 10), auditMost))
+	f.tries++
+	e.unaudited[list] = f // after some tries doubtful removals go by calls
+	e.log.Warn("a list could not be audited", zap.Int64("list", list), zap.Int("tries", f.tries), zap.Error(err))
+}
+
+// dueAudit picks a list to audit; 0: none is due. asks says that it should be asked first whether the list is empty.
+func (e *engine) dueAudit() (list int64, asks bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.now()
+	if e.draining.Load() || e.holds.at(place{}) || e.lag() > behindBy {
+		return 0, false
+	}
+	bulk := len(e.imports) > 0 || now.Sub(e.imported) < auditSettles || e.bulkPays(waiting(e.table.Queues(now)), now)
+	for _, l := range e.table.Lists() {
+		if e.holds.at(place{list: l}) || now.Before(e.unaudited[l].again) {
+			continue
+		}
+		if e.perhapsEmpty(l, now) {
+			return l, true
+		}
+		if e.doubtful(l) || !bulk && (e.importsUnseen(l, now) || e.scheduled(l, now)) {
+			return l, false
+		}
+	}
+	return 0, false
+}
+
+// importsUnseen says whether a list is to be audited for the imports that have ended. A bounded run does not rest: what
+// they have lost is found before it ends. Under the lock.
+func (e *engine) importsUnseen(list int64, now time.Time) bool {
+	a := e.table.AuditOf(list)
+	return e.cfg.Audit.AfterImports && a.Due && (a.Began.IsZero() || e.c.bounded || now.Sub(a.Began) >= auditRest)
+}
+
+// scheduled says whether a list is to be audited because the last audit was long ago. Under the lock.
+func (e *engine) scheduled(list int64, now time.Time) bool {
+	a := e.table.AuditOf(list)
+	if a.First.IsZero() {
+		a.First = now
+		e.table.SetAudit(list, a)
+		e.changed(now)
+	}
+	last := a.Began
+	if last.IsZero() {
+		last = a.First
+	}
+	return e.cfg.Audit.Every > 0 && now.Sub(last) >= e.cfg.Audit.Every
+}
+
+// auditOwed says whether a bounded run is not done before a list was audited. Under the lock.
+func (e *engine) auditOwed(now time.Time) bool {
+	return slices.ContainsFunc(e.table.Lists(), func(l int64) bool {
+		return !e.holds.at(place{list: l}) && e.unaudited[l].tries < auditTries && (e.doubtful(l) || e.importsUnseen(l, now))
+	})
+}
+
+// doubtful says whether so many may have been put into a list by others, and are to leave it, that reading the list is
+// cheaper than taking them out. Under the lock.
+func (e *engine) doubtful(list int64) bool {
+	return e.table.Doubts(list) > doubtCalls*e.limits.Batch && e.unaudited[list].tries < auditTries
+}
+
+// perhapsEmpty says whether the account should be asked whether a list is empty before more than a few are taken out in
+// case others have put them in. Under the lock.
+func (e *engine) perhapsEmpty(list int64, now time.Time) bool {
+	return e.table.Doubts(list) > e.limits.Batch && e.table.Empty(list) && now.Sub(e.asked[list]) > time.Minute
+}
+
+// holdDoubts keeps such removals back until the list was read, or the account was asked. Under the lock, before anything
+// is planned.
+func (e *engine) holdDoubts(now time.Time) {
+	for _, l := range e.table.Lists() {
+		e.table.HoldDoubts(l, e.reading == l || e.doubtful(l) || e.perhapsEmpty(l, now), now)
+	}
+}
+
+// askEmpty asks whether a list is empty, into which nothing of ours is under way: then nobody is to be taken out of it.
+func (e *engine) askEmpty(list int64) {
+	asked := e.now()
+	info, err := e.sender.List(e.ctx, list)
+	e.mu.Lock()
+	e.asked[list], e.reading = asked, list
+	still := err == nil && info.Contacts == 0 && e.table.Empty(list)
+	e.mu.Unlock()
+	for from, more := uint32(0), still; more && e.ctx.Err() == nil; {
+		e.mu.Lock()
+		from = e.table.SettleEmpty(list, from, asked, e.now())
+		more = from != 0
+		e.changed(e.now())
+		e.mu.Unlock()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reading = 0
+	e.nudge()
+}
+
+// audit reads a list and settles what is found.
+func (e *engine) audit(list int64, pages bool) error {
+	now := e.now()
+	e.mu.Lock()
+	a := e.table.Audit(list, e.cfg.Audit.Repair, now)
+	e.reading = list
+	attributes := e.auditable(list)
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.exporting, e.reading = nil, 0
+		e.table.EndAudit()
+		e.nudge()
+	}()
+	c := comparison{a: a, mu: &e.mu, sender: e.sender, pages: pages, now: e.now, after: func() { e.changed(e.now()); e.nudge() }}
+	if err := c.run(e.ctx, list, attributes, e.awaitExport); err != nil {
+		e.auditGone(list, err)
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx.Err() != nil {
+		return e.ctx.Err()
+	}
+	a.Close(e.now())
+	e.found[list] = a.Found
+	e.changed(e.now())
+	e.cfg.Metrics.Audits.WithLabelValues(e.cfg.Name, "finished").Inc()
+	tell := e.log.Info
+	if a.Found.Wrong() > 0 {
+		tell = e.log.Warn
+	}
+	f := a.Found
+	tell("a list was audited", zap.Int64("list", list), zap.Int("listed", f.Listed), zap.Int("lost_by_imports", f.Lost), zap.Int("missing", f.Missing), zap.Int("changed", f.Changed), zap.Int("extra", f.Extra),
+		zap.Int("unsubscribed", f.Unsubscribed), zap.Int("settled", f.Settled), zap.Int("under_way", f.Skipped), zap.Duration("took", e.now().Sub(a.Began).Round(time.Second)))
+	return nil
+}
+
+// auditGone holds a list that does not exist any more.
+func (e *engine) auditGone(list int64, err error) {
+	var o *sink.OutcomeError
+	if errors.As(err, &o) && o.Outcome.Absent {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.halt(sink.Outcome{Verdict: sink.Halt, Code: codeListGone, List: list, Message: "the list does not exist"}, e.now())
+	}
+}
+
+// auditable are the attributes of a list's exports whose form in an export is known. Under the lock.
+func (e *engine) auditable(list int64) []string {
+	return e.cfg.auditable(list, e.types)
+}
+
+func (c *Config) auditable(list int64, types map[string]sink.AttributeType) []string {
+	all := map[string]bool{}
+	for _, x := range c.Exports {
+		if x.List != list {
+			continue
+		}
+		for _, a := range x.Attributes {
+			switch types[a] {
+			case sink.Text, sink.Date, sink.Float, sink.Boolean:
+				all[a] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// awaitExport waits until the watcher sees that an export has ended.
+func (e *engine) awaitExport(ctx context.Context, process int64) (sink.Process, error) {
+	x := &exporting{process: process, began: e.now(), done: make(chan sink.Process, 1)}
+	e.mu.Lock()
+	e.exporting = x
+	e.mu.Unlock()
+	e.wakeWatcher()
+	most := time.NewTimer(exportMost)
+	defer most.Stop()
+	select {
+	case p := <-x.done:
+		return p, nil
+	case <-most.C:
+		return sink.Process{}, fmt.Errorf("the export (process %d) has not ended within %s", process, exportMost)
+	case <-ctx.Done():
+		return sink.Process{}, ctx.Err()
+	}
+}
+
+// comparison runs an audit: the list is read beside everything else, and compared under short locks.
+type comparison struct {
+	a      *state.Audit
+	mu     sync.Locker
+	sender sink.Sender
+	pages  bool // an export has failed before
+	now    func() time.Time
+	after  func() // what was found has changed the table; under the lock
+}
+
+// seenAtOnce is how many contacts are compared under one lock.
+const seenAtOnce = 256
+
+// run reads the list by an export or, where that is refused or fails, by pages.
+func (c *comparison) run(ctx context.Context, list int64, attributes []string, await func(context.Context, int64) (sink.Process, error)) error {
+	batch := make([]sink.Listed, 0, seenAtOnce)
+	flush := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for i := range batch {
+			c.a.See(&batch[i], c.sender.Carries, c.now())
+		}
+		c.after()
+		batch = batch[:0]
+	}
+	each := func(l *sink.Listed) {
+		batch = batch[:len(batch)+1]
+		b := &batch[len(batch)-1]
+		if b.Attributes == nil {
+			b.Attributes = map[string]string{}
+		}
+		clear(b.Attributes)
+		maps.Copy(b.Attributes, l.Attributes)
+		b.Address, b.Blocked = l.Address, l.Blocked
+		if len(batch) == cap(batch) {
+			flush()
+		}
+	}
+	if err := c.export(ctx, list, attributes, await, each); err != nil {
+		if ctx.Err() != nil || !c.pages && !errors.Is(err, errRefused) {
+			return err
+		}
+		batch = batch[:0]
+		c.mu.Lock()
+		c.a.Again()
+		c.mu.Unlock()
+		if paged := c.sender.Members(ctx, list, each); paged != nil {
+			return errors.Join(err, paged)
+		}
+	}
+	flush()
+	for from, more := uint32(0), true; more && ctx.Err() == nil; {
+		c.mu.Lock()
+		from = c.a.Finish(from, c.now())
+		more = from != 0
+		c.after()
+		c.mu.Unlock()
+	}
+	return c.putBack(ctx)
+}
+
+// errRefused says that the account exports nothing.
+var errRefused = errors.New("the export is refused")
+
+func (c *comparison) export(ctx context.Context, list int64, attributes []string, await func(context.Context, int64) (sink.Process, error), each func(*sink.Listed)) error {
+	id, err := c.sender.Export(ctx, list, attributes)
+	var o *sink.OutcomeError
+	switch {
+	case errors.As(err, &o) && o.Outcome.Verdict != sink.Retry && !o.Outcome.Absent:
+		return fmt.Errorf("%w: %w", errRefused, err)
+	case err != nil:
+		return fmt.Errorf("asking for an export: %w", err)
+	}
+	p, err := await(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case p.Failed || p.File == "":
+		return fmt.Errorf("the export (process %d) failed", id)
+	}
+	return c.sender.Exported(ctx, p.File, each)
+}
+
+// putBack looks at everybody who is to be put back: who is blocked or has unsubscribed is not.
+func (c *comparison) putBack(ctx context.Context) error {
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		address, ok := c.a.Gone()
+		c.mu.Unlock()
+		if !ok {
+			break
+		}
+		blocked, err := c.sender.Blocked(ctx, address)
+		if err != nil {
+			return fmt.Errorf("looking at a contact before it is put back: %w", err)
+		}
+		c.mu.Lock()
+		c.a.PutBack(blocked, c.now())
+		c.after()
+		c.mu.Unlock()
+	}
+	return ctx.Err()
+}

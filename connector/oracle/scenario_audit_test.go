@@ -1,0 +1,210 @@
+package oracle
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"segsync/connector"
+	"segsync/connector/state"
+	"segsync/sink/sandbox"
+)
+
+// audit waits for the next audit of list 42 to be finished.
+func (s *scene) audit(within time.Duration) (f *state.Findings) {
+	s.t.Helper()
+	last := s.status().Exports[0].Audited
+	s.until("an audit", within, func() bool {
+		for _, x := range s.status().Exports {
+			if x.List == 42 && !x.Audited.Equal(last) {
+				f = x.Findings
+			}
+		}
+		return f != nil
+	})
+	return f
+}
+
+// hourly lets lists be audited each hour.
+func (s *scene) hourly(repair bool) {
+	s.Tune = func(c *connector.Config) { c.Audit.Every, c.Audit.Repair = time.Hour, repair }
+}
+
+// writes is how many calls have changed something.
+func (s *scene) writes() int { return (&matrix{World: s.World}).writes() }
+
+func TestS55AnAuditWhilePeopleComeAndGo(t *testing.T) {
+	for name, export := range map[string]sandbox.Fault{
+		"ten minutes": {ImportTime: 600_000},
+		"fails":       {Import: "failed", ImportTime: 20_000, Count: 2},
+		"refused":     {Status: 403, Body: `{"code":"permission_denied","message":"Access denied for resource"}`, Count: -1},
+		"unanswered":  {Status: 500, Count: 3},
+	} {
+		for _, dies := range []bool{false, true} {
+			t.Run(fmt.Sprintf("the export: %s, a takeover=%v", name, dies), func(t *testing.T) {
+				storm(t, func(s *scene) { s.audited(export, dies) })
+			})
+		}
+	}
+}
+
+func (s *scene) audited(export sandbox.Fault, dies bool) {
+	s.hourly(true)
+	s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 5000, LoseRows: 0.1})
+	export.Endpoint = "/contacts/export"
+	s.Sandbox.Order(export)
+	s.crowd(300)
+	s.enterAll("gone", "vip", 20)
+	s.begin()
+	s.until("an export is asked for", 10*time.Minute, func() bool { return s.exports() > 0 })
+	if dies {
+		s.kill()
+	}
+	for i := range 60 {
+		s.enter(fmt.Sprint("new-", i), "vip", fmt.Sprintf("new%d@example.com", i)) // they are not in the export
+		s.exit(fmt.Sprint("gone-", i%20), "vip")                                   // they are
+		s.say(Event{Person: fmt.Sprint("crowd-", i), Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: fmt.Sprintf("c%d@example.com", i), First: "Changed"}})
+		time.Sleep(2 * time.Second)
+	}
+	s.converge(s.t, 2*time.Hour)
+	if !s.calm() {
+		return
+	}
+	f := s.audit(90 * time.Minute) // the next hour's
+	if f.Wrong() > 0 || f.Listed == 0 {
+		s.t.Errorf("nothing is wrong, and an audit found %+v", f)
+	}
+	before := s.writes()
+	s.audit(90 * time.Minute)
+	if n := s.writes() - before; n > 0 {
+		s.t.Errorf("%d calls for whom nothing is wrong", n)
+	}
+}
+
+// What is sent while an export is under way is not in it: that is no finding.
+func TestS55AnAuditKnowsWhatIsNewerThanItsExport(t *testing.T) {
+	play(t, func(s *scene) {
+		s.hourly(true)
+		s.begin()
+		s.enter("P", "vip", x)
+		s.enter("Q", "vip", y)
+		s.list(42, time.Minute, x, y)
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/export", ImportTime: 60_000})
+		exports := s.exports()
+		s.until("an audit begins", 2*time.Hour, func() bool { return s.exports() > exports })
+		s.enter("R", "vip", z)
+		s.exit("Q", "vip")
+		s.say(Event{Person: "P", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: x, First: "New"}})
+		s.list(42, 20*time.Second, x, z)
+		before := s.writes()
+		if f := s.audit(10 * time.Minute); f.Wrong() > 0 || f.Skipped != 2 || f.Listed != 2 {
+			s.t.Errorf("nothing is wrong, and an audit found %+v", f)
+		}
+		time.Sleep(time.Minute)
+		if n := s.writes() - before; n > 0 {
+			s.t.Errorf("%d calls for whom nothing is wrong", n)
+		}
+	})
+}
+
+func TestS56AContactThatIsTakenOutByHand(t *testing.T) {
+	for _, repair := range []bool{false, true} {
+		t.Run(fmt.Sprint("repair=", repair), func(t *testing.T) {
+			play(t, func(s *scene) { s.takenOut(repair) })
+		})
+	}
+}
+
+func (s *scene) takenOut(repair bool) {
+	s.hourly(repair)
+	s.begin()
+	names := []string{"before", "during", "after", "unsubscribed", "changed", "deleted"}
+	for _, n := range names {
+		s.enter(n, "vip", n+"@example.com")
+	}
+	s.until("all are in", time.Minute, func() bool { return s.Sandbox.Len(42) == len(names) })
+	in := func(name string) bool { _, ok := s.Sandbox.List(42)[name+"@example.com"]; return ok }
+	s.Sandbox.TakeOut("before@example.com", 42)
+	s.Sandbox.TakeOut("unsubscribed@example.com", 42)
+	s.Sandbox.Unsubscribe("unsubscribed@example.com")
+	s.Sandbox.Drop("deleted@example.com")
+	s.Sandbox.Put("changed@example.com", nil, map[string]any{"FIRSTNAME": "Other"})
+	s.Sandbox.Put("extra@example.com", []int64{42}, nil)
+	s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/export", ImportTime: 60_000})
+	exports := s.exports()
+	s.until("an audit begins", 2*time.Hour, func() bool { return s.exports() > exports })
+	s.Sandbox.TakeOut("during@example.com", 42) // the export has it
+	f := s.audit(10 * time.Minute)
+	s.Sandbox.TakeOut("after@example.com", 42)
+	missing, unsubscribed := 3, 0
+	if repair { // they were looked at
+		missing, unsubscribed = 2, 1
+	}
+	if f.Missing != missing || f.Unsubscribed != unsubscribed || f.Changed != 1 || f.Extra != 1 || f.Lost != 0 {
+		s.t.Errorf("%+v", f)
+	}
+	time.Sleep(5 * time.Minute)
+	if in("unsubscribed") || !in("extra") || in("before") != repair || in("deleted") != repair || in("during") || in("after") {
+		s.t.Errorf("the list holds %v", s.Sandbox.List(42))
+	}
+	if first := s.Sandbox.List(42)["changed@example.com"]["FIRSTNAME"]; (first == "changed") != repair {
+		s.t.Errorf("the changed name is %v", first)
+	}
+	f = s.audit(2 * time.Hour)
+	if missing = 5; repair {
+		missing = 2
+	}
+	if f.Missing+f.Unsubscribed != missing && !repair || f.Missing != missing && repair {
+		s.t.Errorf("the next one found %+v", f)
+	}
+	time.Sleep(5 * time.Minute)
+	if in("unsubscribed") || in("during") != repair || in("after") != repair {
+		s.t.Errorf("the list holds %v", s.Sandbox.List(42))
+	}
+}
+
+// A long history of people who left before segsync came: the list is read once, instead of a call for each 150.
+func TestDoubtIsSettledByAnAudit(t *testing.T) {
+	const others, gone = 30, 5000
+	play(t, func(s *scene) {
+		s.past = true
+		for i := range others {
+			s.Sandbox.Put(fmt.Sprintf("gone%d@example.com", i), []int64{42}, nil) // they leave, and are there by others' doing
+		}
+		s.exitAll("gone", "vip", gone)
+		s.begin()
+		s.until("who is in has left", 10*time.Minute, func() bool { return s.Sandbox.Len(42) == 0 })
+		s.until("all is settled", 10*time.Minute, func() bool { st := s.status(); return st.Pending == 0 && st.Lag == 0 })
+		if n := s.count("POST /contacts/lists/{id}/contacts/remove"); n > 2 {
+			s.t.Errorf("%d removals", n)
+		}
+		if n := s.exports(); n != 1 {
+			s.t.Errorf("%d exports", n)
+		}
+	})
+}
+
+// A list that the account says is empty holds nobody.
+func TestNobodyIsTakenOutOfAnEmptyList(t *testing.T) {
+	play(t, func(s *scene) {
+		s.past = true
+		s.exitAll("gone", "vip", 3000)
+		s.begin()
+		s.until("all is read and settled", 10*time.Minute, func() bool { st := s.status(); return st.Lag == 0 && st.Counters.Events >= 3000 && st.Pending == 0 })
+		if n := s.count("POST /contacts/lists/{id}/contacts/remove") + s.exports(); n > 8 {
+			s.t.Errorf("%d calls", n)
+		}
+	})
+}
+
+// exitAll lets people leave a segment in one go, of whom nothing was ever said.
+func (s *scene) exitAll(name, segment string, n int) {
+	s.t.Helper()
+	var all []Event
+	for i := range n {
+		all = append(all, Event{Person: fmt.Sprintf("%s-%d", name, i), Segment: segment, At: s.when(), Partition: -1, Profile: &Profile{Email: fmt.Sprintf("%s%d@example.com", name, i)}})
+	}
+	if err := s.Produce(s.t.Context(), all...); err != nil {
+		s.t.Fatal(err)
+	}
+}
