@@ -279,6 +279,7 @@ func (c *Config) auditable(list int64, types map[string]sink.AttributeType) []st
 			switch types[a] {
 			case sink.Text, sink.Date, sink.Float, sink.Boolean:
 				all[a] = true
+			case sink.Category, sink.MultipleChoice:
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package connector
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -315,14 +314,4 @@ func (e *engine) endImport(i *importing, now time.Time, of func(int) sink.Outcom
 	e.table.Close(i.r)
 	e.changed(now)
 	e.nudge()
-}
-
-// importInto says whether an import into a list is under way. Under the lock.
-func (e *engine) importInto(list int64) bool {
-	for _, i := range e.imports {
-		if slices.Contains(i.r.Lists, list) {
-			return true
-		}
-	}
-	return false
 }

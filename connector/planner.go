@@ -89,8 +89,8 @@ const (
 // at the cut.
 func (e *engine) plan(now time.Time) []*state.Request {
 	e.heldBack = time.Time{}
-	e.weigh(now)
 	e.holdDoubts(now)
+	e.weigh(now)
 	if now.Before(e.again) {
 		return nil
 	}

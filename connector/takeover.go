@@ -36,9 +36,6 @@ func (e *engine) takeOver() error {
 	imports, err := e.table.Ready(now)
 	if err == nil {
 		e.restorePace()
-		if e.table.Counts.Contacts > 0 {
-			e.sender.Rest() // a predecessor may have made calls until now
-		}
 		e.adopt(imports, now)
 		for _, x := range e.cfg.Exports {
 			if !x.Enabled {
@@ -67,6 +64,9 @@ func (e *engine) restore() error {
 	target, err := e.changes.Sentinel(e.ctx)
 	if err != nil {
 		return err
+	}
+	if target > 0 { // there was a predecessor, who may have made calls until now
+		e.sender.Rest()
 	}
 	last := time.Now()
 	return changelog.Restore(e.ctx, e.cfg.Kafka, e.changes.Topic(), target, func(key, v []byte) error {

@@ -66,8 +66,8 @@ func Restore(ctx context.Context, opts []kgo.Opt, topic string, upTo int64, appl
 }
 
 const (
-	startTries = 20
-	startPause = 100 * time.Millisecond
+	startTries = 10
+	startPause = 5 * time.Millisecond // at first
 )
 
 // Start is the first offset of the changelog: above 0 it has lost its beginning, for compaction does not move it.
@@ -80,7 +80,7 @@ func Start(ctx context.Context, adm *kadm.Client, topic string) (int64, error) {
 		if try == startTries || ctx.Err() != nil { // a topic that was made a moment ago is not known everywhere
 			return 0, fmt.Errorf("asking for the beginning of topic %s: %w", topic, errors.Join(err, starts.Error(), errors.New("it was not told")))
 		}
-		time.Sleep(startPause)
+		time.Sleep(startPause << try)
 	}
 }
 

@@ -114,11 +114,12 @@ func (b backlog) play(t *testing.T) *measured {
 	for n, tick := 0, 0; ; tick++ {
 		if tick%33 == 0 && n < standing {
 			e := enter("new", n, "New")
-			switch person := n / 3; {
-			case n%3 == 1: // those whose number begins with an odd digit leave
+			person := n / 3
+			switch n % 3 {
+			case 1: // those whose number begins with an odd digit leave
 				e = Event{Person: fmt.Sprint("standing", odd(person)), Segment: "vip"}
 				waiting[fmt.Sprintf("standing%d@example.com", odd(person))] = time.Now()
-			case n%3 == 2:
+			case 2:
 				e = enter("standing", even(person), "Changed")
 				waiting[e.Profile.Email] = time.Now()
 			default:

@@ -184,6 +184,24 @@ func TestDoubtIsSettledByAnAudit(t *testing.T) {
 	})
 }
 
+// Nor does the guard withhold them for those whom others have put in: the list is read first.
+func TestS18DoubtIsNotWeighedBeforeTheListIsRead(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) { c.Exports[0].Guard.Share, c.Exports[0].Guard.AtLeast = 0.3, 100 }
+		s.past = true
+		s.others(6000)
+		for i := range 30 {
+			s.Sandbox.Put(fmt.Sprintf("gone%d@example.com", i), []int64{42}, nil)
+		}
+		s.exitAll("gone", "vip", 5000)
+		s.begin()
+		s.until("who is in has left", 10*time.Minute, func() bool { return s.Sandbox.Len(42) == 6000 })
+		if s.halted("guard") || s.status().Withheld > 0 {
+			s.t.Errorf("%d are withheld", s.status().Withheld)
+		}
+	})
+}
+
 // A list that the account says is empty holds nobody.
 func TestNobodyIsTakenOutOfAnEmptyList(t *testing.T) {
 	play(t, func(s *scene) {
@@ -207,4 +225,24 @@ func (s *scene) exitAll(name, segment string, n int) {
 	if err := s.Produce(s.t.Context(), all...); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// Nothing of a take-over waits: neither with an empty table nor with one that a predecessor has left a moment ago.
+func TestATakeOverDoesNotWait(t *testing.T) {
+	play(t, func(s *scene) {
+		for life := range 4 {
+			began := time.Now()
+			s.begin()
+			for s.status().State != "running" {
+				time.Sleep(time.Millisecond)
+			}
+			if took := time.Since(began); took > 150*time.Millisecond {
+				s.t.Errorf("life %d runs after %s", life, took)
+			}
+			s.enter(fmt.Sprint("P-", life), "vip", fmt.Sprintf("p%d@example.com", life))
+			s.until("it is delivered", time.Minute, func() bool { return s.Sandbox.Len(42) == life+1 })
+			s.die()
+		}
+		s.begin()
+	})
 }

@@ -55,10 +55,12 @@ func (g *guardCount) lastHour(now int64) (n, doubts int64) {
 }
 
 // total is how many people the removals of the last hour and those pending take out at most: of those who may not be in
-// at all, no more than others have put in.
-func (g *guardCount) total(now int64) int64 {
+// at all, no more than others have put in, and none while the list is to be read for them.
+func (g *guardCount) total(now int64, settling bool) int64 {
 	hour, doubts := g.lastHour(now)
-	doubts += int64(g.doubts)
+	if !settling {
+		doubts += int64(g.doubts)
+	}
 	if g.others >= 0 {
 		doubts = min(doubts, g.others)
 	}
@@ -156,7 +158,7 @@ func (t *Table) Weigh(now time.Time) {
 		case g.tripped != 0 || len(g.pending) == 0:
 			continue
 		}
-		total := g.total(millis(now))
+		total := g.total(millis(now), t.settling[list])
 		waits := total > int64(cfg.AtLeast)
 		if waits && g.others >= 0 {
 			waits = false
