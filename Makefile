@@ -23,6 +23,7 @@ integration:
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./mapping ./connector/state ./connector/oracle
+	go test -tags bench -count=1 -timeout 30m -v -run Bench ./connector/oracle
 	go test -tags bench -count=1 -timeout 30m -v -run Bench ./cmd/segsync
 
 FUZZ ?= 30s

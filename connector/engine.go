@@ -87,7 +87,7 @@ type engine struct {
 	lastApplied   time.Time
 	imports       map[uint64]*importing
 	imported      time.Time                // when the last import ended
-	gathering     time.Time                // since when an import waits for more to be in it
+	gathering     time.Time                // since when there is a backlog for imports
 	pace          pace                     // of imports
 	looks         looks                    // that are left
 	lookWanted    bool                     // before an import can begin

@@ -63,7 +63,7 @@ func rarer(ran time.Duration) time.Duration {
 	if ran < 16*time.Second {
 		return max(firstLook, ran)
 	}
-	return ran / 2
+	return ran / 3
 }
 
 // accepted notes an import's process, or that its answer was lost. Under the lock.
@@ -258,19 +258,21 @@ func (e *engine) completed(ctx context.Context, i *importing, p sink.Process) {
 	})
 }
 
-// measure notes how long an import took: it ended between two looks. One that had ended by the first may have been
-// quicker: the next is looked at a little sooner. Under the lock.
+// measure notes how long an import took: it ended between two looks. One that had ended when it was expected to may have
+// been quicker: the next is looked at a little sooner. Under the lock.
 func (e *engine) measure(i *importing, now time.Time) {
-	took := now.Sub(i.began)
-	switch {
-	case i.failures > 0:
+	if i.failures > 0 {
 		return
-	case i.last.IsZero():
-		took -= took / 32
-	default:
-		took -= now.Sub(i.last) / 2
 	}
-	e.pace.note(len(i.r.Taken), took)
+	took := now.Sub(i.began)
+	late := took / 2
+	if i.last.After(i.began) {
+		late = now.Sub(i.last) / 2
+	}
+	if e.pace.known() {
+		late = min(late, took/12)
+	}
+	e.pace.note(len(i.r.Taken), took-late)
 	e.storePace(now)
 }
 

@@ -114,8 +114,11 @@ func (e *engine) plan(now time.Time) []*state.Request {
 func (e *engine) planNext(now time.Time) *state.Request {
 	queues := e.table.Queues(now)
 	backlog, pending := waiting(queues), 0
-	if !e.bulkPays(backlog, now) {
+	switch pays := e.bulkPays(backlog, now); {
+	case !pays:
 		e.gathering = time.Time{}
+	case e.gathering.IsZero():
+		e.gathering = now
 	}
 	for _, q := range queues {
 		pending += q.Len

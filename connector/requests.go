@@ -226,14 +226,11 @@ func (e *engine) bulkPays(backlog int, now time.Time) bool {
 	return float64(backlog)/rate > wait.Seconds()
 }
 
-// gathered says whether an import of a queue may begin: until it is full it waits for more a little, compared with the
-// time that it takes.
+// gathered says whether an import of a queue may begin: the first of a backlog waits for more, until it is full, a
+// little, compared with the time that it takes.
 func (e *engine) gathered(q state.Queue, now time.Time) bool {
 	if float64(q.Len) >= e.importHolds() {
 		return true
-	}
-	if e.gathering.IsZero() {
-		e.gathering = now
 	}
 	until := e.gathering.Add(e.pace.of(q.Len) / 20)
 	if now.Before(until) {
@@ -301,7 +298,6 @@ func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group 
 		e.rowBytes += (float64(size)/float64(k) - e.rowBytes) / 4
 	}
 	e.imports[r.Number] = &importing{r: r, began: now}
-	e.gathering = time.Time{}
 	return r
 }
 

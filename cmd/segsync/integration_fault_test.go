@@ -48,6 +48,30 @@ func TestIntegrationKilledEveryTwoSeconds(t *testing.T) {
 	}
 }
 
+// S3: killed every two seconds for a minute, in a first fill by imports whose answers take their time: right within a
+// minute of the last kill.
+func TestIntegrationKilledWhileItImports(t *testing.T) {
+	p := newPlace(t, sandbox.Options{Latency: 10 * time.Millisecond, ImportTime: 3 * time.Second})
+	p.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", AnswerMillis: 800, Count: -1})
+	config := p.config(freePort())
+	s := shape(24_000, 30_000)
+	s.Numbers, s.Poison = false, 0
+	p.produce(oracle.History(21, s))
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		r := p.start("run", "-c", config)
+		time.Sleep(2 * time.Second)
+		r.end(syscall.SIGKILL)
+	}
+	began := time.Now()
+	r := p.start("run", "-c", config)
+	p.converge(time.Minute)
+	t.Logf("right %s after the last kill; %d imports, %d looks", time.Since(began).Round(time.Second), p.Sandbox.Stats().Imports, p.Sandbox.Stats().Calls["GET /processes"])
+	p.promised()
+	if code := r.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("SIGTERM ends with %d", code)
+	}
+}
+
 // Three replicas of two connections: each connection has one owner, whoever is killed.
 func TestIntegrationThreeReplicasOfTwoConnections(t *testing.T) {
 	other := fast()
