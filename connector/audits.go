@@ -33,6 +33,19 @@ const (
 	doubtCalls   = 24        // more calls than this to take out whom others may have put in, and the list is read instead
 )
 
+// auditor is what is known of audits in this epoch, by list. Under the lock.
+type auditor struct {
+	exporting *exporting               // for the audit under way
+	reading   int64                    // the list that is audited, or asked for its length; 0: none is
+	asked     map[int64]time.Time      // when it was asked whether it is empty
+	failures  map[int64]auditFailure   // of auditing it, in a row
+	found     map[int64]state.Findings // by the last audit, with examples
+}
+
+func newAuditor() auditor {
+	return auditor{asked: map[int64]time.Time{}, failures: map[int64]auditFailure{}, found: map[int64]state.Findings{}}
+}
+
 // exporting is an export under way.
 type exporting struct {
 	process int64
@@ -53,7 +66,7 @@ func (x *exporting) due() time.Time {
 // followExport takes up what a look says of the export under way.
 func (e *engine) followExport(byID map[int64]sink.Process) {
 	e.mu.Lock()
-	x := e.exporting
+	x := e.auditor.exporting
 	e.mu.Unlock()
 	if x == nil {
 		return
@@ -90,7 +103,7 @@ func (e *engine) audits() {
 			e.askEmpty(list)
 		default:
 			e.mu.Lock()
-			pages := e.unaudited[list].tries >= auditTries-1
+			pages := e.auditor.failures[list].tries >= auditTries-1
 			e.mu.Unlock()
 			e.audited(list, e.audit(list, pages))
 		}
@@ -111,14 +124,14 @@ func (e *engine) audited(list int64, err error) {
 		return
 	}
 	if err == nil {
-		delete(e.unaudited, list)
+		delete(e.auditor.failures, list)
 		return
 	}
 	e.cfg.Metrics.Audits.WithLabelValues(e.cfg.Name, "failed").Inc()
-	f := e.unaudited[list]
+	f := e.auditor.failures[list]
 	f.again = e.now().Add(min(auditPause<<min(f.tries, 10), auditMost))
 	f.tries++
-	e.unaudited[list] = f // after some tries doubtful removals go by calls
+	e.auditor.failures[list] = f // after some tries doubtful removals go by calls
 	e.log.Warn("a list could not be audited", zap.Int64("list", list), zap.Int("tries", f.tries), zap.Error(err))
 }
 
@@ -132,7 +145,7 @@ func (e *engine) dueAudit() (list int64, asks bool) {
 	}
 	bulk := len(e.imports) > 0 || now.Sub(e.imported) < auditSettles || e.bulkPays(waiting(e.table.Queues(now)), now)
 	for _, l := range e.table.Lists() {
-		if e.holds.at(place{list: l}) || now.Before(e.unaudited[l].again) {
+		if e.holds.at(place{list: l}) || now.Before(e.auditor.failures[l].again) {
 			continue
 		}
 		if e.perhapsEmpty(l, now) {
@@ -170,27 +183,27 @@ func (e *engine) scheduled(list int64, now time.Time) bool {
 // auditOwed says whether a bounded run is not done before a list was audited. Under the lock.
 func (e *engine) auditOwed(now time.Time) bool {
 	return slices.ContainsFunc(e.table.Lists(), func(l int64) bool {
-		return !e.holds.at(place{list: l}) && e.unaudited[l].tries < auditTries && (e.doubtful(l) || e.importsUnseen(l, now))
+		return !e.holds.at(place{list: l}) && e.auditor.failures[l].tries < auditTries && (e.doubtful(l) || e.importsUnseen(l, now))
 	})
 }
 
 // doubtful says whether so many may have been put into a list by others, and are to leave it, that reading the list is
 // cheaper than taking them out. Under the lock.
 func (e *engine) doubtful(list int64) bool {
-	return e.table.Doubts(list) > doubtCalls*e.limits.Batch && e.unaudited[list].tries < auditTries
+	return e.table.Doubts(list) > doubtCalls*e.limits.Batch && e.auditor.failures[list].tries < auditTries
 }
 
 // perhapsEmpty says whether the account should be asked whether a list is empty before more than a few are taken out in
 // case others have put them in. Under the lock.
 func (e *engine) perhapsEmpty(list int64, now time.Time) bool {
-	return e.table.Doubts(list) > e.limits.Batch && e.table.Empty(list) && now.Sub(e.asked[list]) > time.Minute
+	return e.table.Doubts(list) > e.limits.Batch && e.table.Empty(list) && now.Sub(e.auditor.asked[list]) > time.Minute
 }
 
 // holdDoubts keeps such removals back until the list was read, or the account was asked. Under the lock, before anything
 // is planned.
 func (e *engine) holdDoubts(now time.Time) {
 	for _, l := range e.table.Lists() {
-		e.table.HoldDoubts(l, e.reading == l || e.doubtful(l) || e.perhapsEmpty(l, now), now)
+		e.table.HoldDoubts(l, e.auditor.reading == l || e.doubtful(l) || e.perhapsEmpty(l, now), now)
 	}
 }
 
@@ -199,7 +212,7 @@ func (e *engine) askEmpty(list int64) {
 	asked := e.now()
 	info, err := e.sender.List(e.ctx, list)
 	e.mu.Lock()
-	e.asked[list], e.reading = asked, list
+	e.auditor.asked[list], e.auditor.reading = asked, list
 	still := err == nil && info.Contacts == 0 && e.table.Empty(list)
 	e.mu.Unlock()
 	for from, more := uint32(0), still; more && e.ctx.Err() == nil; {
@@ -211,7 +224,7 @@ func (e *engine) askEmpty(list int64) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.reading = 0
+	e.auditor.reading = 0
 	e.nudge()
 }
 
@@ -220,13 +233,13 @@ func (e *engine) audit(list int64, pages bool) error {
 	now := e.now()
 	e.mu.Lock()
 	a := e.table.Audit(list, e.cfg.Audit.Repair, now)
-	e.reading = list
+	e.auditor.reading = list
 	attributes := e.auditable(list)
 	e.mu.Unlock()
 	defer func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.exporting, e.reading = nil, 0
+		e.auditor.exporting, e.auditor.reading = nil, 0
 		e.table.EndAudit()
 		e.nudge()
 	}()
@@ -241,7 +254,7 @@ func (e *engine) audit(list int64, pages bool) error {
 		return e.ctx.Err()
 	}
 	a.Close(e.now())
-	e.found[list] = a.Found
+	e.auditor.found[list] = a.Found
 	e.changed(e.now())
 	e.cfg.Metrics.Audits.WithLabelValues(e.cfg.Name, "finished").Inc()
 	tell := e.log.Info
@@ -290,7 +303,7 @@ func (c *Config) auditable(list int64, types map[string]sink.AttributeType) []st
 func (e *engine) awaitExport(ctx context.Context, process int64) (sink.Process, error) {
 	x := &exporting{process: process, began: e.now(), done: make(chan sink.Process, 1)}
 	e.mu.Lock()
-	e.exporting = x
+	e.auditor.exporting = x
 	e.mu.Unlock()
 	e.wakeWatcher()
 	most := time.NewTimer(exportMost)

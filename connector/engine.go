@@ -86,22 +86,12 @@ type engine struct {
 	lastChange    time.Time
 	lastApplied   time.Time
 	imports       map[uint64]*importing
-	imported      time.Time                // when the last import ended
-	gathering     time.Time                // since when there is a backlog for imports
-	pace          pace                     // of imports
-	looks         looks                    // that are left
-	lookWanted    bool                     // before an import can begin
-	suspect       time.Time                // until when an import that was lost may come all the same
-	clear         time.Time                // the last look that showed no unfinished process of unknown making
-	notClear      time.Time                // when the next such look makes sense
-	strange       int                      // such looks in a row that showed one
-	exporting     *exporting               // for an audit
-	reading       int64                    // a list that is being read, for an audit or for its length
-	asked         map[int64]time.Time      // lists that were asked whether they are empty
-	unaudited     map[int64]auditFailure   // lists that could not be audited
-	found         map[int64]state.Findings // by the last audit of this life
-	liveLast      bool                     // the last call was for a live change
-	heldBack      time.Time                // until when the planner holds something back that will be due without an event; zero: nothing
+	imported      time.Time // when the last import ended
+	gathering     time.Time // since when there is a backlog for imports
+	sight         sight
+	auditor       auditor
+	liveLast      bool      // the last call was for a live change
+	heldBack      time.Time // until when the planner holds something back that will be due without an event; zero: nothing
 	callTime      time.Duration
 	rowBytes      float64
 	breaker       breaker
@@ -130,7 +120,7 @@ func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned m
 		c: c, cfg: &c.cfg, cl: cl, log: c.cfg.Log, lease: lease, done: make(chan struct{}), drained: make(chan struct{}),
 		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), requests: make(chan *state.Request, c.cfg.Senders+1),
 		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
-		asked: map[int64]time.Time{}, unaudited: map[int64]auditFailure{}, found: map[int64]state.Findings{}, callTime: 200 * time.Millisecond, rowBytes: 64,
+		auditor: newAuditor(), callTime: 200 * time.Millisecond, rowBytes: 64,
 		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log), calling: map[*state.Request]time.Time{}, costly: map[string]int{},
 		warned: map[string]*repeated{},
 	}

@@ -103,14 +103,14 @@ func (e *engine) mayImport(now time.Time) bool {
 	if len(e.imports) > 0 {
 		return false
 	}
-	if !now.Before(e.suspect) || now.Sub(e.clear) < clearFor {
+	if !now.Before(e.sight.suspect) || now.Sub(e.sight.clear) < clearFor {
 		return true
 	}
-	if now.Before(e.notClear) {
-		e.holdBack(e.notClear)
+	if now.Before(e.sight.notClear) {
+		e.holdBack(e.sight.notClear)
 		return false
 	}
-	e.lookWanted = true
+	e.sight.wanted = true
 	e.wakeWatcher()
 	return false
 }
@@ -173,7 +173,7 @@ func (e *engine) abandon(i *importing, now time.Time) {
 		return
 	}
 	if i.lost {
-		e.suspect = now.Add(e.cfg.Times.LateApply)
+		e.sight.suspect = now.Add(e.cfg.Times.LateApply)
 		e.log.Info("an import that was lost is not in sight: its contacts are sent again", zap.Int("contacts", len(i.r.Taken)))
 	}
 	delete(e.imports, i.r.Number)
@@ -269,10 +269,10 @@ func (e *engine) measure(i *importing, now time.Time) {
 	if i.last.After(i.began) {
 		late = now.Sub(i.last) / 2
 	}
-	if e.pace.known() {
+	if e.sight.pace.known() {
 		late = min(late, took/12)
 	}
-	e.pace.note(len(i.r.Taken), took-late)
+	e.sight.pace.note(len(i.r.Taken), took-late)
 	e.storePace(now)
 }
 

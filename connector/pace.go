@@ -80,13 +80,13 @@ type paceRow struct {
 func (e *engine) restorePace() {
 	var row paceRow
 	if json.Unmarshal(e.table.Meta(paceKey), &row) == nil {
-		e.pace, e.looks = row.Pace, row.Looks
+		e.sight.pace, e.sight.looks = row.Pace, row.Looks
 	}
 }
 
 // storePace is for the next checkpoint. Under the lock.
 func (e *engine) storePace(now time.Time) {
-	if row, err := json.Marshal(paceRow{e.pace, e.looks}); err == nil {
+	if row, err := json.Marshal(paceRow{e.sight.pace, e.sight.looks}); err == nil {
 		e.table.SetMeta(paceKey, row)
 		e.changed(now)
 	}

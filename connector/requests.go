@@ -208,7 +208,7 @@ func (e *engine) bulkPays(backlog int, now time.Time) bool {
 		return false
 	}
 	imports := int(math.Ceil(float64(backlog) / e.importHolds()))
-	wait := time.Duration(imports) * e.pace.of(backlog/imports)
+	wait := time.Duration(imports) * e.sight.pace.of(backlog/imports)
 	for _, i := range e.imports {
 		switch {
 		case i.r.Freed(): // it may never end
@@ -216,7 +216,7 @@ func (e *engine) bulkPays(backlog int, now time.Time) bool {
 		case i.lost:
 			wait += max(0, inSight-now.Sub(i.since))
 		default:
-			wait += max(0, e.pace.of(len(i.r.Taken))-now.Sub(i.began))
+			wait += max(0, e.sight.pace.of(len(i.r.Taken))-now.Sub(i.began))
 		}
 	}
 	rate := e.limits.PerSecond
@@ -232,7 +232,7 @@ func (e *engine) gathered(q state.Queue, now time.Time) bool {
 	if float64(q.Len) >= e.importHolds() {
 		return true
 	}
-	until := e.gathering.Add(e.pace.of(q.Len) / 20)
+	until := e.gathering.Add(e.sight.pace.of(q.Len) / 20)
 	if now.Before(until) {
 		e.holdBack(until)
 	}

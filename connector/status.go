@@ -137,7 +137,7 @@ func (c *Connection) Status() Status {
 	s.Oldest = time.Duration(e.table.Oldest(now)) * time.Millisecond
 	s.People, s.Contacts, s.Withheld, s.Rejected, s.Unknown = t.People, t.Contacts, e.table.Withheld(), t.Rejected, t.Unknown
 	s.Imports, s.Counters, s.Table = len(e.imports), c.counted(e.counts), e.table.Bytes()
-	s.Auditing = e.exporting != nil
+	s.Auditing = e.auditor.exporting != nil
 	s.Lists, s.WithheldOf = map[int64]int{}, map[int64]int{}
 	for _, x := range e.cfg.Exports {
 		s.Lists[x.List] = e.table.In(x.List)
@@ -155,7 +155,7 @@ func (e *engine) exportStatus(x *Export, now time.Time) ExportStatus {
 	s := ExportStatus{Name: x.Name, List: x.List, Enabled: x.Enabled, In: e.table.In(x.List), Withheld: e.table.WithheldOf(x.List, now).Removals, Doubtful: e.table.Doubts(x.List)}
 	if a := e.table.AuditOf(x.List); !a.Began.IsZero() {
 		found := a.Found
-		if told, ok := e.found[x.List]; ok { // with examples
+		if told, ok := e.auditor.found[x.List]; ok { // with examples
 			found = told
 		}
 		s.Audited, s.Findings = a.Began, &found

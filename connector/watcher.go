@@ -9,6 +9,17 @@ import (
 	"segsync/sink"
 )
 
+// sight is what looks at the account's processes have shown, and when to look. Under the lock.
+type sight struct {
+	pace     pace
+	looks    looks
+	wanted   bool      // a look, before an import can begin
+	suspect  time.Time // until when an import that was lost may come all the same
+	clear    time.Time // the last look that showed no unfinished process of unknown making
+	notClear time.Time // after one that did: when the next makes sense
+	strange  int       // such looks in a row
+}
+
 // watch follows the imports and the export under way: one look serves them all. It is made when something should have
 // ended, and in the long run never more often than the account allows.
 func (e *engine) watch() {
@@ -52,14 +63,14 @@ func (e *engine) nextLook(now time.Time) time.Time {
 	}
 	for _, i := range e.imports {
 		if !i.since.IsZero() {
-			sooner(i.due(&e.pace))
+			sooner(i.due(&e.sight.pace))
 		}
 	}
-	left := e.looks.next(now, e.limits.LookEvery)
-	if x := e.exporting; x != nil && !x.ended && (len(e.imports) == 0 || e.looks.Left > looksMost/2) { // the imports' looks serve it, too
+	left := e.sight.looks.next(now, e.limits.LookEvery)
+	if x := e.auditor.exporting; x != nil && !x.ended && (len(e.imports) == 0 || e.sight.looks.Left > looksMost/2) { // the imports' looks serve it, too
 		sooner(x.due())
 	}
-	if e.lookWanted {
+	if e.sight.wanted {
 		sooner(now)
 	}
 	if at.Before(left) {
@@ -72,7 +83,7 @@ func (e *engine) nextLook(now time.Time) time.Time {
 func (e *engine) lookAround() bool {
 	asked := e.now()
 	e.mu.Lock()
-	e.looks.Left--
+	e.sight.looks.Left--
 	e.storePace(asked)
 	e.mu.Unlock()
 	all, err := e.sender.Processes(e.ctx)
@@ -105,14 +116,14 @@ func (e *engine) strangers(all []sink.Process, asked time.Time) (strangers []int
 			strangers = append(strangers, p.ID)
 		}
 	}
-	e.lookWanted = false
+	e.sight.wanted = false
 	if len(strangers) == 0 {
-		e.clear, e.strange = asked, 0
+		e.sight.clear, e.sight.strange = asked, 0
 		e.nudge()
 		return nil
 	}
-	e.notClear = asked.Add(min(firstLook<<min(e.strange, 10), e.limits.LookEvery))
-	e.strange++
+	e.sight.notClear = asked.Add(min(firstLook<<min(e.sight.strange, 10), e.limits.LookEvery))
+	e.sight.strange++
 	return strangers
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"segsync/connector"
 )
 
 const good = `
@@ -64,7 +66,7 @@ func TestAGoodConfigurationHasItsDefaults(t *testing.T) {
 		t.Fatal(problems)
 	}
 	e, con := c.Exports[0], c.Connections[0]
-	if !e.Enabled || e.GuardShare != 0.3 || e.GuardLeast != 100 || con.Rate.Share != 0.8 || con.Rate.ContactsPerSecond != 10 || c.DeadLetters != "segsync-dlq" || c.Kafka.Prefix != "segsync" {
+	if !e.Enabled || e.GuardShare != 0.3 || e.GuardLeast != 100 || con.Rate.Share != 0.8 || con.Rate.ContactsPerSecond != 10 || c.DeadLetters != "segsync-dlq" || c.Audit != (connector.Audit{AfterImports: true, Every: 24 * time.Hour}) || c.Kafka.Prefix != "segsync" {
 		t.Errorf("%+v", c)
 	}
 }
@@ -132,6 +134,8 @@ func TestWhatIsRefused(t *testing.T) {
 		"a binary file":          {"\x7fELF\x00\x01", "it is no text"},
 		"an empty file":          {"# nothing\n", "the file is empty"},
 		"a known connection":     {with("connection: fr", "connection: frr"), `configured are: fr (did you mean "fr"?)`},
+		"audits each minute":     {good + "audit: { every: 1m }\n", "audit.every must be 10m0s or more"},
+		"no wait for a schema":   {good + "unknown_schema: { wait: never }\n", "must be a duration"},
 		"memberships and member": {with(`member: change == "ENTERED"`, `member: "true", memberships: x`), "memberships is the whole truth"},
 	} {
 		t.Run(name, func(t *testing.T) {
