@@ -26,6 +26,7 @@ const (
 	auditEvery   = time.Second      // how often it is asked what is due
 	auditRest    = 10 * time.Minute // between two audits of a list after imports
 	auditSettles = 2 * time.Second  // after an import
+	auditLate    = time.Hour        // after this an audit waits for no end of reading and of imports any more
 	auditTries   = 3                // in a row, before doubtful removals go by calls
 	auditPause   = time.Minute      // after a failure, at first
 	auditMost    = 30 * time.Minute
@@ -140,22 +141,38 @@ func (e *engine) dueAudit() (list int64, asks bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
-	if e.draining.Load() || e.holds.at(place{}) || e.lag() > behindBy {
+	if e.draining.Load() || e.holds.at(place{}) {
 		return 0, false
 	}
-	bulk := len(e.imports) > 0 || now.Sub(e.imported) < auditSettles || e.bulkPays(waiting(e.table.Queues(now)), now)
+	behind := e.lag() > behindBy
+	bulk := behind || len(e.imports) > 0 || now.Sub(e.imported) < auditSettles || e.bulkPays(waiting(e.table.Queues(now)), now)
 	for _, l := range e.table.Lists() {
 		if e.holds.at(place{list: l}) || now.Before(e.auditor.failures[l].again) {
 			continue
 		}
-		if e.perhapsEmpty(l, now) {
+		if !behind && e.perhapsEmpty(l, now) {
 			return l, true
 		}
-		if e.doubtful(l) || !bulk && (e.importsUnseen(l, now) || e.scheduled(l, now)) {
+		waited := now.Sub(e.lastAudit(l, now))
+		if e.doubtful(l) && (!behind || waited > auditRest) || (!bulk || waited > auditLate) && (e.importsUnseen(l, now) || e.scheduled(l, now)) {
 			return l, false
 		}
 	}
 	return 0, false
+}
+
+// lastAudit is when the last audit of a list began; without one, since when audits of it are known of. Under the lock.
+func (e *engine) lastAudit(list int64, now time.Time) time.Time {
+	a := e.table.AuditOf(list)
+	if a.First.IsZero() {
+		a.First = now
+		e.table.SetAudit(list, a)
+		e.changed(now)
+	}
+	if a.Began.IsZero() {
+		return a.First
+	}
+	return a.Began
 }
 
 // importsUnseen says whether a list is to be audited for the imports that have ended. A bounded run does not rest: what
@@ -165,19 +182,10 @@ func (e *engine) importsUnseen(list int64, now time.Time) bool {
 	return e.cfg.Audit.AfterImports && a.Due && (a.Began.IsZero() || e.c.bounded || now.Sub(a.Began) >= auditRest)
 }
 
-// scheduled says whether a list is to be audited because the last audit was long ago. Under the lock.
+// scheduled says whether a list of an export is to be audited because the last audit was long ago. Under the lock.
 func (e *engine) scheduled(list int64, now time.Time) bool {
-	a := e.table.AuditOf(list)
-	if a.First.IsZero() {
-		a.First = now
-		e.table.SetAudit(list, a)
-		e.changed(now)
-	}
-	last := a.Began
-	if last.IsZero() {
-		last = a.First
-	}
-	return e.cfg.Audit.Every > 0 && now.Sub(last) >= e.cfg.Audit.Every
+	fed := slices.ContainsFunc(e.cfg.Exports, func(x Export) bool { return x.List == list })
+	return fed && e.cfg.Audit.Every > 0 && now.Sub(e.lastAudit(list, now)) >= e.cfg.Audit.Every
 }
 
 // auditOwed says whether a bounded run is not done before a list was audited. Under the lock.
@@ -203,7 +211,7 @@ func (e *engine) perhapsEmpty(list int64, now time.Time) bool {
 // is planned.
 func (e *engine) holdDoubts(now time.Time) {
 	for _, l := range e.table.Lists() {
-		e.table.HoldDoubts(l, e.auditor.reading == l || e.doubtful(l) || e.perhapsEmpty(l, now), now)
+		e.table.HoldDoubts(l, e.auditor.reading == l && e.table.DoubtsHeld(l) || e.doubtful(l) || e.perhapsEmpty(l, now), now)
 	}
 }
 
@@ -253,7 +261,7 @@ func (e *engine) audit(list int64, pages bool) error {
 	if e.ctx.Err() != nil {
 		return e.ctx.Err()
 	}
-	a.Close(e.now())
+	a.Close()
 	e.auditor.found[list] = a.Found
 	e.changed(e.now())
 	e.cfg.Metrics.Audits.WithLabelValues(e.cfg.Name, "finished").Inc()

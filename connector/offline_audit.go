@@ -59,7 +59,7 @@ func (c *Connection) auditOffline(ctx context.Context, t *state.Table, sender si
 		return AuditReport{}, err
 	}
 	r := AuditReport{Export: x.Name, List: x.List, Began: a.Began, Took: time.Since(a.Began), Pending: t.Counts.Pending, Repair: repair, Findings: a.Found}
-	a.Close(time.Now())
+	a.Close()
 	return r, nil
 }
 

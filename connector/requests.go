@@ -144,7 +144,7 @@ func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Re
 	if !e.reserve(1) {
 		return nil
 	}
-	imports := bulk && e.mayImport(now) && e.gathered(q, now)
+	imports := bulk && e.gathered(q, now) && e.mayImport(now)
 	n := e.popWrite(q, bulk, imports, now)
 	if n == nil {
 		e.sender.Unreserve(1)

@@ -167,8 +167,11 @@ func (a *Audit) open(ci uint32, r *contactRow) bool {
 // See takes up that the list holds a contact. carries compares an attribute as it was sent with what is told of it.
 func (a *Audit) See(l *sink.Listed, carries func(sent sink.Attribute, told string) bool, now time.Time) {
 	t := a.t
-	a.Found.Listed++
 	ci, ok := t.lookContact([]byte(l.Address))
+	if ok && a.saw(ci) {
+		return // pages may tell of somebody twice
+	}
+	a.Found.Listed++
 	if !ok {
 		a.Found.found(&a.Found.Extra, FoundExtra, l.Address)
 		return
@@ -259,7 +262,7 @@ func (a *Audit) compare(ci uint32, p *listed, now time.Time) {
 	case p.state == unknown:
 		a.Found.Skipped++
 	case a.open(ci, &t.row):
-		if p.state == in && !a.saw(ci) && t.unverified(p) { // the next audit's
+		if p.state == in && t.unverified(p) { // the next audit's
 			p.at = max(p.at, millis(a.Began))
 			t.storeContact(ci, &t.row)
 		}
@@ -271,10 +274,10 @@ func (a *Audit) compare(ci uint32, p *listed, now time.Time) {
 		t.storeContact(ci, &t.row)
 		a.Found.Settled++
 		t.reconsider(ci, now)
-	case !slices.Contains(t.want(ci, &t.row, now).lists, a.List): // it is to leave, and has left
 	case t.unverified(p):
 		a.Found.found(&a.Found.Lost, FoundLost, string(t.addressOf(ci)))
 		a.again(ci, now)
+	case !slices.Contains(t.want(ci, &t.row, now).lists, a.List): // it is to leave, and has left
 	default:
 		a.Found.found(&a.Found.Missing, FoundMissing, string(t.addressOf(ci)))
 		if a.repair {
@@ -312,11 +315,10 @@ func (a *Audit) PutBack(blocked bool, now time.Time) {
 }
 
 // Close notes a finished audit.
-func (a *Audit) Close(now time.Time) {
+func (a *Audit) Close() {
 	was := a.t.AuditOf(a.List)
 	due := was.Due && a.t.importedSince(a)
 	a.t.SetAudit(a.List, AuditOf{Due: due, Began: a.Began, First: was.First, Found: a.Found})
-	a.t.Size(a.List, int64(a.Found.Listed), now)
 	a.t.audit = nil
 }
 
@@ -337,7 +339,10 @@ func (t *Table) importedSince(a *Audit) bool {
 // Doubts is how many contacts left a list explicitly into which we never delivered them: others may have put them in.
 func (t *Table) Doubts(list int64) int { return t.doubts[list] }
 
-// HoldDoubts keeps back the removals of those contacts, or lets them go.
+// DoubtsHeld says whether the removals of those contacts are kept back.
+func (t *Table) DoubtsHeld(list int64) bool { return t.settling[list] }
+
+// HoldDoubts keeps them back, or lets them go.
 func (t *Table) HoldDoubts(list int64, hold bool, now time.Time) {
 	if t.settling[list] == hold {
 		return

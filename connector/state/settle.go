@@ -96,8 +96,14 @@ func (t *Table) applied(ci uint32, row *contactRow, r *Request, i int, o sink.Ou
 			p.imported, p.at = true, t.imported(l, ms)
 		}
 	}
+	unproven := false
 	for _, l := range r.unlink {
+		p := row.list(l)
+		unproven = unproven || p != nil && p.state == in && t.unverified(p)
 		set(l, out)
+	}
+	if unproven && !slices.ContainsFunc(row.lists, func(l listed) bool { return l.state == in && t.unverified(&l) }) {
+		row.hash = 0 // no audit will tell whether the import has set its attributes
 	}
 	if r.Kind == sink.Add || r.Kind == sink.Remove {
 		return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -209,3 +210,34 @@ func TestOpenAPI(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// A list is read by pages though people leave it meanwhile: nobody who stays is missed.
+func TestPagesMissNobodyWhoStays(t *testing.T) {
+	s := sandbox.New(sandbox.Options{Key: "k", Lists: []int64{42}})
+	server := httptest.NewServer(s)
+	defer server.Close()
+	c := sendinblue.New(sendinblue.Options{
+		BaseURL: server.URL + "/v3", Key: func() string { return "k" }, Rate: sendinblue.Rate{ContactsPerSecond: 1000, ContactsPerHour: 100_000, OtherPerHour: 1000, Share: 1},
+	})
+	defer c.Close()
+	name := func(i int) string { return fmt.Sprintf("p%d@example.com", i) }
+	for i := range 3500 {
+		s.Put(name(i), []int64{42}, nil)
+	}
+	seen := map[string]bool{}
+	left := 0
+	err := c.Members(t.Context(), 42, func(l *sink.Listed) {
+		if seen[l.Address] = true; len(seen)%10 == 0 && left < 300 { // the first ones leave
+			s.TakeOut(name(left), 42)
+			left++
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := left; i < 3500; i++ {
+		if !seen[name(i)] {
+			t.Fatalf("%s is missed", name(i))
+		}
+	}
+}

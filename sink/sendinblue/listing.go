@@ -131,32 +131,43 @@ func tellsBlocked(column, cell string) bool {
 // pageMost is how many contacts a page of a list holds.
 const pageMost = 1000
 
-// Members implements sink.Sender.
+// Members implements sink.Sender. The pages are read from the last to the first: whoever leaves meanwhile moves others to
+// where they are seen once more, not to where they are missed.
 func (c *Client) Members(ctx context.Context, list int64, each func(*sink.Listed)) error {
-	for offset := 0; ; offset += pageMost {
-		var p struct {
-			Contacts []struct {
-				Email        string         `json:"email"`
-				Blocked      bool           `json:"emailBlacklisted"`
-				Unsubscribed []int64        `json:"listUnsubscribed"`
-				Attributes   map[string]any `json:"attributes"`
-			} `json:"contacts"`
+	_, count, err := c.page(ctx, list, 1, 0)
+	for offset := (count - 1) / pageMost * pageMost; err == nil && count > 0 && offset >= 0; offset -= pageMost {
+		var all []member
+		if all, _, err = c.page(ctx, list, pageMost, offset); err != nil {
+			break
 		}
-		path := fmt.Sprintf("/contacts?listIds=%d&limit=%d&offset=%d&sort=asc", list, pageMost, offset)
-		if err := c.get(ctx, call{http.MethodGet, path, "/contacts", nil, sink.ToAudit, 0}, &p); err != nil {
-			return err
-		}
-		for _, m := range p.Contacts {
+		for _, m := range all {
 			l := sink.Listed{Address: strings.ToLower(m.Email), Blocked: m.Blocked || slices.Contains(m.Unsubscribed, list), Attributes: make(map[string]string, len(m.Attributes))}
 			for name, v := range m.Attributes {
 				l.Attributes[name] = text(v)
 			}
 			each(&l)
 		}
-		if len(p.Contacts) < pageMost {
-			return nil
-		}
 	}
+	return err
+}
+
+// member of a list, as a page tells of it.
+type member struct {
+	Email        string         `json:"email"`
+	Blocked      bool           `json:"emailBlacklisted"`
+	Unsubscribed []int64        `json:"listUnsubscribed"`
+	Attributes   map[string]any `json:"attributes"`
+}
+
+// page reads a page of a list, and how many contacts the list holds.
+func (c *Client) page(ctx context.Context, list int64, limit, offset int) ([]member, int, error) {
+	var p struct {
+		Contacts []member `json:"contacts"`
+		Count    int      `json:"count"`
+	}
+	path := fmt.Sprintf("/contacts?listIds=%d&limit=%d&offset=%d&sort=asc", list, limit, offset)
+	err := c.get(ctx, call{http.MethodGet, path, "/contacts", nil, sink.ToAudit, 0}, &p)
+	return p.Contacts, p.Count, err
 }
 
 // text is a value of a JSON answer as an export tells of it.
