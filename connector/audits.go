@@ -147,11 +147,14 @@ func (e *engine) dueAudit() (list int64, asks bool) {
 	behind := e.lag() > behindBy
 	bulk := behind || len(e.imports) > 0 || now.Sub(e.imported) < auditSettles || e.bulkPays(waiting(e.table.Queues(now)), now)
 	for _, l := range e.table.Lists() {
-		if e.holds.at(place{list: l}) || now.Before(e.auditor.failures[l].again) {
+		if e.holds.at(place{list: l}) {
 			continue
 		}
 		if !behind && e.perhapsEmpty(l, now) {
 			return l, true
+		}
+		if now.Before(e.auditor.failures[l].again) {
+			continue
 		}
 		waited := now.Sub(e.lastAudit(l, now))
 		if e.doubtful(l) && (!behind || waited > auditRest) || (!bulk || waited > auditLate) && (e.importsUnseen(l, now) || e.scheduled(l, now)) {

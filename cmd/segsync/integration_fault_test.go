@@ -54,9 +54,13 @@ func TestIntegrationKilledWhileItImports(t *testing.T) {
 	p := newPlace(t, sandbox.Options{Latency: 10 * time.Millisecond, ImportTime: 3 * time.Second})
 	p.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", AnswerMillis: 800, Count: -1})
 	config := p.config(freePort())
-	s := shape(24_000, 30_000)
-	s.Numbers, s.Poison = false, 0
-	p.produce(oracle.History(21, s))
+	var all []oracle.Event
+	for i := range 26_000 {
+		e := oracle.Event{Person: fmt.Sprint(i % 24_000), Segment: "vip", In: i < 24_000, At: time.Now().Add(time.Duration(i-40_000) * 100 * time.Millisecond), Partition: -1}
+		e.Profile = &oracle.Profile{Email: fmt.Sprintf("person-%d@example.com", i%24_000), First: "First"}
+		all = append(all, e)
+	}
+	p.produce(all)
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		r := p.start("run", "-c", config)
 		time.Sleep(2 * time.Second)

@@ -186,14 +186,20 @@ func (a *Audit) See(l *sink.Listed, carries func(sent sink.Attribute, told strin
 	}
 	w := t.want(ci, &t.row, now)
 	p := t.row.list(a.List)
-	switch {
-	case l.Blocked:
+	if l.Blocked {
 		a.Found.found(&a.Found.Unsubscribed, FoundUnsubscribed, l.Address)
+	}
+	switch {
 	case p == nil || p.state == out:
 		if !slices.Contains(w.lists, a.List) && !slices.Contains(w.open, a.List) {
 			a.Found.found(&a.Found.Extra, FoundExtra, l.Address)
 		}
-	case p.state == in && w.hash == t.row.hash && w.forced == 0 && !a.carriesAll(w, l, carries):
+	case p.state == doubtful: // others have put it in
+		t.count(a.List, doubtful, unknown)
+		p.state = unknown
+		t.storeContact(ci, &t.row)
+		t.reconsider(ci, now)
+	case p.state == in && !l.Blocked && w.hash == t.row.hash && w.forced == 0 && !a.carriesAll(w, l, carries):
 		if t.unverified(p) {
 			a.Found.found(&a.Found.Lost, FoundLost, l.Address)
 			a.again(ci, now)
