@@ -18,8 +18,11 @@ import (
 // account does not have.
 const typesKey = "attributes"
 
-// askCall is how long a question to the account may take.
-const askCall = 30 * time.Second
+// Bounds of asking: how long a call may take, and how long a take-over asks before it goes on with what the table knows.
+const (
+	askCall = 30 * time.Second
+	askMost = 2 * time.Second
+)
 
 // askTypes asks the account for its attributes' types, unless it has told them in this process, until it answers or ctx
 // ends. It takes a key that is trusted: one that could not be checked is checked again.
@@ -54,18 +57,22 @@ func (e *engine) askTypes(ctx context.Context) (map[string]sink.AttributeType, e
 	}
 }
 
-// knowTypes gives the types of the attributes that the configuration names: as the table knows them, so that reading
-// goes on at once, whatever the account does; they are asked for meanwhile. Without them it waits for the account: what
-// is read would have no form.
+// knowTypes gives the types of the attributes that the configuration names: from the account or, in an outage of it, as
+// the table knows them, so that reading goes on. Without either it waits: what is read would have no form.
 func (e *engine) knowTypes() (map[string]sink.AttributeType, error) {
-	e.c.mu.Lock()
-	told := e.c.types != nil
-	e.c.mu.Unlock()
-	if last := e.cfg.lastTypes(e.table); last != nil && !told {
+	last := e.cfg.lastTypes(e.table)
+	ctx := e.ctx
+	if last != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, askMost)
+		defer cancel()
+	}
+	types, err := e.askTypes(ctx)
+	if err != nil && last != nil && e.ctx.Err() == nil {
+		e.log.Warn("the account does not answer: attributes have the types that it told last", zap.Error(err))
 		e.oldTypes = last
 		return last, nil
 	}
-	types, err := e.askTypes(e.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +88,7 @@ func (e *engine) knowTypes() (map[string]sink.AttributeType, error) {
 func (e *engine) renewTypes() {
 	types, err := e.askTypes(e.ctx)
 	if err == nil && !maps.Equal(e.oldTypes, e.named(types)) {
-		e.kill(errors.New("the account's attributes have other types than the table knows"))
+		e.kill(errors.New("the account's attributes have other types than before the outage"))
 	}
 }
 

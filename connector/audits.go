@@ -40,11 +40,12 @@ type auditor struct {
 	reading   int64                    // the list that is audited, or asked for its length; 0: none is
 	asked     map[int64]time.Time      // when it was asked whether it is empty
 	failures  map[int64]auditFailure   // of auditing it, in a row
+	byCalls   map[int64]bool           // it can only be read by pages: doubtful removals go by calls
 	found     map[int64]state.Findings // by the last audit, with examples
 }
 
 func newAuditor() auditor {
-	return auditor{asked: map[int64]time.Time{}, failures: map[int64]auditFailure{}, found: map[int64]state.Findings{}}
+	return auditor{asked: map[int64]time.Time{}, failures: map[int64]auditFailure{}, byCalls: map[int64]bool{}, found: map[int64]state.Findings{}}
 }
 
 // exporting is an export under way.
@@ -75,7 +76,7 @@ func (e *engine) followExport(byID map[int64]sink.Process) {
 	p, listed := byID[x.process]
 	if !listed {
 		var err error
-		if p, err = e.sender.Process(e.ctx, x.process); err != nil {
+		if p, err = e.lookAt(x.process); err != nil {
 			p = sink.Process{}
 		}
 	}
@@ -144,13 +145,13 @@ func (e *engine) dueAudit() (list int64, asks bool) {
 	if e.draining.Load() || e.holds.at(place{}) {
 		return 0, false
 	}
-	behind := e.lag() > behindBy
-	bulk := behind || len(e.imports) > 0 || now.Sub(e.imported) < auditSettles || e.bulkPays(waiting(e.table.Queues(now)), now)
+	behind := e.behind()
+	bulk := behind || len(e.imports) > 0 || now.Sub(e.imported) < auditSettles || e.bulkPays(e.table.Waiting(), now)
 	for _, l := range e.table.Lists() {
 		if e.holds.at(place{list: l}) {
 			continue
 		}
-		if !behind && e.perhapsEmpty(l, now) {
+		if e.perhapsEmpty(l, now) {
 			return l, true
 		}
 		if now.Before(e.auditor.failures[l].again) {
@@ -171,6 +172,7 @@ func (e *engine) lastAudit(list int64, now time.Time) time.Time {
 		a.First = now
 		e.table.SetAudit(list, a)
 		e.changed(now)
+		e.nudge()
 	}
 	if a.Began.IsZero() {
 		return a.First
@@ -201,20 +203,21 @@ func (e *engine) auditOwed(now time.Time) bool {
 // doubtful says whether so many may have been put into a list by others, and are to leave it, that reading the list is
 // cheaper than taking them out. Under the lock.
 func (e *engine) doubtful(list int64) bool {
-	return e.table.Doubts(list) > doubtCalls*e.limits.Batch && e.auditor.failures[list].tries < auditTries
+	return e.table.Doubts(list) > doubtCalls*e.limits.Batch && e.auditor.failures[list].tries < auditTries && !e.auditor.byCalls[list]
 }
 
 // perhapsEmpty says whether the account should be asked whether a list is empty before more than a few are taken out in
 // case others have put them in. Under the lock.
 func (e *engine) perhapsEmpty(list int64, now time.Time) bool {
-	return e.table.Doubts(list) > e.limits.Batch && e.table.Empty(list) && now.Sub(e.auditor.asked[list]) > time.Minute
+	return !e.behind() && e.table.Doubts(list) > e.limits.Batch && e.table.Empty(list) && now.Sub(e.auditor.asked[list]) > time.Minute
 }
 
 // holdDoubts keeps such removals back until the list was read, or the account was asked. Under the lock, before anything
 // is planned.
 func (e *engine) holdDoubts(now time.Time) {
 	for _, l := range e.table.Lists() {
-		e.table.HoldDoubts(l, e.auditor.reading == l && e.table.DoubtsHeld(l) || e.doubtful(l) || e.perhapsEmpty(l, now), now)
+		reads := e.auditor.reading == l && e.table.DoubtsHeld(l)
+		e.table.HoldDoubts(l, reads || e.doubtful(l) || e.perhapsEmpty(l, now), now)
 	}
 }
 
@@ -243,7 +246,7 @@ func (e *engine) askEmpty(list int64) {
 func (e *engine) audit(list int64, pages bool) error {
 	now := e.now()
 	e.mu.Lock()
-	a := e.table.Audit(list, e.cfg.Audit.Repair, now)
+	a := e.table.BeginAudit(list, e.cfg.Audit.Repair, now)
 	e.auditor.reading = list
 	attributes := e.auditable(list)
 	e.mu.Unlock()
@@ -265,6 +268,7 @@ func (e *engine) audit(list int64, pages bool) error {
 		return e.ctx.Err()
 	}
 	a.Close()
+	e.auditor.byCalls[list] = a.Paged()
 	e.auditor.found[list] = a.Found
 	e.changed(e.now())
 	e.cfg.Metrics.Audits.WithLabelValues(e.cfg.Name, "finished").Inc()
@@ -373,9 +377,9 @@ func (c *comparison) run(ctx context.Context, list int64, attributes []string, a
 		}
 		batch = batch[:0]
 		c.mu.Lock()
-		c.a.Again()
+		c.a.ByPages()
 		c.mu.Unlock()
-		if paged := c.sender.Members(ctx, list, each); paged != nil {
+		if paged := c.sender.Members(ctx, list, attributes, each); paged != nil {
 			return errors.Join(err, paged)
 		}
 	}
@@ -409,7 +413,7 @@ func (c *comparison) export(ctx context.Context, list int64, attributes []string
 	case p.Failed || p.File == "":
 		return fmt.Errorf("the export (process %d) failed", id)
 	}
-	return c.sender.Exported(ctx, p.File, each)
+	return c.sender.Exported(ctx, p.File, attributes, each)
 }
 
 // putBack looks at everybody who is to be put back: who is blocked or has unsubscribed is not.

@@ -278,6 +278,17 @@ func (e *engine) lag() (n int64) {
 	return n
 }
 
+// behind says whether there is much to read. What is not read for a fault does not count. Under the lock.
+func (e *engine) behind() bool {
+	n := int64(0)
+	for _, c := range e.cursors {
+		if !c.stopped && !c.parked {
+			n += max(0, c.end-c.next)
+		}
+	}
+	return n > behindBy
+}
+
 // now is what times of the table are compared with.
 func (e *engine) now() time.Time { return e.c.clock.now() }
 

@@ -130,13 +130,13 @@ func (e *engine) follow(byID map[int64]sink.Process, strangers []int64, asked ti
 	e.mu.Unlock()
 	for _, i := range all {
 		if i.lost {
-			e.seekLost(i, strangers)
+			e.seekLost(i, strangers, asked)
 			continue
 		}
 		p, listed := byID[i.r.Process]
 		if !listed { // more than a page of newer ones
 			var err error
-			if p, err = e.sender.Process(e.ctx, i.r.Process); err != nil {
+			if p, err = e.lookAt(i.r.Process); err != nil {
 				e.unfinished(i)
 				continue
 			}
@@ -154,14 +154,13 @@ func (e *engine) unfinished(i *importing) {
 
 // seekLost makes the contacts of a lost import unknown once none is in sight that could be it. It may come all the same:
 // until they have been sent once more, no other is started without a look.
-func (e *engine) seekLost(i *importing, strangers []int64) {
+func (e *engine) seekLost(i *importing, strangers []int64, asked time.Time) {
 	e.unfinished(i)
-	now := i.last
 	switch {
 	case len(strangers) > 0:
-		e.unended(i, "the answer to an import was lost, and processes that may be it have not ended", strangers, now)
-	case now.Sub(i.since) >= inSight:
-		e.abandon(i, now)
+		e.unended(i, "the answer to an import was lost, and processes that may be it have not ended", strangers, asked)
+	case asked.Sub(i.since) >= inSight:
+		e.abandon(i, e.now())
 	}
 }
 
@@ -174,6 +173,7 @@ func (e *engine) abandon(i *importing, now time.Time) {
 	}
 	if i.lost {
 		e.sight.suspect = now.Add(e.cfg.Times.LateApply)
+		e.storePace(now)
 		e.log.Info("an import that was lost is not in sight: its contacts are sent again", zap.Int("contacts", len(i.r.Taken)))
 	}
 	delete(e.imports, i.r.Number)

@@ -98,12 +98,29 @@ func (c CallCounts) String() string {
 
 func (c *CallCounts) count(call sink.Call) {
 	c.All++
-	writes := map[sink.Kind]*uint64{sink.Upsert: &c.Upserts, sink.Update: &c.Updates, sink.Add: &c.Adds, sink.Remove: &c.Removes, sink.Delete: &c.Deletes, sink.Import: &c.Imports}
-	reads := map[sink.Purpose]*uint64{sink.ToLook: &c.Looks, sink.ToAudit: &c.Audits, sink.ToAsk: &c.Asks}
-	if n, ok := writes[call.Kind]; ok {
-		*n++
-	} else if n, ok := reads[call.Purpose]; ok {
-		*n++
+	switch call.Kind {
+	case sink.Upsert:
+		c.Upserts++
+	case sink.Update:
+		c.Updates++
+	case sink.Add:
+		c.Adds++
+	case sink.Remove:
+		c.Removes++
+	case sink.Delete:
+		c.Deletes++
+	case sink.Import:
+		c.Imports++
+	case sink.Look: // a reading call, by its purpose
+	}
+	switch call.Purpose {
+	case sink.ToLook:
+		c.Looks++
+	case sink.ToAudit:
+		c.Audits++
+	case sink.ToAsk:
+		c.Asks++
+	case sink.ToSend, sink.ToResend:
 	}
 	if call.Purpose == sink.ToResend {
 		c.Resends++

@@ -28,6 +28,7 @@ type AuditReport struct {
 // import has lost is sent again when segsync runs; with repair so are those whom somebody took out, and attributes that
 // somebody has changed. tell is told of each list before it is read.
 func (c *Connection) Audit(ctx context.Context, exports []string, repair bool, tell func(export string, list int64)) (all []AuditReport, err error) {
+	var failed []error // of single lists: the others' findings count
 	err = c.Offline(ctx, func(t *state.Table, _ time.Time) error {
 		if err := c.trust(ctx, t); err != nil {
 			return err
@@ -42,17 +43,18 @@ func (c *Connection) Audit(ctx context.Context, exports []string, repair bool, t
 			tell(x.Name, x.List)
 			r, err := c.auditOffline(ctx, t, sender, x, c.cfg.auditable(x.List, types), repair)
 			if err != nil {
-				return fmt.Errorf("export %s: %w", x.Name, err)
+				failed = append(failed, fmt.Errorf("export %s: %w", x.Name, err))
+				continue
 			}
 			all = append(all, r)
 		}
-		return nil
+		return ctx.Err()
 	})
-	return all, err
+	return all, errors.Join(append(failed, err)...)
 }
 
 func (c *Connection) auditOffline(ctx context.Context, t *state.Table, sender sink.Sender, x *Export, attributes []string, repair bool) (AuditReport, error) {
-	a := t.Audit(x.List, repair, time.Now())
+	a := t.BeginAudit(x.List, repair, time.Now())
 	defer t.EndAudit()
 	run := comparison{a: a, mu: &sync.Mutex{}, sender: sender, pages: true, now: time.Now, after: func() {}}
 	if err := run.run(ctx, x.List, attributes, awaitExport(sender)); err != nil {

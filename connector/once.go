@@ -108,7 +108,7 @@ func (c *Connection) progress() (now string, waits bool) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return now, e.ready && (len(e.imports) > 0 || e.auditor.exporting != nil || e.now().Before(e.again))
+	return now, e.ready && (len(e.imports) > 0 || e.auditor.reading != 0 || e.auditOwed(e.now()) || e.now().Before(e.again))
 }
 
 // waitsFor says what a bounded run waits for that does not go on.

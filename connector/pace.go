@@ -3,6 +3,8 @@ package connector
 import (
 	"encoding/json"
 	"time"
+
+	"segsync/sink"
 )
 
 // pace is how long imports take, as measured: a floor, and so much for each row. It is a fit through the last few, each
@@ -46,22 +48,20 @@ func (p *pace) of(rows int) time.Duration {
 	return time.Duration((y + perRow*(float64(rows)-x)) * float64(time.Second))
 }
 
-// looksMost is how many looks at what is under way may be made in a row before they are spaced as the account allows in
-// the long run.
-const looksMost = 20
-
-// looks is a bucket of them, which refills at the account's own pace.
+// looks is a bucket of looks at what is under way: so many may be made in a row before they are spaced as the account
+// allows in the long run.
 type looks struct {
 	Left   float64   `json:"left"`
 	Filled time.Time `json:"filled"`
 }
 
 // next is when there is a look.
-func (l *looks) next(now time.Time, every time.Duration) time.Time {
+func (l *looks) next(now time.Time, limits *sink.Limits) time.Time {
+	most, every := float64(limits.LooksMost), limits.LookEvery
 	if l.Filled.IsZero() || l.Filled.After(now) {
-		*l = looks{looksMost, now}
+		*l = looks{most, now}
 	}
-	l.Left = min(looksMost, l.Left+now.Sub(l.Filled).Seconds()/every.Seconds())
+	l.Left = min(most, l.Left+now.Sub(l.Filled).Seconds()/every.Seconds())
 	l.Filled = now
 	if l.Left >= 1 {
 		return now
@@ -69,25 +69,27 @@ func (l *looks) next(now time.Time, every time.Duration) time.Time {
 	return now.Add(time.Duration((1 - l.Left) * float64(every)))
 }
 
-// paceKey is the row with what was measured of imports, and the looks that are left.
+// paceKey is the row with what a successor must know of imports.
 const paceKey = "imports"
 
 type paceRow struct {
-	Pace  pace  `json:"pace"`
-	Looks looks `json:"looks"`
+	Pace    pace      `json:"pace"`
+	Looks   looks     `json:"looks"`
+	Suspect time.Time `json:"suspect"` // until when an import that was lost may come all the same
 }
 
 func (e *engine) restorePace() {
 	var row paceRow
 	if json.Unmarshal(e.table.Meta(paceKey), &row) == nil {
-		e.sight.pace, e.sight.looks = row.Pace, row.Looks
+		e.sight.pace, e.sight.looks, e.sight.suspect = row.Pace, row.Looks, row.Suspect
 	}
 }
 
 // storePace is for the next checkpoint. Under the lock.
 func (e *engine) storePace(now time.Time) {
-	if row, err := json.Marshal(paceRow{e.sight.pace, e.sight.looks}); err == nil {
+	if row, err := json.Marshal(paceRow{e.sight.pace, e.sight.looks, e.sight.suspect}); err == nil {
 		e.table.SetMeta(paceKey, row)
 		e.changed(now)
+		e.nudge()
 	}
 }

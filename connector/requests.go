@@ -204,7 +204,7 @@ func (e *engine) popWrite(q state.Queue, bulk, imports bool, now time.Time) *sta
 
 // bulkPays says whether an import, begun as soon as one may be, would be done before single calls were.
 func (e *engine) bulkPays(backlog int, now time.Time) bool {
-	if e.holds.has(importsStuck) || backlog < 2 {
+	if e.holds.has(importsStuck) || backlog < 2 || e.sight.strange > 0 && now.Before(e.sight.suspect) {
 		return false
 	}
 	imports := int(math.Ceil(float64(backlog) / e.importHolds()))
@@ -214,9 +214,9 @@ func (e *engine) bulkPays(backlog int, now time.Time) bool {
 		case i.r.Freed(): // it may never end
 			return false
 		case i.lost:
-			wait += max(0, inSight-now.Sub(i.since))
-		default:
-			wait += max(0, e.sight.pace.of(len(i.r.Taken))-now.Sub(i.began))
+			wait += (inSight - now.Sub(i.since)).Abs()
+		default: // one that is overdue takes as much longer, perhaps
+			wait += (e.sight.pace.of(len(i.r.Taken)) - now.Sub(i.began)).Abs()
 		}
 	}
 	rate := e.limits.PerSecond

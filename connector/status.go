@@ -137,7 +137,7 @@ func (c *Connection) Status() Status {
 	s.Oldest = time.Duration(e.table.Oldest(now)) * time.Millisecond
 	s.People, s.Contacts, s.Withheld, s.Rejected, s.Unknown = t.People, t.Contacts, e.table.Withheld(), t.Rejected, t.Unknown
 	s.Imports, s.Counters, s.Table = len(e.imports), c.counted(e.counts), e.table.Bytes()
-	s.Auditing = e.auditor.exporting != nil
+	s.Auditing = e.auditor.reading != 0
 	s.Lists, s.WithheldOf = map[int64]int{}, map[int64]int{}
 	for _, x := range e.cfg.Exports {
 		s.Lists[x.List] = e.table.In(x.List)

@@ -15,7 +15,7 @@ type sight struct {
 	looks    looks
 	wanted   bool      // a look, before an import can begin
 	suspect  time.Time // until when an import that was lost may come all the same
-	clear    time.Time // the last look that showed no unfinished process of unknown making
+	clear    time.Time // the last look that showed no unfinished process but our own
 	notClear time.Time // after one that did: when the next makes sense
 	strange  int       // such looks in a row
 }
@@ -66,8 +66,8 @@ func (e *engine) nextLook(now time.Time) time.Time {
 			sooner(i.due(&e.sight.pace))
 		}
 	}
-	left := e.sight.looks.next(now, e.limits.LookEvery)
-	if x := e.auditor.exporting; x != nil && !x.ended && (len(e.imports) == 0 || e.sight.looks.Left > looksMost/2) { // the imports' looks serve it, too
+	left := e.sight.looks.next(now, &e.limits)
+	if x := e.auditor.exporting; x != nil && !x.ended && (len(e.imports) == 0 || e.sight.looks.Left > float64(e.limits.LooksMost)/2) { // the imports' looks serve it, too
 		sooner(x.due())
 	}
 	if e.sight.wanted {
@@ -103,6 +103,14 @@ func (e *engine) lookAround() bool {
 	return true
 }
 
+// lookAt looks at one process, which is not among the newest.
+func (e *engine) lookAt(process int64) (sink.Process, error) {
+	e.mu.Lock()
+	e.sight.looks.Left--
+	e.mu.Unlock()
+	return e.sender.Process(e.ctx, process)
+}
+
 // strangers are the unfinished processes that are none of ours. A look that shows none lets an import begin.
 func (e *engine) strangers(all []sink.Process, asked time.Time) (strangers []int64) {
 	e.mu.Lock()
@@ -110,6 +118,9 @@ func (e *engine) strangers(all []sink.Process, asked time.Time) (strangers []int
 	ours := map[int64]bool{}
 	for _, i := range e.imports {
 		ours[i.r.Process] = true
+	}
+	if x := e.auditor.exporting; x != nil {
+		ours[x.process] = true
 	}
 	for _, p := range all {
 		if !p.Done && !ours[p.ID] && !p.Export {

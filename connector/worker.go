@@ -36,7 +36,7 @@ func (e *engine) worker(i int) {
 	for s, m := range e.mappers {
 		mappers[s] = m.NewWorker()
 	}
-	w := &foldWorker{e: e, mappers: mappers, parked: map[partition][]*batch{}}
+	w := &foldWorker{e: e, mappers: mappers, parked: map[partition][]*batch{}, why: map[partition]error{}}
 	again := time.NewTicker(schemaAgain)
 	defer again.Stop()
 	for {
@@ -60,6 +60,8 @@ type foldWorker struct {
 	mappers []*mapping.Worker
 	all     []mapped
 	parked  map[partition][]*batch // of partitions that wait for the registry, in order
+	why     map[partition]error    // what their next record waits for
+	rests   time.Time              // until then the registry is not asked: it takes its time
 }
 
 // take maps and folds a batch, or parks it behind those that wait.
@@ -80,6 +82,11 @@ func (w *foldWorker) take(b *batch) {
 
 // retry tries the parked batches again.
 func (w *foldWorker) retry() {
+	began := time.Now()
+	if began.Before(w.rests) {
+		return
+	}
+	defer func() { w.rests = time.Now().Add(4 * time.Since(began)) }() // others are mapped meanwhile
 	for p, waiting := range w.parked {
 		for len(waiting) > 0 && w.batch(waiting[0]) {
 			w.e.parked.Add(-waiting[0].bytes)
@@ -126,7 +133,7 @@ func (w *foldWorker) batch(b *batch) bool {
 		}
 		m := mapped{record: r}
 		if !r.Attrs.IsControl() {
-			if !w.mapOne(&m, source, topic, era) {
+			if !w.mapOne(&m, b.p, source, topic, era) {
 				w.fold(b.p, source)
 				return false
 			}
@@ -145,12 +152,17 @@ func (w *foldWorker) batch(b *batch) bool {
 
 // mapOne maps a record. It returns false if the record waits: the registry cannot be asked, or does not know its schema
 // id, and has not done so for less than a while.
-func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, era int32) bool {
+func (w *foldWorker) mapOne(m *mapped, p partition, source int, topic uint32, era int32) bool {
 	e, r := w.e, m.record
 	err := w.translate(m, source, topic, era)
+	waited := w.why[p]
+	delete(w.why, p)
 	var reject *mapping.RejectError
 	switch {
 	case err == nil:
+		if waited != nil {
+			e.c.unknown.forget(waited) // it is known now
+		}
 		return true
 	case errors.As(err, &reject):
 		m.reject = reject
@@ -165,6 +177,7 @@ func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, era int32) bool
 	e.mu.Lock()
 	e.registry.is(fmt.Sprintf("%s/%d at offset %d: %s", r.Topic, r.Partition, r.Offset, err), e.now())
 	e.mu.Unlock()
+	w.why[p] = err
 	return false
 }
 
@@ -184,7 +197,7 @@ type unknownSchemas struct {
 	since map[string]time.Time // by the error that names the id
 }
 
-// unknownMost bounds the ids that are remembered: what is no event names any.
+// unknownMost bounds the ids that are remembered: records that are no events may name any number.
 const unknownMost = 10_000
 
 func (u *unknownSchemas) lasts(err error) time.Duration {
@@ -199,6 +212,12 @@ func (u *unknownSchemas) lasts(err error) time.Duration {
 		u.since[err.Error()] = since
 	}
 	return time.Since(since)
+}
+
+func (u *unknownSchemas) forget(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.since, err.Error())
 }
 
 // translate maps a record into changes of the table.

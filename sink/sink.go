@@ -174,7 +174,8 @@ type Limits struct {
 	PerSecond float64
 	// Looks is how many looks fit before a write: all calls of a request are granted together.
 	Looks int
-	// LookEvery is how often the account allows a look at what is under way, in the long run.
+	// LooksMost is how many looks at what is under way may be made in a row, LookEvery how often one in the long run.
+	LooksMost int
 	LookEvery time.Duration
 }
 
@@ -240,9 +241,9 @@ type Sender interface {
 	// Export begins to write a list with attributes of its contacts to a file, and names the process.
 	Export(ctx context.Context, list int64, attributes []string) (process int64, err error)
 	// Exported reads the file of an export, contact by contact. What is handed to each is valid during the call.
-	Exported(ctx context.Context, file string, each func(*Listed)) error
-	// Members does the same without an export, by many calls. Under change, pages can skip or repeat contacts.
-	Members(ctx context.Context, list int64, each func(*Listed)) error
+	Exported(ctx context.Context, file string, attributes []string, each func(*Listed)) error
+	// Members does the same without an export, by many calls. Under change, pages can miss or repeat contacts.
+	Members(ctx context.Context, list int64, attributes []string, each func(*Listed)) error
 	// Carries says whether an attribute that was sent is what a listing tells of it.
 	Carries(sent Attribute, told string) bool
 	// Blocked says whether a contact is blocked or unsubscribed. One that does not exist is neither.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -32,6 +33,7 @@ func newAudit() *cobra.Command {
 				return err
 			}
 			var all []connector.AuditReport
+			var errs []error
 			for _, cfg := range configs {
 				c, err := idle(cmd.Context(), cfg)
 				if err != nil {
@@ -42,12 +44,14 @@ func newAudit() *cobra.Command {
 						cmd.PrintErrf("reading list %d of export %s\n", list, export)
 					}
 				})
-				if err != nil {
-					return failed(err)
-				}
+				errs = append(errs, err)
 				all = append(all, reports...)
 			}
-			return tellAudit(cmd.OutOrStdout(), all, asJSON)
+			wrong := tellAudit(cmd.OutOrStdout(), all, asJSON)
+			if err := errors.Join(errs...); err != nil {
+				return failed(err)
+			}
+			return wrong
 		},
 	}
 	f.add(cmd)

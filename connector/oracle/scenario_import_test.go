@@ -124,6 +124,27 @@ func TestS4AnImportThatHangs(t *testing.T) {
 	})
 }
 
+// An import that hangs does not keep those waiting who are in none, long before it is found to be stuck.
+func TestS4OthersDoNotWaitForAnImportThatHangs(t *testing.T) {
+	for name, f := range map[string]sandbox.Fault{"known": {}, "lost": {DropAfter: true}} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *scene) {
+				f.Endpoint, f.Import = "/contacts/import", "hang"
+				s.Sandbox.Order(f)
+				s.past = true
+				s.enterAll("crowd", "vip", 300)
+				s.begin()
+				s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
+				in := s.Sandbox.Len(42)
+				s.enterAll("others", "vip", 400)
+				s.until("the others are in", 10*time.Minute, func() bool { return s.Sandbox.Len(42) >= in+400 })
+				s.Sandbox.Unhang()
+				s.converge(s.t, time.Hour)
+			})
+		})
+	}
+}
+
 // stuck is how long an import may take in the scenarios of imports that hang.
 const stuck = 15 * time.Minute
 

@@ -18,8 +18,10 @@ type Audit struct {
 	Found  Findings
 	t      *Table
 	repair bool
+	paged  bool                // the list is read by pages, which may miss somebody
 	seen   []uint64            // contacts in the list, a bit for each slot
 	moved  map[uint32]struct{} // contacts of which something was sent, answered or said since
+	swept  map[string]struct{} // addresses that the table has let go since
 	gone   []uint32            // missing, to be put back once they were looked at
 }
 
@@ -137,10 +139,10 @@ func (t *Table) unverified(l *listed) bool {
 	return l.imported && (began.IsZero() || l.at >= millis(began))
 }
 
-// Audit begins an audit of a list; there is one at a time. repair puts back who is missing, and attributes that others
+// BeginAudit begins an audit of a list; there is one at a time. repair puts back who is missing, and attributes that others
 // have changed.
-func (t *Table) Audit(list int64, repair bool, now time.Time) *Audit {
-	t.audit = &Audit{List: list, Began: now, t: t, repair: repair, moved: map[uint32]struct{}{}}
+func (t *Table) BeginAudit(list int64, repair bool, now time.Time) *Audit {
+	t.audit = &Audit{List: list, Began: now, t: t, repair: repair, moved: map[uint32]struct{}{}, swept: map[string]struct{}{}}
 	return t.audit
 }
 
@@ -172,6 +174,10 @@ func (a *Audit) See(l *sink.Listed, carries func(sent sink.Attribute, told strin
 		return // pages may tell of somebody twice
 	}
 	a.Found.Listed++
+	if _, gone := a.swept[l.Address]; gone {
+		a.Found.Skipped++
+		return
+	}
 	if !ok {
 		a.Found.found(&a.Found.Extra, FoundExtra, l.Address)
 		return
@@ -202,12 +208,12 @@ func (a *Audit) See(l *sink.Listed, carries func(sent sink.Attribute, told strin
 	case p.state == in && !l.Blocked && w.hash == t.row.hash && w.forced == 0 && !a.carriesAll(w, l, carries):
 		if t.unverified(p) {
 			a.Found.found(&a.Found.Lost, FoundLost, l.Address)
-			a.again(ci, now)
+			a.resend(ci, now)
 			return
 		}
 		a.Found.found(&a.Found.Changed, FoundChanged, l.Address)
 		if a.repair {
-			a.again(ci, now)
+			a.resend(ci, now)
 		}
 	}
 }
@@ -226,8 +232,8 @@ func (a *Audit) carriesAll(w *wanted, l *sink.Listed, carries func(sink.Attribut
 // singly is so many failures in bulk that a contact goes alone.
 const singly = 20
 
-// again makes what was delivered of a contact unknown, in the list and of its attributes: it is sent again, alone.
-func (a *Audit) again(ci uint32, now time.Time) {
+// resend makes what was delivered of a contact unknown, in the list and of its attributes: it is sent again, alone.
+func (a *Audit) resend(ci uint32, now time.Time) {
 	t := a.t
 	t.loadContact(ci, &t.row)
 	t.count(a.List, t.row.state(a.List), unknown)
@@ -275,14 +281,13 @@ func (a *Audit) compare(ci uint32, p *listed, now time.Time) {
 		a.Found.Skipped++
 	case a.saw(ci):
 	case p.state == doubtful:
-		t.count(a.List, doubtful, out)
-		t.row.set(a.List, out, millis(now))
-		t.storeContact(ci, &t.row)
-		a.Found.Settled++
-		t.reconsider(ci, now)
+		if !a.paged {
+			a.Found.Settled++
+			t.settleDoubt(ci, a.List, now)
+		}
 	case t.unverified(p):
 		a.Found.found(&a.Found.Lost, FoundLost, string(t.addressOf(ci)))
-		a.again(ci, now)
+		a.resend(ci, now)
 	case !slices.Contains(t.want(ci, &t.row, now).lists, a.List): // it is to leave, and has left
 	default:
 		a.Found.found(&a.Found.Missing, FoundMissing, string(t.addressOf(ci)))
@@ -316,7 +321,7 @@ func (a *Audit) PutBack(blocked bool, now time.Time) {
 		return
 	}
 	if a.t.loadContact(ci, &a.t.row); !a.open(ci, &a.t.row) && a.t.row.state(a.List) == in {
-		a.again(ci, now)
+		a.resend(ci, now)
 	}
 }
 
@@ -340,6 +345,14 @@ func (t *Table) importedSince(a *Audit) bool {
 		}
 	}
 	return false
+}
+
+// settleDoubt takes a contact, whose row is loaded, out of a list in which it is not.
+func (t *Table) settleDoubt(ci uint32, list int64, now time.Time) {
+	t.count(list, doubtful, out)
+	t.row.set(list, out, millis(now))
+	t.storeContact(ci, &t.row)
+	t.reconsider(ci, now)
 }
 
 // Doubts is how many contacts left a list explicitly into which we never delivered them: others may have put them in.
@@ -379,10 +392,7 @@ func (t *Table) SettleEmpty(list int64, from uint32, said, now time.Time) (next 
 		if p := t.row.list(list); p == nil || p.state != doubtful || p.at >= millis(said) || t.row.unknownSince != 0 {
 			continue
 		}
-		t.count(list, doubtful, out)
-		t.row.set(list, out, millis(now))
-		t.storeContact(ci, &t.row)
-		t.reconsider(ci, now)
+		t.settleDoubt(ci, list, now)
 	}
 	t.releaseSettled(now)
 	if end == t.contacts.n {
@@ -391,5 +401,9 @@ func (t *Table) SettleEmpty(list int64, from uint32, said, now time.Time) (next 
 	return end
 }
 
-// Again forgets what was seen so far: the list is read once more.
-func (a *Audit) Again() { a.seen, a.Found = nil, Findings{} }
+// ByPages forgets what was seen so far: the list is read by pages instead. Who is not seen there may be in it all the
+// same: no doubt is settled.
+func (a *Audit) ByPages() { a.paged, a.seen, a.Found = true, nil, Findings{} }
+
+// Paged says whether the list was read by pages.
+func (a *Audit) Paged() bool { return a.paged }

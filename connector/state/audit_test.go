@@ -131,7 +131,7 @@ func TestS55AnAuditFindsWhatImportsLostAndNothingElse(t *testing.T) {
 			case 5:
 				if audit == nil {
 					a.now = a.now.Add(time.Millisecond)
-					audit, export = a.Audit(42, true, a.now), nil
+					audit, export = a.BeginAudit(42, true, a.now), nil
 				}
 			case 6:
 				if audit != nil {
@@ -153,7 +153,7 @@ func TestS55AnAuditFindsWhatImportsLostAndNothingElse(t *testing.T) {
 		for range 3 {
 			a.deliver(false, nil)
 			a.now = a.now.Add(time.Minute)
-			audit = a.Audit(42, true, a.now)
+			audit = a.BeginAudit(42, true, a.now)
 			a.finish(audit, a.list())
 		}
 		a.deliver(false, nil)
@@ -161,7 +161,7 @@ func TestS55AnAuditFindsWhatImportsLostAndNothingElse(t *testing.T) {
 			rt.Fatal(wrong)
 		}
 		a.now = a.now.Add(time.Minute)
-		audit = a.Audit(42, true, a.now)
+		audit = a.BeginAudit(42, true, a.now)
 		a.finish(audit, a.list())
 		if f := audit.Found; f.Wrong()+f.Skipped > 0 {
 			rt.Fatalf("nothing is wrong, and an audit found %+v", f)
@@ -180,7 +180,7 @@ func TestADoubtThatIsNewerThanTheList(t *testing.T) {
 	a := newAccount(t)
 	a.enter(1, "Ann")
 	a.exit(1) // before: it is settled
-	audit := a.Audit(42, false, a.now)
+	audit := a.BeginAudit(42, false, a.now)
 	a.now = a.now.Add(time.Second)
 	a.enter(2, "Bob")
 	a.exit(2)

@@ -13,45 +13,52 @@ const LiveFor = time.Minute
 // contact first has it, and its other place is void.
 type live struct {
 	items []liveItem
-	later map[uint32]int64 // they are in flight, or rest: afterwards they are live still
+	at    map[uint32]int64 // of a contact's last live change, Unix milliseconds; older items of it are void
+	swept int64            // when what is live no more was last dropped
 }
 
 type liveItem struct {
 	contact uint32
-	at      int64 // of the change, Unix milliseconds
+	at      int64
 }
 
+const (
+	liveMost  = 1 << 17 // contacts: of more the oldest are live no more
+	liveSweep = 10 * time.Second
+)
+
+func tooOld(at, ms int64) bool { return at+LiveFor.Milliseconds() < ms }
+
+// push notes a live change of a contact.
 func (l *live) push(ci uint32, at int64) {
-	if n := len(l.items); n > 0 && l.items[n-1] == (liveItem{ci, at}) {
+	if was, have := l.at[ci]; have && was == at {
 		return
 	}
+	l.at[ci] = at
 	l.items = append(l.items, liveItem{ci, at})
-}
-
-// expire drops what is live no more.
-func (l *live) expire(ms int64) {
-	old := func(at int64) bool { return at+LiveFor.Milliseconds() < ms }
-	n := len(l.items)
-	if n == 0 || !old(l.items[0].at) {
-		return
-	}
-	if old(l.items[n-1].at) {
-		l.items = l.items[:0]
-	} else if k := slices.IndexFunc(l.items, func(i liveItem) bool { return !old(i.at) }); k > n/2 {
-		l.items = append(l.items[:0], l.items[k:]...)
-	}
-	for ci, at := range l.later {
-		if old(at) {
-			delete(l.later, ci)
-		}
+	if at-l.swept >= liveSweep.Milliseconds() || len(l.items) > liveMost {
+		l.sweep(at)
 	}
 }
 
-// landed brings a contact back that was in flight, or rested.
+// sweep drops what is live no more.
+func (l *live) sweep(ms int64) {
+	l.swept = ms
+	void := func(i liveItem) bool { return l.at[i.contact] != i.at || tooOld(i.at, ms) }
+	l.items = slices.DeleteFunc(l.items, void)
+	if n := len(l.items) - liveMost/2; n > liveMost/2 {
+		l.items = append([]liveItem(nil), l.items[n:]...)
+	}
+	clear(l.at)
+	for _, i := range l.items {
+		l.at[i.contact] = i.at
+	}
+}
+
+// landed brings a contact back that was in flight, or rested, while it was live.
 func (t *Table) landed(ci uint32) {
-	if at, ok := t.live.later[ci]; ok {
-		delete(t.live.later, ci)
-		t.live.push(ci, at)
+	if at, ok := t.live.at[ci]; ok {
+		t.live.items = append(t.live.items, liveItem{ci, at})
 	}
 }
 
@@ -59,31 +66,26 @@ func (t *Table) landed(ci uint32) {
 // is said of Pop holds of it.
 func (t *Table) PopLive(now time.Time) *Need {
 	t.Refresh(now)
-	ms := millis(now)
-	t.live.expire(ms)
-	for n := len(t.live.items); n > 0; n = len(t.live.items) {
-		item := t.live.items[n-1]
-		if item.at+LiveFor.Milliseconds() < ms {
-			t.live.items = t.live.items[:0]
-			return nil
-		}
-		t.live.items = t.live.items[:n-1]
+	l, ms := &t.live, millis(now)
+	for n := len(l.items); n > 0; n = len(l.items) {
+		item := l.items[n-1]
+		l.items = l.items[:n-1]
 		c := t.contacts.at(item.contact)
 		switch {
-		case c.flags&flagLive == 0 || c.queue == queueNone:
+		case l.at[item.contact] != item.at:
 			continue
-		case c.flags&(flagInFlight|flagWaiting) != 0:
-			t.live.later[item.contact] = item.at
+		case tooOld(item.at, ms), c.flags&flagLive == 0, c.queue == queueNone:
+			delete(l.at, item.contact)
 			continue
-		case c.queue == queueHeld:
-			continue
+		case c.flags&(flagInFlight|flagWaiting) != 0, c.queue == queueHeld:
+			continue // landed brings it back
 		}
 		need := t.evaluate(item.contact, now)
 		kind, list := need.file()
 		if kind != QueueRemove && kind != QueueWrite {
 			continue
 		}
-		need.from, need.Address, need.live = queueKey{kind, list}, string(t.addressOf(item.contact)), item.at
+		need.from, need.Address, need.live = queueKey{kind, list}, string(t.addressOf(item.contact)), true
 		return need
 	}
 	return nil

@@ -286,6 +286,9 @@ func (t *Table) sweep(ci uint32) {
 		t.tombstones = append(t.tombstones, string(t.addressOf(ci)))
 		t.changedBytes += 64
 	}
+	if t.audit != nil {
+		t.audit.swept[string(t.addressOf(ci))] = struct{}{}
+	}
 	t.contact.remove(hashOfAddress(t.addressOf(ci)), ci)
 	delete(t.waits, ci)
 	t.unreject(&t.row)

@@ -103,8 +103,8 @@ func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 
 // Return puts a popped contact that was not taken back at the end of its queue.
 func (t *Table) Return(n *Need) {
-	if n.live != 0 {
-		t.live.push(n.contact, n.live)
+	if n.live {
+		t.landed(n.contact)
 	}
 	t.place(n)
 }
@@ -140,6 +140,16 @@ func (t *Table) Queues(now time.Time) []Queue {
 	}
 	t.turn++
 	return all
+}
+
+// Waiting is how many contacts wait to be written.
+func (t *Table) Waiting() (n int) {
+	for k, q := range t.queues {
+		if k.kind == QueueWrite {
+			n += q.len()
+		}
+	}
+	return n
 }
 
 // Accepted notes the process id of an import, for the next checkpoint.

@@ -154,7 +154,7 @@ func New(cfg Config) *Table {
 		names:   names{numbers: map[string]uint32{}},
 		sharers: map[uint32][]uint32{}, gave: map[uint32][]uint32{}, meta: map[string][]byte{},
 		held: held{why: map[int64][]string{}}, queues: map[queueKey]*queue{}, waits: map[uint32]*wait{},
-		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknownIn: map[int64]int{}, doubts: map[int64]int{}, settling: map[int64]bool{}, audits: map[int64]*AuditOf{}, live: live{later: map[uint32]int64{}},
+		refusedBy: map[uint32]map[uint64][]uint32{}, freedAt: map[uint32]int64{}, anyAt: map[uint32]int64{}, anyDue: map[uint32]int64{}, guard: map[int64]*guardCount{}, inCount: map[int64]int{}, unknownIn: map[int64]int{}, doubts: map[int64]int{}, settling: map[int64]bool{}, audits: map[int64]*AuditOf{}, live: live{at: map[uint32]int64{}},
 		changedMeta: map[string]struct{}{}, open: map[uint64]*Request{},
 	}
 	t.person.hash = func(pi uint32) uint64 { return t.people.at(pi).key.hash() }

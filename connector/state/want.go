@@ -46,7 +46,7 @@ type Need struct {
 	erase      bool   // to be deleted, whatever list it is in
 	leaving    []leave
 	from       queueKey // the queue that it was popped off
-	live       int64    // when the live change was folded by which it was found, Unix milliseconds; 0: it was not
+	live       bool     // it was found by a live change
 	room       [2]queueKey
 	contact    uint32
 	want       uint64

@@ -186,7 +186,7 @@ func TestOpenAPI(t *testing.T) {
 	id, err := c.Export(ctx, 42, []string{"FIRSTNAME"})
 	time.Sleep(50 * time.Millisecond)
 	p, looked := c.Process(ctx, id)
-	if err := errors.Join(err, looked, c.Exported(ctx, p.File, note(exported)), c.Members(ctx, 42, note(paged))); err != nil {
+	if err := errors.Join(err, looked, c.Exported(ctx, p.File, []string{"FIRSTNAME"}, note(exported)), c.Members(ctx, 42, []string{"FIRSTNAME"}, note(paged))); err != nil {
 		t.Fatal(err)
 	}
 	for _, all := range []map[string]sink.Listed{exported, paged} {
@@ -226,7 +226,7 @@ func TestPagesMissNobodyWhoStays(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	left := 0
-	err := c.Members(t.Context(), 42, func(l *sink.Listed) {
+	err := c.Members(t.Context(), 42, nil, func(l *sink.Listed) {
 		if seen[l.Address] = true; len(seen)%10 == 0 && left < 300 { // the first ones leave
 			s.TakeOut(name(left), 42)
 			left++

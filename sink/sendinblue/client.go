@@ -130,11 +130,13 @@ func (c *Client) Close() {
 // Limits implements sink.Sender.
 func (c *Client) Limits() sink.Limits {
 	second, hour := c.limiter.contacts.windows[0], c.limiter.contacts.windows[1]
+	other := min(c.limiter.other.windows[0].ours, looksMost)
+	looks := max(1, min(20, other/4)) // with the others they are no more than an hour's
 	return sink.Limits{
 		Batch: batchMost, ImportBytes: importMost,
 		PerSecond: min(float64(second.ours), float64(hour.ours)/3600),
 		Looks:     max(1, second.ours-1),
-		LookEvery: time.Hour / time.Duration(min(c.limiter.other.windows[0].ours, looksMost)),
+		LooksMost: looks, LookEvery: time.Hour / time.Duration(max(1, other-looks)),
 	}
 }
 

@@ -117,14 +117,21 @@ type budget struct {
 	windows  []*window
 	reserved int
 	calls    ticket
-	quickest time.Duration // answer, in the long run; 0: none has come
-	paused   time.Time     // after a 429
+	sent     map[ticket]time.Time // of calls without an answer
+	quickest time.Duration        // answer, in the long run; 0: none has come
+	paused   time.Time            // after a 429
 	pauses   int
+	resting  time.Time // until then a predecessor's calls may count, as many as were ours
 }
 
-func (b *budget) reserve(n int, now time.Time) (bool, time.Time) {
+// reserve takes n calls, or says when to ask again. asks: they are questions, for which what is left to the account's
+// other users serves while a predecessor's calls may count.
+func (b *budget) reserve(n int, asks bool, now time.Time) (bool, time.Time) {
 	if now.Before(b.paused) {
 		return false, b.paused
+	}
+	if w := b.windows[0]; now.Before(b.resting) && !(asks && w.used(now)+b.reserved+n <= w.limit-w.ours) {
+		return false, b.resting
 	}
 	var latest time.Time
 	ok := true
@@ -145,6 +152,10 @@ func (b *budget) reserve(n int, now time.Time) (bool, time.Time) {
 func (b *budget) use(now time.Time) ticket {
 	b.reserved--
 	b.calls++
+	if b.sent == nil {
+		b.sent = map[ticket]time.Time{}
+	}
+	b.sent[b.calls] = now
 	for _, w := range b.windows {
 		w.under[b.calls] = now
 	}
@@ -153,10 +164,10 @@ func (b *budget) use(now time.Time) ticket {
 
 // answered ends a call, with an answer or without.
 func (b *budget) answered(t ticket, now time.Time, answer bool) {
-	sent, ok := b.windows[0].under[t]
-	took := now.Sub(sent)
+	took := now.Sub(b.sent[t])
+	delete(b.sent, t)
 	switch {
-	case !ok || !answer:
+	case !answer:
 	case b.quickest == 0 || took < b.quickest:
 		b.quickest = took
 	default:
@@ -234,7 +245,14 @@ func newLimiter(r Rate, now func() time.Time) *limiter {
 func (l *limiter) reserve(b *budget, n int) (bool, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return b.reserve(n, l.now())
+	return b.reserve(n, false, l.now())
+}
+
+// ask is reserve for a question.
+func (l *limiter) ask(b *budget) (bool, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return b.reserve(1, true, l.now())
 }
 
 func (l *limiter) unreserve(b *budget, n int) {
@@ -260,7 +278,7 @@ func (l *limiter) answered(b *budget, t ticket, answer bool) {
 func (l *limiter) rest() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.contacts.paused = l.now().Add(time.Second + slack)
+	l.contacts.resting = l.now().Add(time.Second + slack)
 }
 
 func (l *limiter) follow(b *budget, h http.Header, status int) {

@@ -54,13 +54,13 @@ const (
 )
 
 // Exported implements sink.Sender.
-func (c *Client) Exported(ctx context.Context, file string, each func(*sink.Listed)) error {
-	return c.file(ctx, "the file of an export", file, exportMost, exportTimeout, func(r io.Reader) error { return readListing(r, each) })
+func (c *Client) Exported(ctx context.Context, file string, attributes []string, each func(*sink.Listed)) error {
+	return c.file(ctx, "the file of an export", file, exportMost, exportTimeout, func(r io.Reader) error { return readListing(r, attributes, each) })
 }
 
 // readListing reads a CSV with a header line. Its separator is not documented, nor are the names of its columns beside
 // the attributes': EMAIL is found in any case, and whatever tells that mails are not wanted.
-func readListing(r io.Reader, each func(*sink.Listed)) error {
+func readListing(r io.Reader, attributes []string, each func(*sink.Listed)) error {
 	buffered := bufio.NewReaderSize(r, 1<<16)
 	lines := csv.NewReader(buffered)
 	lines.Comma = separator(buffered)
@@ -93,10 +93,10 @@ func readListing(r io.Reader, each func(*sink.Listed)) error {
 		for i, cell := range cells {
 			switch {
 			case i >= len(columns) || i == email:
+			case slices.Contains(attributes, columns[i]):
+				l.Attributes[columns[i]] = cell
 			case tellsBlocked(columns[i], cell):
 				l.Blocked = true
-			default:
-				l.Attributes[columns[i]] = cell
 			}
 		}
 		each(&l)
@@ -132,18 +132,23 @@ func tellsBlocked(column, cell string) bool {
 const pageMost = 1000
 
 // Members implements sink.Sender. The pages are read from the last to the first: whoever leaves meanwhile moves others to
-// where they are seen once more, not to where they are missed.
-func (c *Client) Members(ctx context.Context, list int64, each func(*sink.Listed)) error {
-	_, count, err := c.page(ctx, list, 1, 0)
+// where they are seen once more, not to where they are missed. (An older contact that enters does that.)
+func (c *Client) Members(ctx context.Context, list int64, attributes []string, each func(*sink.Listed)) error {
+	first, count, err := c.page(ctx, list, 1, 0)
+	if err == nil && count < len(first) {
+		err = errors.New("a page of the list does not tell how many contacts it holds")
+	}
 	for offset := (count - 1) / pageMost * pageMost; err == nil && count > 0 && offset >= 0; offset -= pageMost {
 		var all []member
 		if all, _, err = c.page(ctx, list, pageMost, offset); err != nil {
 			break
 		}
 		for _, m := range all {
-			l := sink.Listed{Address: strings.ToLower(m.Email), Blocked: m.Blocked || slices.Contains(m.Unsubscribed, list), Attributes: make(map[string]string, len(m.Attributes))}
-			for name, v := range m.Attributes {
-				l.Attributes[name] = text(v)
+			l := sink.Listed{Address: strings.ToLower(m.Email), Blocked: m.Blocked || slices.Contains(m.Unsubscribed, list), Attributes: make(map[string]string, len(attributes))}
+			for _, name := range attributes {
+				if name != ExtID { // it is told elsewhere, and how is not known
+					l.Attributes[name] = text(m.Attributes[name]) // one that is not told is not set
+				}
 			}
 			each(&l)
 		}

@@ -18,7 +18,7 @@ func TestAListIsReadInWhateverFormItComes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			all := map[string]sink.Listed{}
-			err := readListing(strings.NewReader(file), func(l *sink.Listed) {
+			err := readListing(strings.NewReader(file), []string{"FIRSTNAME", "SUBSCRIPTION"}, func(l *sink.Listed) {
 				all[l.Address] = sink.Listed{Blocked: l.Blocked, Attributes: maps.Clone(l.Attributes)}
 			})
 			a, b := all["ann@example.com"], all["bob@example.com"]
@@ -27,8 +27,16 @@ func TestAListIsReadInWhateverFormItComes(t *testing.T) {
 			}
 		})
 	}
+	err := readListing(strings.NewReader("EMAIL;SUBSCRIPTION\nann@example.com;no\n"), []string{"SUBSCRIPTION"}, func(l *sink.Listed) {
+		if l.Blocked || l.Attributes["SUBSCRIPTION"] != "no" {
+			t.Errorf("an attribute of the account's own is read as %+v", l)
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
 	for _, file := range []string{"", "NAME;SMS\nx;1\n"} {
-		if err := readListing(strings.NewReader(file), func(*sink.Listed) {}); err == nil {
+		if err := readListing(strings.NewReader(file), nil, func(*sink.Listed) {}); err == nil {
 			t.Errorf("%q is read as a list", file)
 		}
 	}

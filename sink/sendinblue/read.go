@@ -24,8 +24,12 @@ func (c *Client) await(ctx context.Context, cl call) error {
 	if cl.scarce() {
 		b = &c.limiter.other
 	}
+	reserve := func() (bool, time.Time) { return c.limiter.reserve(b, 1) }
+	if cl.purpose == sink.ToAsk {
+		reserve = func() (bool, time.Time) { return c.limiter.ask(b) }
+	}
 	for {
-		ok, again := c.limiter.reserve(b, 1)
+		ok, again := reserve()
 		if ok {
 			return nil
 		}
