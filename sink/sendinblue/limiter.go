@@ -130,7 +130,7 @@ func (b *budget) reserve(n int, asks bool, now time.Time) (bool, time.Time) {
 	if now.Before(b.paused) {
 		return false, b.paused
 	}
-	if w := b.windows[0]; now.Before(b.resting) && !(asks && w.used(now)+b.reserved+n <= w.limit-w.ours) {
+	if w := b.windows[0]; now.Before(b.resting) && (!asks || w.used(now)+b.reserved+n > w.limit-w.ours) {
 		return false, b.resting
 	}
 	var latest time.Time

@@ -136,3 +136,31 @@ func TestS76NoWindowIsFullForLongerThanItself(t *testing.T) {
 		}
 	}
 }
+
+// After a take-over nothing is sent for a second; a question may be asked where others' share has room for it.
+func TestAfterATakeOverOnlyQuestionsAreAsked(t *testing.T) {
+	for share, asks := range map[float64]int{0.8: 2, 1: 0} {
+		now := time.Unix(1e9, 0)
+		r := Plans["general"]
+		r.Share = share
+		l := newLimiter(r, func() time.Time { return now })
+		l.rest()
+		if ok, _ := l.reserve(&l.contacts, 1); ok {
+			t.Error("something is sent")
+		}
+		n := 0
+		for range 5 {
+			if ok, _ := l.ask(&l.contacts); ok {
+				l.use(&l.contacts)
+				n++
+			}
+		}
+		if n != asks {
+			t.Errorf("with a share of %v %d questions are asked, not %d", share, n, asks)
+		}
+		now = now.Add(1100 * time.Millisecond)
+		if ok, _ := l.reserve(&l.contacts, 1); !ok {
+			t.Error("nothing is sent a second later")
+		}
+	}
+}
