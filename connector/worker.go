@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -188,36 +187,6 @@ func (e *engine) registryAnswers() {
 	if told, lasted := e.registry.over(e.now()); told {
 		e.log.Info("the schema registry answers again", zap.Duration("after", lasted.Round(time.Second)))
 	}
-}
-
-// unknownSchemas is since when the registry has not known schema ids, for the whole process: a topic full of one waits
-// once, not at every record, nor in every epoch.
-type unknownSchemas struct {
-	mu    sync.Mutex
-	since map[string]time.Time // by the error that names the id
-}
-
-// unknownMost bounds the ids that are remembered: records that are no events may name any number.
-const unknownMost = 10_000
-
-func (u *unknownSchemas) lasts(err error) time.Duration {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	since, ok := u.since[err.Error()]
-	if !ok {
-		if u.since == nil || len(u.since) >= unknownMost {
-			u.since = map[string]time.Time{}
-		}
-		since = time.Now()
-		u.since[err.Error()] = since
-	}
-	return time.Since(since)
-}
-
-func (u *unknownSchemas) forget(err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	delete(u.since, err.Error())
 }
 
 // translate maps a record into changes of the table.
