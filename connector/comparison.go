@@ -50,6 +50,10 @@ func (c *comparison) run(ctx context.Context, list int64, attributes []string, a
 			flush()
 		}
 	}
+	info, err := c.sender.List(ctx, list)
+	if err != nil {
+		return fmt.Errorf("asking for the list: %w", err)
+	}
 	if err := c.export(ctx, list, attributes, await, each); err != nil {
 		if ctx.Err() != nil || !c.pages && !errors.Is(err, errRefused) {
 			return err
@@ -63,6 +67,9 @@ func (c *comparison) run(ctx context.Context, list int64, attributes []string, a
 		}
 	}
 	flush()
+	if listed := int64(c.a.Found.Listed); 2*listed < info.Contacts {
+		return fmt.Errorf("the list was read in part: %d contacts, and the account says that it holds %d", listed, info.Contacts)
+	}
 	for from, more := uint32(0), true; more && ctx.Err() == nil; {
 		c.mu.Lock()
 		from = c.a.Finish(from, c.now())

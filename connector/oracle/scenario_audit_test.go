@@ -107,6 +107,24 @@ func TestS55AnAuditKnowsWhatIsNewerThanItsExport(t *testing.T) {
 	})
 }
 
+// A file that holds a part of the list tells nothing: nobody is sent again for it.
+func TestS55AnExportThatIsCutOff(t *testing.T) {
+	play(t, func(s *scene) {
+		s.past = true
+		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/export", LoseRows: 0.8})
+		s.enterAll("crowd", "vip", 1000)
+		s.begin()
+		s.converge(s.t, 10*time.Minute)
+		before := s.writes()
+		if f := s.audit(time.Hour); f.Lost > 0 || f.Listed != 1000 {
+			s.t.Errorf("%+v", f)
+		}
+		if n := s.writes() - before; n > 0 {
+			s.t.Errorf("%d calls for whom nothing is wrong", n)
+		}
+	})
+}
+
 func TestS56AContactThatIsTakenOutByHand(t *testing.T) {
 	for _, repair := range []bool{false, true} {
 		t.Run(fmt.Sprint("repair=", repair), func(t *testing.T) {

@@ -31,6 +31,9 @@ func (s *Server) exportContacts(w *recorder, body []byte, f *Fault) {
 	p := &Process{name: "SEARCH_EXPORT_USERS"}
 	took := s.exportTime
 	file := s.listFile(b.Filter.List, b.Attributes)
+	if f != nil && f.LoseRows > 0 {
+		file = file[:int(float64(len(file))*(1-f.LoseRows))]
+	}
 	s.start(p, took, f, func() {
 		path := fmt.Sprintf("/_reports/%d-export.csv", p.ID)
 		s.reports[path] = file

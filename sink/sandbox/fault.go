@@ -26,8 +26,8 @@ type Fault struct {
 	LateMillis int  `json:"late_ms,omitempty"`
 	// Hang keeps the connection open without an answer, and does nothing.
 	Hang bool `json:"hang,omitempty"`
-	// Of an import or an export: its end ("failed", "cancelled", "hang"), and of an import a share of its rows that are
-	// lost without a report.
+	// Of an import or an export: its end ("failed", "cancelled", "hang"), and a share of its rows that are lost without a
+	// report.
 	Import     string  `json:"import,omitempty"`
 	LoseRows   float64 `json:"lose_rows,omitempty"`
 	NoReports  bool    `json:"no_reports,omitempty"` // reports cannot be fetched
