@@ -42,7 +42,7 @@ func TestS55AnAuditWhilePeopleComeAndGo(t *testing.T) {
 	} {
 		for _, dies := range []bool{false, true} {
 			t.Run(fmt.Sprintf("the export: %s, a takeover=%v", name, dies), func(t *testing.T) {
-				storm(t, func(s *scene) { s.audited(export, dies) })
+				orStorm(t, dies, func(s *scene) { s.audited(export, dies) })
 			})
 		}
 	}

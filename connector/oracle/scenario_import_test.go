@@ -53,7 +53,7 @@ func TestS3AnImportIsLost(t *testing.T) {
 	} {
 		for _, dies := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, its sender dies=%v", name, dies), func(t *testing.T) {
-				storm(t, func(s *scene) { s.lost(f, dies) })
+				orStorm(t, dies, func(s *scene) { s.lost(f, dies) })
 			})
 		}
 	}
@@ -66,7 +66,7 @@ func (s *scene) lost(f sandbox.Fault, dies bool) {
 	}
 	s.Sandbox.Order(f)
 	s.past = true
-	s.enterAll("crowd", "vip", 1000)
+	s.enterAll("crowd", "vip", 400)
 	s.begin()
 	s.until("an import", time.Minute, func() bool { return s.count("POST /contacts/import") > 0 })
 	if dies {

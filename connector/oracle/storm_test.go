@@ -37,6 +37,16 @@ func storm(t *testing.T, f func(s *scene)) {
 	}
 }
 
+// orStorm plays a scenario in storms, too, unless its life ends in it anyway.
+func orStorm(t *testing.T, dies bool, f func(s *scene)) {
+	t.Helper()
+	if dies {
+		play(t, f)
+		return
+	}
+	storm(t, f)
+}
+
 // raging plays a scenario in a storm.
 func (s *scene) raging(r *rand.Rand, f func(s *scene)) {
 	over, gone := make(chan struct{}), make(chan struct{})
