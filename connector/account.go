@@ -22,8 +22,9 @@ type Account interface {
 
 // builtAccount is the row of the account that the table was built for. Name is its owner's id.
 type builtAccount struct {
-	Name string `json:"name"`
-	Mark string `json:"mark"`
+	Name  string `json:"name"`
+	Mark  string `json:"mark"`
+	Owner string `json:"owner,omitempty"` // for people
 }
 
 // keyCheck is what is known of the configured key. Under the lock.
@@ -66,7 +67,7 @@ func (e *engine) checkKey(mark string) {
 		was = builtAccount{}
 	}
 	e.mu.Unlock()
-	owner := sink.Owner{ID: was.Name}
+	owner := sink.Owner{ID: was.Name, Name: was.Owner}
 	var err error
 	if was.Mark != mark { // the same key is the same account
 		ctx, cancel := context.WithTimeout(e.ctx, askCall)
@@ -99,7 +100,7 @@ func (e *engine) checkKey(mark string) {
 	e.key = keyCheck{owner: owner.Name, id: owner.ID, trusted: mark}
 	e.holds.release(unchecked, now)
 	e.holds.release(changed, now)
-	if row, _ = json.Marshal(builtAccount{owner.ID, mark}); string(row) != string(e.table.Meta(accountKey)) {
+	if row, _ = json.Marshal(builtAccount{owner.ID, mark, owner.Name}); string(row) != string(e.table.Meta(accountKey)) {
 		e.table.SetMeta(accountKey, row)
 		e.changed(now)
 	}

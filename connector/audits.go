@@ -276,8 +276,8 @@ func (e *engine) audit(list int64, pages bool) error {
 		tell = e.log.Warn
 	}
 	f := a.Found
-	tell("a list was audited", zap.Int64("list", list), zap.Int("listed", f.Listed), zap.Int("lost_by_imports", f.Lost), zap.Int("missing", f.Missing), zap.Int("changed", f.Changed), zap.Int("extra", f.Extra),
-		zap.Int("unsubscribed", f.Unsubscribed), zap.Int("settled", f.Settled), zap.Int("under_way", f.Skipped), zap.Duration("took", e.now().Sub(a.Began).Round(time.Second)))
+	tell("a list was audited", zap.Int64("list", list), zap.Int("listed", f.Listed), zap.Int("lost", f.Lost), zap.Int("missing", f.Missing), zap.Int("changed", f.Changed), zap.Int("extra", f.Extra),
+		zap.Int("unsubscribed", f.Unsubscribed), zap.Int("settled", f.Settled), zap.Int("skipped", f.Skipped), zap.Duration("took", e.now().Sub(a.Began).Round(time.Second)))
 	return nil
 }
 

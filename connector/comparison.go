@@ -51,8 +51,12 @@ func (c *comparison) run(ctx context.Context, list int64, attributes []string, a
 		}
 	}
 	info, err := c.sender.List(ctx, list)
-	if err != nil {
-		return fmt.Errorf("asking for the list: %w", err)
+	var o *sink.OutcomeError
+	switch {
+	case errors.As(err, &o) && o.Outcome.Absent:
+		return fmt.Errorf("list %d does not exist in the account: %w", list, err)
+	case err != nil:
+		return fmt.Errorf("asking for list %d: %w", list, err)
 	}
 	if err := c.export(ctx, list, attributes, await, each); err != nil {
 		if ctx.Err() != nil || !c.pages && !errors.Is(err, errRefused) {
@@ -77,7 +81,7 @@ func (c *comparison) run(ctx context.Context, list int64, attributes []string, a
 		c.after()
 		c.mu.Unlock()
 	}
-	return c.putBack(ctx)
+	return c.lookAtMissing(ctx)
 }
 
 // errRefused says that the account exports nothing.
@@ -102,8 +106,8 @@ func (c *comparison) export(ctx context.Context, list int64, attributes []string
 	return c.sender.Exported(ctx, p.File, attributes, each)
 }
 
-// putBack looks at everybody who is to be put back: who is blocked or has unsubscribed is not.
-func (c *comparison) putBack(ctx context.Context) error {
+// lookAtMissing looks at who is missing: who is blocked or has unsubscribed is not put back.
+func (c *comparison) lookAtMissing(ctx context.Context) error {
 	for ctx.Err() == nil {
 		c.mu.Lock()
 		address, ok := c.a.Gone()
@@ -113,10 +117,10 @@ func (c *comparison) putBack(ctx context.Context) error {
 		}
 		blocked, err := c.sender.Blocked(ctx, address)
 		if err != nil {
-			return fmt.Errorf("looking at a contact before it is put back: %w", err)
+			return fmt.Errorf("looking at a contact that is missing: %w", err)
 		}
 		c.mu.Lock()
-		c.a.PutBack(blocked, c.now())
+		c.a.Looked(blocked, c.now())
 		c.after()
 		c.mu.Unlock()
 	}

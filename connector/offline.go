@@ -51,7 +51,7 @@ func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now tim
 	}
 	defer cl.Close()
 	if err := changelog.Check(ctx, kadm.NewClient(cl), topic); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrEnvironment, err)
 	}
 	log, err := changelog.Open(ctx, changelog.Options{Topic: topic, ID: c.cfg.Group(), Client: c.cfg.Kafka})
 	if err != nil {

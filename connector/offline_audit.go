@@ -15,19 +15,22 @@ import (
 
 // AuditReport is what an audit found of an export's list.
 type AuditReport struct {
-	Export   string         `json:"export"`
-	List     int64          `json:"list"`
-	Began    time.Time      `json:"began"`
-	Took     time.Duration  `json:"took_ns"`
-	Pending  int            `json:"pending"` // contacts of the connection that are not as wanted, and known not to be
-	Repair   bool           `json:"repair"`
-	Findings state.Findings `json:"findings"`
+	Connection string         `json:"connection"`
+	Export     string         `json:"export"`
+	List       int64          `json:"list"`
+	Delivered  int            `json:"delivered"` // contacts that should be in, by what was delivered
+	Began      time.Time      `json:"began"`
+	Took       time.Duration  `json:"took_ns"`
+	Pending    int            `json:"pending"` // contacts of the connection that are not as wanted, and known not to be
+	Repair     bool           `json:"repair"`
+	Findings   state.Findings `json:"findings"`
 }
 
 // Audit compares the lists of exports (all, if none is named) with what was delivered, while no replica runs. What an
 // import has lost is sent again when segsync runs; with repair so are those whom somebody took out, and attributes that
 // somebody has changed. tell is told of each list before it is read.
 func (c *Connection) Audit(ctx context.Context, exports []string, repair bool, tell func(export string, list int64)) (all []AuditReport, err error) {
+	repair = repair || c.cfg.Audit.Repair
 	var failed []error // of single lists: the others' findings count
 	err = c.Offline(ctx, func(t *state.Table, _ time.Time) error {
 		if err := c.trust(ctx, t); err != nil {
@@ -58,9 +61,9 @@ func (c *Connection) auditOffline(ctx context.Context, t *state.Table, sender si
 	defer t.EndAudit()
 	run := comparison{a: a, mu: &sync.Mutex{}, sender: sender, pages: true, now: time.Now, after: func() {}}
 	if err := run.run(ctx, x.List, attributes, awaitExport(sender)); err != nil {
-		return AuditReport{}, err
+		return AuditReport{}, fmt.Errorf("%w: %w", ErrEnvironment, err)
 	}
-	r := AuditReport{Export: x.Name, List: x.List, Began: a.Began, Took: time.Since(a.Began), Pending: t.Counts.Pending, Repair: repair, Findings: a.Found}
+	r := AuditReport{Connection: c.cfg.Name, Export: x.Name, List: x.List, Delivered: t.In(x.List), Began: a.Began, Took: time.Since(a.Began), Pending: t.Counts.Pending, Repair: repair, Findings: a.Found}
 	a.Close()
 	return r, nil
 }

@@ -92,7 +92,7 @@ func tellAudit(out io.Writer, all []connector.AuditReport, asJSON bool) error {
 		}
 	}
 	if wrong > 0 {
-		return &exitError{exitFailed, fmt.Errorf("%d contacts are not as they were delivered", wrong)}
+		return &exitError{exitFailed, fmt.Errorf("the lists are not as they were delivered: %d contacts differ", wrong)}
 	}
 	return nil
 }
@@ -112,9 +112,9 @@ func tellList(out io.Writer, r *connector.AuditReport) {
 		{f.Lost, "lost", "by an import: sent again when segsync runs", state.FoundLost},
 		{f.Missing, "missing", "somebody took them out, or deleted them: " + put, state.FoundMissing},
 		{f.Changed, "changed", "somebody gave them other attributes: " + put, state.FoundChanged},
-		{f.Extra, "extra", "in the list, though nobody of ours wants it: left alone", state.FoundExtra},
-		{f.Unsubscribed, "unsubscribed", "or blocked, by their own will: left alone", state.FoundUnsubscribed},
-		{f.Settled, "settled", "to be taken out in case others had put them in: nobody had", ""},
+		{f.Extra, "extra", "in the list, but no event put them there: left alone", state.FoundExtra},
+		{f.Unsubscribed, "unsubscribed", "or blocked: left alone", state.FoundUnsubscribed},
+		{f.Settled, "settled", "left before segsync ever put them in, and are not in the list: nothing to do", ""},
 		{f.Skipped, "not compared", "something of theirs is owed or under way", ""},
 	} {
 		if line.n == 0 {
@@ -129,7 +129,10 @@ func tellList(out io.Writer, r *connector.AuditReport) {
 			_, _ = fmt.Fprintf(out, "  %-13s          %s%s\n", "", strings.Join(slices.Sorted(slices.Values(names)), ", "), more)
 		}
 	}
-	if f.Wrong() == 0 {
+	switch {
+	case r.Delivered+f.Lost == 0:
+		_, _ = fmt.Fprintln(out, "  nothing has been delivered to this list yet")
+	case f.Wrong() == 0:
 		_, _ = fmt.Fprintln(out, "  nothing is wrong")
 	}
 	if r.Pending > 0 {

@@ -126,9 +126,9 @@ func audited(x connector.ExportStatus) string {
 	case f == nil:
 		return ""
 	case f.Wrong() == 0:
-		return fmt.Sprintf("; audited: %d as delivered", f.Listed)
+		return fmt.Sprintf("; last audit %s: %d listed, nothing wrong", x.Audited.UTC().Format(time.RFC3339), f.Listed)
 	}
-	return fmt.Sprintf("; audited: %d lost by imports and sent again, %d missing, %d changed, %d extra", f.Lost, f.Missing, f.Changed, f.Extra)
+	return fmt.Sprintf("; last audit %s: %d lost by imports and sent again, %d missing, %d changed, %d extra", x.Audited.UTC().Format(time.RFC3339), f.Lost, f.Missing, f.Changed, f.Extra)
 }
 
 func note(x connector.ExportStatus) string {

@@ -191,8 +191,9 @@ func (c *config) read(d *document, n ast.Node) {
 		case ok && d.scalar(every) == "never":
 			c.Audit.Every = 0
 		case ok:
-			if c.Audit.Every = f.duration("every", 24*time.Hour); c.Audit.Every < leastAudit {
-				d.fail(every, "audit.every must be %s or more, or never: each audit reads a whole list", leastAudit)
+			v, err := time.ParseDuration(d.scalar(every))
+			if c.Audit.Every = v; err != nil || v < leastAudit {
+				d.fail(every, "audit.every must be a duration of %s or more, such as 24h, or never: each audit reads a whole list", leastAudit)
 			}
 		}
 	}

@@ -134,7 +134,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a binary file":          {"\x7fELF\x00\x01", "it is no text"},
 		"an empty file":          {"# nothing\n", "the file is empty"},
 		"a known connection":     {with("connection: fr", "connection: frr"), `configured are: fr (did you mean "fr"?)`},
-		"audits each minute":     {good + "audit: { every: 1m }\n", "audit.every must be 10m0s or more"},
+		"audits each minute":     {good + "audit: { every: 1m }\n", "audit.every must be a duration of 10m0s or more"},
 		"no wait for a schema":   {good + "unknown_schema: { wait: never }\n", "must be a duration"},
 		"memberships and member": {with(`member: change == "ENTERED"`, `member: "true", memberships: x`), "memberships is the whole truth"},
 	} {

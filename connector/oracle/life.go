@@ -113,10 +113,9 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 		DeadLetters: DeadLetters, Log: w.Log, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000},
 		Audit: connector.Audit{AfterImports: true, Every: 24 * time.Hour},
 	}
-	metrics := connector.NewMetrics()
-	cfg.Metrics = metrics
+	cfg.Metrics = connector.NewMetrics()
 	options := sendinblue.Options{
-		BaseURL: w.API, Key: func() string { return Key }, Rate: w.Rate, Dial: d.DialContext, Observe: metrics.ObserveCall("demo"),
+		BaseURL: w.API, Key: func() string { return Key }, Rate: w.Rate, Dial: d.DialContext,
 	}
 	if w.Keys != nil {
 		account := sendinblue.NewAccount(options, w.Keys)
@@ -124,6 +123,7 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 	}
 	cfg.Sender = func(lease func() bool) sink.Sender {
 		o := options
+		o.Observe = cfg.Metrics.ObserveCall(cfg.Name)
 		o.Lease = lease
 		return sendinblue.New(o)
 	}

@@ -22,7 +22,8 @@ type Audit struct {
 	seen   []uint64            // contacts in the list, a bit for each slot
 	moved  map[uint32]struct{} // contacts of which something was sent, answered or said since
 	swept  map[string]struct{} // addresses that the table has let go since
-	gone   []uint32            // missing, to be put back once they were looked at
+	gone   []uint32            // missing, to be looked at: they may have unsubscribed
+	sent   map[uint32]struct{} // contacts that this audit has made unknown
 }
 
 // Findings of an audit, in contacts.
@@ -142,7 +143,7 @@ func (t *Table) unverified(l *listed) bool {
 // BeginAudit begins an audit of a list; there is one at a time. repair puts back who is missing, and attributes that others
 // have changed.
 func (t *Table) BeginAudit(list int64, repair bool, now time.Time) *Audit {
-	t.audit = &Audit{List: list, Began: now, t: t, repair: repair, moved: map[uint32]struct{}{}, swept: map[string]struct{}{}}
+	t.audit = &Audit{List: list, Began: now, t: t, repair: repair, moved: map[uint32]struct{}{}, swept: map[string]struct{}{}, sent: map[uint32]struct{}{}}
 	return t.audit
 }
 
@@ -240,7 +241,7 @@ func (a *Audit) resend(ci uint32, now time.Time) {
 	t.row.set(a.List, unknown, millis(now))
 	t.row.hash, t.row.halves = 0, singly
 	t.storeContact(ci, &t.row)
-	a.moved[ci] = struct{}{}
+	a.moved[ci], a.sent[ci] = struct{}{}, struct{}{}
 	t.reconsider(ci, now)
 }
 
@@ -272,7 +273,9 @@ func (a *Audit) compare(ci uint32, p *listed, now time.Time) {
 	t := a.t
 	switch {
 	case p.state == unknown:
-		a.Found.Skipped++
+		if _, ours := a.sent[ci]; !ours {
+			a.Found.Skipped++
+		}
 	case a.open(ci, &t.row):
 		if p.state == in && t.unverified(p) { // the next audit's
 			p.at = max(p.at, millis(a.Began))
@@ -291,14 +294,17 @@ func (a *Audit) compare(ci uint32, p *listed, now time.Time) {
 	case !slices.Contains(t.want(ci, &t.row, now).lists, a.List): // it is to leave, and has left
 	default:
 		a.Found.found(&a.Found.Missing, FoundMissing, string(t.addressOf(ci)))
-		if a.repair {
+		if a.repair || len(a.gone) < looksMost {
 			a.gone = append(a.gone, ci)
 		}
 	}
 }
 
-// Gone hands out the address of somebody who is missing, to be looked at before they are put back; ok is false if there
-// is nobody else.
+// looksMost is how many of those who are missing are looked at where they are not put back.
+const looksMost = 100
+
+// Gone hands out the address of somebody who is missing, to be looked at: they may have unsubscribed. ok is false if
+// there is nobody else.
 func (a *Audit) Gone() (address string, ok bool) {
 	for len(a.gone) > 0 {
 		ci := a.gone[len(a.gone)-1]
@@ -311,8 +317,9 @@ func (a *Audit) Gone() (address string, ok bool) {
 	return "", false
 }
 
-// PutBack lets whom Gone has named be sent again, unless they are blocked or have unsubscribed.
-func (a *Audit) PutBack(blocked bool, now time.Time) {
+// Looked takes up what a look at whom Gone has named shows: where that is asked for they are sent again, unless they are
+// blocked or have unsubscribed.
+func (a *Audit) Looked(blocked bool, now time.Time) {
 	ci := a.gone[len(a.gone)-1]
 	a.gone = a.gone[:len(a.gone)-1]
 	if blocked {
@@ -320,7 +327,7 @@ func (a *Audit) PutBack(blocked bool, now time.Time) {
 		a.Found.found(&a.Found.Unsubscribed, FoundUnsubscribed, string(a.t.addressOf(ci)))
 		return
 	}
-	if a.t.loadContact(ci, &a.t.row); !a.open(ci, &a.t.row) && a.t.row.state(a.List) == in {
+	if a.t.loadContact(ci, &a.t.row); a.repair && !a.open(ci, &a.t.row) && a.t.row.state(a.List) == in {
 		a.resend(ci, now)
 	}
 }

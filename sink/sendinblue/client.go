@@ -244,7 +244,7 @@ func unanswered(err error) sink.Outcome {
 // Send implements sink.Sender.
 func (c *Client) Send(ctx context.Context, r *sink.Request) sink.Answer {
 	for i, address := range r.Look {
-		blocked, o := c.look(ctx, address)
+		blocked, o := c.look(ctx, look(address))
 		own := r.Kind == sink.Delete
 		if o.Verdict == sink.Applied && blocked && own {
 			// Deleted and created again they would be mailable: leaving the list is all.
@@ -305,8 +305,8 @@ func (c *Client) gone(ctx context.Context, lists []int64, o sink.Outcome) sink.O
 }
 
 // look asks whether a contact is blocked or unsubscribed. One that does not exist is neither.
-func (c *Client) look(ctx context.Context, address string) (blocked bool, o sink.Outcome) {
-	a, err := c.do(ctx, look(address))
+func (c *Client) look(ctx context.Context, cl call) (blocked bool, o sink.Outcome) {
+	a, err := c.do(ctx, cl)
 	if err != nil {
 		o := unanswered(err)
 		o.Certain = true // nothing was written

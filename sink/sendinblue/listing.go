@@ -240,10 +240,12 @@ func plainURL(s string) string {
 
 // Blocked implements sink.Sender.
 func (c *Client) Blocked(ctx context.Context, address string) (bool, error) {
-	if err := c.await(ctx, look(address)); err != nil {
+	cl := look(address)
+	cl.purpose = sink.ToAudit
+	if err := c.await(ctx, cl); err != nil {
 		return false, err
 	}
-	blocked, o := c.look(ctx, address)
+	blocked, o := c.look(ctx, cl)
 	if o.Verdict != sink.Applied {
 		return false, &sink.OutcomeError{Outcome: o}
 	}
