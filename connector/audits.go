@@ -136,7 +136,7 @@ func (e *engine) audited(list int64, err error) {
 	e.log.Warn("a list could not be audited", zap.Int64("list", list), zap.Int("tries", f.tries), zap.Error(err))
 }
 
-// dueAudit picks a list to audit; 0: none is due. asks says that it should be asked first whether the list is empty.
+// dueAudit picks a list to audit, the one whose last audit is the oldest; 0: none is due. asks says that it should be asked first whether the list is empty.
 func (e *engine) dueAudit() (list int64, asks bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -146,6 +146,7 @@ func (e *engine) dueAudit() (list int64, asks bool) {
 	}
 	behind := e.behind()
 	bulk := behind || len(e.imports) > 0 || now.Sub(e.imported) < auditSettles || e.bulkPays(e.table.Waiting(), now)
+	var oldest time.Time
 	for _, l := range e.table.Lists() {
 		if e.holds.at(place{list: l}) {
 			continue
@@ -156,12 +157,16 @@ func (e *engine) dueAudit() (list int64, asks bool) {
 		if now.Before(e.auditor.failures[l].again) {
 			continue
 		}
-		waited := now.Sub(e.lastAudit(l, now))
+		last := e.lastAudit(l, now)
+		waited := now.Sub(last)
+		if list != 0 && !last.Before(oldest) {
+			continue
+		}
 		if e.doubtful(l) && (!behind || waited > auditRest) || (!bulk || waited > auditLate) && (e.importsUnseen(l, now) || e.scheduled(l, now)) {
-			return l, false
+			list, oldest = l, last
 		}
 	}
-	return 0, false
+	return list, false
 }
 
 // lastAudit is when the last audit of a list began; without one, since when audits of it are known of. Under the lock.
@@ -195,7 +200,8 @@ func (e *engine) scheduled(list int64, now time.Time) bool {
 // auditOwed says whether a bounded run is not done before a list was audited. Under the lock.
 func (e *engine) auditOwed(now time.Time) bool {
 	return slices.ContainsFunc(e.table.Lists(), func(l int64) bool {
-		return !e.holds.at(place{list: l}) && e.auditor.failures[l].tries < auditTries && (e.doubtful(l) || e.importsUnseen(l, now))
+		held := e.table.DoubtsHeld(l) || e.perhapsEmpty(l, now)
+		return !e.holds.at(place{list: l}) && (held || e.auditor.failures[l].tries < auditTries && (e.doubtful(l) || e.importsUnseen(l, now)))
 	})
 }
 

@@ -106,7 +106,7 @@ func (c *comparison) export(ctx context.Context, list int64, attributes []string
 	return c.sender.Exported(ctx, p.File, attributes, each)
 }
 
-// lookAtMissing looks at who is missing: who is blocked or has unsubscribed is not put back.
+// lookAtMissing looks at everybody who was not seen before they are sent again.
 func (c *comparison) lookAtMissing(ctx context.Context) error {
 	for ctx.Err() == nil {
 		c.mu.Lock()
@@ -115,12 +115,12 @@ func (c *comparison) lookAtMissing(ctx context.Context) error {
 		if !ok {
 			break
 		}
-		blocked, err := c.sender.Blocked(ctx, address)
+		blocked, lists, err := c.sender.Lookup(ctx, address)
 		if err != nil {
 			return fmt.Errorf("looking at a contact that is missing: %w", err)
 		}
 		c.mu.Lock()
-		c.a.Looked(blocked, c.now())
+		c.a.Looked(blocked, lists, c.now())
 		c.after()
 		c.mu.Unlock()
 	}

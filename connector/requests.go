@@ -13,7 +13,7 @@ import (
 
 func (e *engine) planRemovals(q state.Queue, backlog int, now time.Time) *state.Request {
 	full := q.Len >= e.limits.Batch
-	if !full && (e.lag() > behindBy || backlog > behindBy) && q.Age < holdRemovals.Milliseconds() {
+	if !full && (e.behind() || backlog > behindBy) && q.Age < holdRemovals.Milliseconds() {
 		e.holdBack(now.Add(holdRemovals - time.Duration(q.Age)*time.Millisecond))
 		return nil
 	}
@@ -136,7 +136,7 @@ func (e *engine) reserveMore(r *state.Request, n *state.Need) bool {
 
 func (e *engine) planWrites(q state.Queue, backlog int, now time.Time) *state.Request {
 	bulk := e.bulkPays(backlog, now)
-	behind := e.lag() > behindBy && q.Age < holdImports.Milliseconds()
+	behind := e.behind() && q.Age < holdImports.Milliseconds()
 	if behind && (len(e.imports) > 0 || float64(q.Len) < e.importHolds()) {
 		e.holdBack(now.Add(holdImports - time.Duration(q.Age)*time.Millisecond))
 		return nil

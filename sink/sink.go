@@ -246,8 +246,9 @@ type Sender interface {
 	Members(ctx context.Context, list int64, attributes []string, each func(*Listed)) error
 	// Carries says whether an attribute that was sent is what a listing tells of it.
 	Carries(sent Attribute, told string) bool
-	// Blocked says whether a contact is blocked or unsubscribed. One that does not exist is neither.
-	Blocked(ctx context.Context, address string) (bool, error)
+	// Lookup says whether a contact is blocked or unsubscribed, and in which lists it is. One that does not exist is neither
+	// blocked nor in any.
+	Lookup(ctx context.Context, address string) (blocked bool, lists []int64, err error)
 	// Attributes are the account's, with their types.
 	Attributes(ctx context.Context) (map[string]AttributeType, error)
 }

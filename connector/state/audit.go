@@ -22,8 +22,14 @@ type Audit struct {
 	seen   []uint64            // contacts in the list, a bit for each slot
 	moved  map[uint32]struct{} // contacts of which something was sent, answered or said since
 	swept  map[string]struct{} // addresses that the table has let go since
-	gone   []uint32            // missing, to be looked at: they may have unsubscribed
+	gone   []missing           // to be looked at: they may have unsubscribed, or be in all the same
 	sent   map[uint32]struct{} // contacts that this audit has made unknown
+}
+
+// missing is a contact that was not seen in the list.
+type missing struct {
+	contact uint32
+	lost    bool // by an import
 }
 
 // Findings of an audit, in contacts.
@@ -277,10 +283,7 @@ func (a *Audit) compare(ci uint32, p *listed, now time.Time) {
 			a.Found.Skipped++
 		}
 	case a.open(ci, &t.row):
-		if p.state == in && t.unverified(p) { // the next audit's
-			p.at = max(p.at, millis(a.Began))
-			t.storeContact(ci, &t.row)
-		}
+		a.stayUnverified(ci)
 		a.Found.Skipped++
 	case a.saw(ci):
 	case p.state == doubtful:
@@ -288,47 +291,70 @@ func (a *Audit) compare(ci uint32, p *listed, now time.Time) {
 			a.Found.Settled++
 			t.settleDoubt(ci, a.List, now)
 		}
+	case !slices.Contains(t.want(ci, &t.row, now).lists, a.List): // it is to leave, and has left
+		if t.unverified(p) {
+			a.resend(ci, now)
+		}
 	case t.unverified(p):
 		a.Found.found(&a.Found.Lost, FoundLost, string(t.addressOf(ci)))
-		a.resend(ci, now)
-	case !slices.Contains(t.want(ci, &t.row, now).lists, a.List): // it is to leave, and has left
+		a.gone = append(a.gone, missing{ci, true})
 	default:
 		a.Found.found(&a.Found.Missing, FoundMissing, string(t.addressOf(ci)))
-		if a.repair || len(a.gone) < looksMost {
-			a.gone = append(a.gone, ci)
+		if a.repair || a.Found.Missing <= looksMost {
+			a.gone = append(a.gone, missing{ci, false})
 		}
 	}
 }
 
-// looksMost is how many of those who are missing are looked at where they are not put back.
+// looksMost is how many of those are looked at whom somebody took out, where they are not put back.
 const looksMost = 100
 
-// Gone hands out the address of somebody who is missing, to be looked at: they may have unsubscribed. ok is false if
-// there is nobody else.
+// Gone hands out the address of somebody who was not seen, to be looked at; ok is false if there is nobody else.
 func (a *Audit) Gone() (address string, ok bool) {
 	for len(a.gone) > 0 {
-		ci := a.gone[len(a.gone)-1]
-		a.t.loadContact(ci, &a.t.row)
-		if !a.open(ci, &a.t.row) && a.t.row.state(a.List) == in {
+		ci := a.gone[len(a.gone)-1].contact
+		if a.still(ci) {
 			return string(a.t.addressOf(ci)), true
 		}
+		a.stayUnverified(ci)
 		a.gone = a.gone[:len(a.gone)-1]
 	}
 	return "", false
 }
 
-// Looked takes up what a look at whom Gone has named shows: where that is asked for they are sent again, unless they are
-// blocked or have unsubscribed.
-func (a *Audit) Looked(blocked bool, now time.Time) {
-	ci := a.gone[len(a.gone)-1]
+// still says whether a contact stands as it did when the audit began. Its row is loaded.
+func (a *Audit) still(ci uint32) bool {
+	a.t.loadContact(ci, &a.t.row)
+	return !a.open(ci, &a.t.row) && a.t.row.state(a.List) == in
+}
+
+// Looked takes up what a look at whom Gone has named shows. Who is in the list all the same is not missing; who is
+// blocked or has unsubscribed stays out. Whom an import has lost is sent again, and others where that is asked for.
+func (a *Audit) Looked(blocked bool, lists []int64, now time.Time) {
+	m := a.gone[len(a.gone)-1]
 	a.gone = a.gone[:len(a.gone)-1]
-	if blocked {
-		a.Found.Missing--
-		a.Found.found(&a.Found.Unsubscribed, FoundUnsubscribed, string(a.t.addressOf(ci)))
-		return
+	found := &a.Found.Missing
+	if m.lost {
+		found = &a.Found.Lost
 	}
-	if a.t.loadContact(ci, &a.t.row); a.repair && !a.open(ci, &a.t.row) && a.t.row.state(a.List) == in {
-		a.resend(ci, now)
+	switch {
+	case slices.Contains(lists, a.List):
+		*found--
+	case blocked:
+		*found--
+		a.Found.found(&a.Found.Unsubscribed, FoundUnsubscribed, string(a.t.addressOf(m.contact)))
+	case !a.still(m.contact):
+		a.stayUnverified(m.contact)
+	case m.lost || a.repair:
+		a.resend(m.contact, now)
+	}
+}
+
+// stayUnverified leaves a contact to the next audit of which this one tells nothing. Its row is loaded.
+func (a *Audit) stayUnverified(ci uint32) {
+	if p := a.t.row.list(a.List); p != nil && p.state == in && a.t.unverified(p) {
+		p.at = max(p.at, millis(a.Began))
+		a.t.storeContact(ci, &a.t.row)
 	}
 }
 

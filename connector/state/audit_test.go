@@ -92,6 +92,17 @@ func (a *account) finish(audit *Audit, export map[string]string) {
 	for from, more := uint32(0), true; more; more = from != 0 {
 		from = audit.Finish(from, a.now)
 	}
+	for {
+		address, ok := audit.Gone()
+		if !ok {
+			break
+		}
+		lists := []int64{}
+		if a.in[address] {
+			lists = append(lists, 42)
+		}
+		audit.Looked(false, lists, a.now)
+	}
 	audit.Close()
 }
 

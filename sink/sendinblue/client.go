@@ -244,7 +244,8 @@ func unanswered(err error) sink.Outcome {
 // Send implements sink.Sender.
 func (c *Client) Send(ctx context.Context, r *sink.Request) sink.Answer {
 	for i, address := range r.Look {
-		blocked, o := c.look(ctx, look(address))
+		seen, o := c.look(ctx, look(address))
+		blocked := seen.blocked
 		own := r.Kind == sink.Delete
 		if o.Verdict == sink.Applied && blocked && own {
 			// Deleted and created again they would be mailable: leaving the list is all.
@@ -304,16 +305,22 @@ func (c *Client) gone(ctx context.Context, lists []int64, o sink.Outcome) sink.O
 	return sink.Outcome{Verdict: sink.Retry, Certain: true, Code: codeListGone, Message: "one of several lists was said to be gone, and none was found to be"}
 }
 
-// look asks whether a contact is blocked or unsubscribed. One that does not exist is neither.
-func (c *Client) look(ctx context.Context, cl call) (blocked bool, o sink.Outcome) {
+// seen is what a look at a contact shows.
+type seen struct {
+	blocked bool // or unsubscribed
+	lists   []int64
+}
+
+// look looks at a contact. One that does not exist is neither blocked nor in any list.
+func (c *Client) look(ctx context.Context, cl call) (s seen, o sink.Outcome) {
 	a, err := c.do(ctx, cl)
 	if err != nil {
 		o := unanswered(err)
 		o.Certain = true // nothing was written
-		return false, o
+		return s, o
 	}
 	if a.status == http.StatusNotFound {
-		return false, sink.Outcome{Verdict: sink.Applied}
+		return s, sink.Outcome{Verdict: sink.Applied}
 	}
 	o, ok := status(a.status, parseOK(a), waitOf(a.header))
 	if !ok {
@@ -321,24 +328,25 @@ func (c *Client) look(ctx context.Context, cl call) (blocked bool, o sink.Outcom
 	}
 	if o.Verdict != sink.Applied {
 		o.Certain = true
-		return false, o
+		return s, o
 	}
 	var contact struct {
 		Email        bool    `json:"emailBlacklisted"`
 		SMS          bool    `json:"smsBlacklisted"`
+		Lists        []int64 `json:"listIds"`
 		Unsubscribed []int64 `json:"listUnsubscribed"`
 		Groups       []struct {
 			Status string `json:"status"`
 		} `json:"consentGroups"`
 	}
 	if err := json.Unmarshal(a.body, &contact); err != nil {
-		return false, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "bad_answer", Message: "the look at a contact was not answered with JSON"}
+		return s, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "bad_answer", Message: "the look at a contact was not answered with JSON"}
 	}
-	blocked = contact.Email || contact.SMS || len(contact.Unsubscribed) > 0
+	s.blocked, s.lists = contact.Email || contact.SMS || len(contact.Unsubscribed) > 0, contact.Lists
 	for _, g := range contact.Groups {
-		blocked = blocked || g.Status == "unsubscribed"
+		s.blocked = s.blocked || g.Status == "unsubscribed"
 	}
-	return blocked, o
+	return s, o
 }
 
 func parseOK(a answer) problem {

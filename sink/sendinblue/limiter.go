@@ -58,6 +58,9 @@ func (h *instants) Pop() any {
 const (
 	// slack is what the way to the API may vary by, unseen.
 	slack = 10 * time.Millisecond
+	// answersFew tell little of how quick an answer can be; it is thought to be answerUsual until then, at most.
+	answersFew  = 20
+	answerUsual = 20 * time.Millisecond
 	// arrives is how long a call is under way at most before it has arrived, answered or not.
 	arrives = 5 * time.Second
 )
@@ -118,7 +121,8 @@ type budget struct {
 	reserved int
 	calls    ticket
 	sent     map[ticket]time.Time // of calls without an answer
-	quickest time.Duration        // answer, in the long run; 0: none has come
+	quickest time.Duration        // answer, in the long run
+	answers  int                  // there were
 	paused   time.Time            // after a 429
 	pauses   int
 	resting  time.Time // until then a predecessor's calls may count, as many as were ours
@@ -168,13 +172,19 @@ func (b *budget) answered(t ticket, now time.Time, answer bool) {
 	delete(b.sent, t)
 	switch {
 	case !answer:
-	case b.quickest == 0 || took < b.quickest:
+	case b.answers == 0 || took < b.quickest:
 		b.quickest = took
+		b.answers++
 	default:
 		b.quickest += (took - b.quickest) / 256 // the way may have become longer for good
+		b.answers++
+	}
+	quickest := b.quickest
+	if b.answers < answersFew { // they may all have been slow
+		quickest = min(quickest, answerUsual)
 	}
 	for _, w := range b.windows {
-		w.answered(t, took, b.quickest)
+		w.answered(t, took, quickest)
 	}
 }
 

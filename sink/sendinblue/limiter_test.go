@@ -20,7 +20,7 @@ func TestNoWindowHoldsMoreThanTheLimit(t *testing.T) {
 		const way = 10 * time.Millisecond // each, at least
 		now := time.Unix(1e9, 0)
 		l := newLimiter(rate, func() time.Time { return now })
-		l.contacts.quickest = 2 * way
+		l.contacts.quickest, l.contacts.answers = 2*way, answersFew
 		type call struct {
 			t       ticket
 			answers time.Time

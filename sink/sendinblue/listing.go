@@ -214,7 +214,11 @@ func (c *Client) Carries(sent sink.Attribute, told string) bool {
 	return true
 }
 
+// lineBreaks makes all line breaks the same: not every file keeps them apart.
+var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
 func carriesText(want, told string) bool {
+	want, told = lineBreaks.Replace(want), lineBreaks.Replace(told)
 	if want == told || strings.TrimPrefix(want, "+") == strings.TrimPrefix(told, "+") {
 		return true
 	}
@@ -238,16 +242,16 @@ func plainURL(s string) string {
 	return s
 }
 
-// Blocked implements sink.Sender.
-func (c *Client) Blocked(ctx context.Context, address string) (bool, error) {
+// Lookup implements sink.Sender.
+func (c *Client) Lookup(ctx context.Context, address string) (blocked bool, lists []int64, err error) {
 	cl := look(address)
 	cl.purpose = sink.ToAudit
 	if err := c.await(ctx, cl); err != nil {
-		return false, err
+		return false, nil, err
 	}
-	blocked, o := c.look(ctx, cl)
+	seen, o := c.look(ctx, cl)
 	if o.Verdict != sink.Applied {
-		return false, &sink.OutcomeError{Outcome: o}
+		return false, nil, &sink.OutcomeError{Outcome: o}
 	}
-	return blocked, nil
+	return seen.blocked, seen.lists, nil
 }
