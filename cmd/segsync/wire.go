@@ -96,12 +96,15 @@ func roots(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// registryPatience is how long a worker waits for a schema before it maps other partitions' records.
+const registryPatience = time.Second
+
 func newRegistry(r registryConfig) (*registry.Client, error) {
 	pool, err := roots(r.CA)
 	if err != nil {
 		return nil, fmt.Errorf("schema_registry: %w", err)
 	}
-	o := registry.Options{URLs: r.URLs, HTTP: &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
+	o := registry.Options{URLs: r.URLs, Patience: registryPatience, HTTP: &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 	}}}
 	var errs []error

@@ -96,7 +96,7 @@ func (w *World) Prepare(instance string, tune func(*connector.Config)) (*connect
 
 // config is segsync's in this world.
 func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
-	schemas, err := registry.New(registry.Options{URLs: []string{w.Registry}, HTTP: &http.Client{
+	schemas, err := registry.New(registry.Options{URLs: []string{w.Registry}, Patience: time.Second, HTTP: &http.Client{
 		Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: d.DialContext},
 	}})
 	if err != nil {

@@ -25,17 +25,21 @@ type Options struct {
 	Username, Password string
 	Token              string
 	HTTP               *http.Client // nil: the standard one
+	// Patience is how long a caller waits for a schema; the question goes on, and a later call has the answer. 0: to its
+	// end.
+	Patience time.Duration
 }
 
 // Client is a mapping.Schemas.
 type Client struct {
 	sr *sr.Client
 	// ctx ends with the process: mapping's interface has none.
-	timeout time.Duration
-	asked   singleflight.Group
-	mu      sync.Mutex
-	known   map[int]schema
-	failed  map[int]failure
+	timeout  time.Duration
+	patience time.Duration
+	asked    singleflight.Group
+	mu       sync.Mutex
+	known    map[int]schema
+	failed   map[int]failure
 }
 
 type schema struct {
@@ -73,7 +77,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("schema registry: %w", err)
 	}
-	return &Client{sr: cl, timeout: 10 * time.Second, known: map[int]schema{}, failed: map[int]failure{}}, nil
+	return &Client{sr: cl, timeout: 10 * time.Second, patience: o.Patience, known: map[int]schema{}, failed: map[int]failure{}}, nil
 }
 
 // Bounds of what a registry can answer: the body of one answer, in bytes, the time of one call, and the schemas that a
@@ -104,9 +108,20 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // Schema implements mapping.Schemas.
 func (c *Client) Schema(id int) (string, []string, error) {
-	got, err, _ := c.asked.Do(strconv.Itoa(id), func() (any, error) { return c.schema(id) })
-	s, _ := got.(schema)
-	return s.text, s.references, err
+	answer := c.asked.DoChan(strconv.Itoa(id), func() (any, error) { return c.schema(id) })
+	var late <-chan time.Time
+	if c.patience > 0 {
+		t := time.NewTimer(c.patience)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case got := <-answer:
+		s, _ := got.Val.(schema)
+		return s.text, s.references, got.Err
+	case <-late:
+		return "", nil, fmt.Errorf("%w: it has not answered yet", mapping.ErrRegistry)
+	}
 }
 
 // schema looks a schema up, or asks for it; nobody else asks for it meanwhile.

@@ -164,3 +164,16 @@ func TestAfterATakeOverOnlyQuestionsAreAsked(t *testing.T) {
 		}
 	}
 }
+
+// The first answers say little of how quick one can be: a call that hung may have arrived a moment ago.
+func TestTheFirstAnswersAreSlow(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	l := newLimiter(Rate{ContactsPerSecond: 10, ContactsPerHour: 36_000, OtherPerHour: 100}, func() time.Time { return now })
+	l.reserve(&l.contacts, 1)
+	call := l.use(&l.contacts)
+	now = now.Add(3 * time.Second)
+	l.answered(&l.contacts, call, true)
+	if ok, _ := l.reserve(&l.contacts, 10); ok {
+		t.Error("eleven calls fit into one second")
+	}
+}
