@@ -388,6 +388,8 @@ func mendOf(err error, base string) string {
 	switch {
 	case !errors.As(err, &o):
 		return "try again later"
+	case o.Outcome.Verdict == sink.Retry && strings.Contains(strings.ToLower(strings.ReplaceAll(o.Outcome.Code, "_", " ")), "too many"):
+		return "the account's call budget is used up for now: try again later"
 	case o.Outcome.Verdict == sink.Retry:
 		return "nothing answers at " + base + ": check base_url, the network and HTTPS_PROXY"
 	case o.Outcome.Absent:
