@@ -214,7 +214,7 @@ func (e *engine) doubtful(list int64) bool {
 // perhapsEmpty says whether the account should be asked whether a list is empty before more than a few are taken out in
 // case others have put them in. Under the lock.
 func (e *engine) perhapsEmpty(list int64, now time.Time) bool {
-	return !e.behind() && e.table.Doubts(list) > e.limits.Batch && e.table.Empty(list) && now.Sub(e.auditor.asked[list]) > time.Minute
+	return e.table.Doubts(list) > e.limits.Batch && e.table.Empty(list) && now.Sub(e.auditor.asked[list]) > time.Minute && !e.behind()
 }
 
 // holdDoubts keeps such removals back until the list was read, or the account was asked. Under the lock, before anything
