@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"segsync/connector/backoff"
 	"segsync/sink"
 )
 
@@ -112,6 +113,6 @@ func (k *keyCheck) doubt(mark string, now time.Time, t Times) {
 	if k.failed != mark {
 		k.tries = 0
 	}
-	k.failed, k.again = mark, now.Add(min(t.Probe<<min(k.tries, 10), t.ProbeMost))
+	k.failed, k.again = mark, now.Add(backoff.Pause(t.Probe, t.ProbeMost, k.tries))
 	k.tries++
 }

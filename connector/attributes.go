@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"segsync/connector/backoff"
 	"segsync/connector/state"
 	"segsync/sink"
 )
@@ -51,7 +52,7 @@ func (e *engine) askTypes(ctx context.Context) (map[string]sink.AttributeType, e
 		if try%20 == 0 {
 			c.cfg.Log.Warn("the account does not tell its attributes' types", zap.Error(err))
 		}
-		if sleep(ctx, min(time.Second<<min(try, 4), 15*time.Second)); ctx.Err() != nil {
+		if sleep(ctx, backoff.Pause(time.Second, 15*time.Second, try)); ctx.Err() != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"segsync/connector/backoff"
 	"segsync/connector/state"
 	"segsync/sink"
 )
@@ -130,7 +131,7 @@ func (e *engine) audited(list int64, err error) {
 	}
 	e.cfg.Metrics.Audits.WithLabelValues(e.cfg.Name, "failed").Inc()
 	f := e.auditor.failures[list]
-	f.again = e.now().Add(min(auditPause<<min(f.tries, 10), auditMost))
+	f.again = e.now().Add(backoff.Pause(auditPause, auditMost, f.tries))
 	f.tries++
 	e.auditor.failures[list] = f // after some tries doubtful removals go by calls
 	e.log.Warn("a list could not be audited", zap.Int64("list", list), zap.Int("tries", f.tries), zap.Error(err))

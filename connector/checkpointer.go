@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
+	"segsync/connector/backoff"
 	"segsync/connector/changelog"
 	"segsync/connector/deadletter"
 	"segsync/connector/state"
@@ -37,7 +38,7 @@ func (e *engine) checkpoints() error {
 		if c != nil {
 			switch err := e.commit(c); {
 			case errors.Is(err, changelog.ErrAborted): // Kafka refuses it: not again at once
-				sleep(e.ctx, min(50*time.Millisecond<<min(aborted, 7), 5*time.Second))
+				sleep(e.ctx, backoff.Pause(50*time.Millisecond, 5*time.Second, aborted))
 				aborted++
 			case err != nil:
 				return err

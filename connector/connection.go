@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
+	"segsync/connector/backoff"
 	"segsync/connector/ownership"
 	"segsync/sink"
 )
@@ -64,8 +64,7 @@ func (c *Connection) Run(ctx context.Context) error {
 		}
 		c.setWaiting(err.Error())
 		c.cfg.Log.Warn("starting over", zap.Error(err))
-		pause := min(time.Second<<min(try, 5), 15*time.Second)
-		sleep(ctx, time.Duration(rand.Int64N(int64(pause)))+10*time.Millisecond) //nolint:gosec // jitter
+		sleep(ctx, backoff.Jitter(backoff.Pause(time.Second, 15*time.Second, try))+10*time.Millisecond)
 	}
 	return nil
 }
@@ -122,7 +121,7 @@ func (c *Connection) environment(ctx context.Context) error {
 		if try%20 == 0 {
 			c.cfg.Log.Warn("waiting for the environment", zap.Error(err))
 		}
-		sleep(ctx, min(time.Second<<min(try, 4), 15*time.Second))
+		sleep(ctx, backoff.Pause(time.Second, 15*time.Second, try))
 	}
 }
 

@@ -107,9 +107,9 @@ type engine struct {
 	ready         bool
 	counts        Counters
 	reader        *kgo.Client
-	decompressor  *decompressor        // the reader's
-	warned        map[string]*repeated // dead letters, by class
-	rereads       []int                // sources to be read again from their start
+	decompressor  *decompressor                  // the reader's
+	warned        map[deadletter.Class]*repeated // dead letters, by class
+	rereads       []int                          // sources to be read again from their start
 	rewinds       map[int]*rewindRow
 	types         map[string]sink.AttributeType // of attributes, as this life maps them
 	oldTypes      map[string]sink.AttributeType // of attributes, if the account has not told them in this life
@@ -122,7 +122,7 @@ func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned m
 		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
 		auditor: newAuditor(), callTime: 200 * time.Millisecond, rowBytes: 64,
 		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log), calling: map[*state.Request]time.Time{}, costly: map[string]int{},
-		warned: map[string]*repeated{},
+		warned: map[deadletter.Class]*repeated{},
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	e.sender = c.cfg.Sender(lease.Valid)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"segsync/connector/backoff"
 	"segsync/connector/changelog"
 	"segsync/sink"
 
@@ -105,7 +106,7 @@ func (e *engine) dueProbe(now time.Time) (int64, bool) {
 			continue
 		}
 		h.tries++
-		h.next = now.Add(min(e.cfg.Times.Probe<<min(h.tries, 10), e.cfg.Times.ProbeMost))
+		h.next = now.Add(backoff.Pause(e.cfg.Times.Probe, e.cfg.Times.ProbeMost, h.tries))
 		return k.list, true
 	}
 	return 0, false

@@ -117,8 +117,8 @@ func (e *engine) rejected(r *state.Request, s state.Settlement, now time.Time) {
 	e.counts.Rejected++
 	topic := e.table.TopicName(s.Position.Topic)
 	e.keepDead(deadletter.At(e.cfg.DeadLetters, topic, s.Position.Partition, s.Position.Offset, deadletter.Reason{
-		Connection: e.cfg.Name, Export: e.exportsOf(r), Stage: "deliver", Class: "rejected", Code: s.Code, Message: s.Outcome.Message, Masked: s.Mask,
-	}), "rejected")
+		Connection: e.cfg.Name, Export: e.exportsOf(r), Class: deadletter.Rejected, Code: s.Code, Message: s.Outcome.Message, Masked: s.Mask,
+	}), deadletter.Rejected)
 	e.reject(now)
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"segsync/connector/backoff"
 	"segsync/sink"
 )
 
@@ -47,7 +48,7 @@ func (e *engine) watch() {
 			continue
 		}
 		failures++
-		again = e.now().Add(min(time.Second<<min(failures, 10), e.limits.LookEvery))
+		again = e.now().Add(backoff.Pause(firstLook, e.limits.LookEvery, failures))
 	}
 }
 
@@ -133,7 +134,7 @@ func (e *engine) strangers(all []sink.Process, asked time.Time) (strangers []int
 		e.nudge()
 		return nil
 	}
-	e.sight.notClear = asked.Add(min(firstLook<<min(e.sight.strange, 10), e.limits.LookEvery))
+	e.sight.notClear = asked.Add(backoff.Pause(firstLook, e.limits.LookEvery, e.sight.strange))
 	e.sight.strange++
 	return strangers
 }

@@ -120,7 +120,7 @@ func (w *foldWorker) batch(b *batch) bool {
 	if l := b.tooLarge; l != nil && l.NextOffset > next {
 		at := max(l.Offset, next)
 		w.all = append(w.all, mapped{record: &kgo.Record{Topic: l.Topic, Partition: l.Partition, Offset: l.NextOffset - 1, LeaderEpoch: l.Epoch}, reject: &mapping.RejectError{
-			Class: "too_large", Err: fmt.Errorf("the batch of offsets %d to %d becomes larger than %d MiB when it is decompressed: none of its records was read", at, l.NextOffset-1, batchMost>>20),
+			Class: string(deadletter.TooLarge), Err: fmt.Errorf("the batch of offsets %d to %d becomes larger than %d MiB when it is decompressed: none of its records was read", at, l.NextOffset-1, batchMost>>20),
 		}})
 	}
 	for _, r := range b.records {
@@ -170,7 +170,7 @@ func (w *foldWorker) mapOne(m *mapped, p partition, source int, topic uint32, er
 		m.halt = true
 		return true
 	case errors.Is(err, mapping.ErrNoSchema) && e.c.unknown.lasts(err) > e.cfg.Times.UnknownID:
-		m.reject = &mapping.RejectError{Class: "schema_unknown", Err: err}
+		m.reject = &mapping.RejectError{Class: string(deadletter.SchemaUnknown), Err: err}
 		return true
 	}
 	e.mu.Lock()
@@ -219,7 +219,7 @@ func (w *foldWorker) translate(m *mapped, source int, topic uint32, era int32) e
 		}
 		if size > profileMost && err == nil {
 			profile.Values = nil
-			err = &mapping.RejectError{Class: "too_large", Err: errTooLarge}
+			err = &mapping.RejectError{Class: string(deadletter.TooLarge), Err: errTooLarge}
 		}
 	}
 	for i := range res.Changes {
@@ -238,7 +238,7 @@ func (w *foldWorker) translate(m *mapped, source int, topic uint32, era int32) e
 		m.changes = append(m.changes, change)
 	}
 	if err == nil && res.BadAddress {
-		err = &mapping.RejectError{Class: "invalid_address", Err: errors.New("the e-mail address is none; the memberships were folded all the same")}
+		err = &mapping.RejectError{Class: string(deadletter.InvalidAddress), Err: errors.New("the e-mail address is none; the memberships were folded all the same")}
 	}
 	return err
 }
@@ -328,22 +328,18 @@ func (w *foldWorker) foldOne(m *mapped, source int, now time.Time) {
 	}
 	switch {
 	case m.reject != nil:
-		e.deadLetter(m.record, m.reject.Class, m.reject.Err.Error(), now)
+		e.deadLetter(m.record, deadletter.Class(m.reject.Class), m.reject.Err.Error(), now)
 	case tooLarge:
-		e.deadLetter(m.record, "too_large", errTooLarge.Error(), now)
+		e.deadLetter(m.record, deadletter.TooLarge, errTooLarge.Error(), now)
 	case noAddress:
-		e.deadLetter(m.record, "no_address", "no address of the person is known; the membership was folded all the same", now)
+		e.deadLetter(m.record, deadletter.NoAddress, "no address of the person is known; the membership was folded all the same", now)
 	}
 }
 
 // deadLetter keeps a record's dead letter for the next checkpoint. Under the lock.
-func (e *engine) deadLetter(r *kgo.Record, class, message string, now time.Time) {
-	stage := "map"
-	if class == "decode" || class == "schema" || class == "schema_unknown" {
-		stage = "decode"
-	}
-	e.keepDead(deadletter.Of(e.cfg.DeadLetters, r, deadletter.Reason{Connection: e.cfg.Name, Stage: stage, Class: class, Message: message}), class)
-	if class != "no_address" { // a person without an address is no fault of the source's
+func (e *engine) deadLetter(r *kgo.Record, class deadletter.Class, message string, now time.Time) {
+	e.keepDead(deadletter.Of(e.cfg.DeadLetters, r, deadletter.Reason{Connection: e.cfg.Name, Class: class, Message: message}), class)
+	if class.Fault() {
 		e.reject(now)
 	}
 }
@@ -352,7 +348,7 @@ func (e *engine) deadLetter(r *kgo.Record, class, message string, now time.Time)
 const warnEvery = time.Minute
 
 // warnDead says that there are dead letters of a class, with their count, once in a while. Under the lock.
-func (e *engine) warnDead(class string) {
+func (e *engine) warnDead(class deadletter.Class) {
 	w := e.warned[class]
 	if w == nil {
 		w = &repeated{}
@@ -360,7 +356,7 @@ func (e *engine) warnDead(class string) {
 	}
 	w.n++
 	if now := e.now(); now.Sub(w.at) >= warnEvery {
-		e.log.Warn("dead letters", zap.String("class", class), zap.Int("count", w.n), zap.String("topic", e.cfg.DeadLetters))
+		e.log.Warn("dead letters", zap.String("class", string(class)), zap.Int("count", w.n), zap.String("topic", e.cfg.DeadLetters))
 		w.at, w.n = now, 0
 	}
 }
@@ -371,10 +367,10 @@ type repeated struct {
 	n  int
 }
 
-func (e *engine) keepDead(d *kgo.Record, class string) {
+func (e *engine) keepDead(d *kgo.Record, class deadletter.Class) {
 	e.counts.DeadLetters++
 	e.warnDead(class)
-	e.cfg.Metrics.DeadLetters.WithLabelValues(e.cfg.Name, class).Inc()
+	e.cfg.Metrics.DeadLetters.WithLabelValues(e.cfg.Name, string(class)).Inc()
 	if e.cfg.DeadLetters == "" {
 		return
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"segsync/connector/backoff"
 )
 
 // Progress of a restore: rows read so far, and the changelog's offsets from the first to the last to be read.
@@ -80,7 +82,7 @@ func Start(ctx context.Context, adm *kadm.Client, topic string) (int64, error) {
 		if try == startTries || ctx.Err() != nil { // a topic that was made a moment ago is not known everywhere
 			return 0, fmt.Errorf("asking for the beginning of topic %s: %w", topic, errors.Join(err, starts.Error(), errors.New("it was not told")))
 		}
-		time.Sleep(startPause << try)
+		time.Sleep(backoff.Pause(startPause, time.Minute, try))
 	}
 }
 

@@ -18,8 +18,7 @@ import (
 // Reason is why a record is a dead letter. None of it carries a person's data.
 type Reason struct {
 	Connection, Export string
-	Stage              string // decode, map, fold, deliver
-	Class              string // segsync's word for it
+	Class              Class
 	Message            string
 	Code               string // the API's exact code
 	Masked             string // the address, masked
@@ -106,7 +105,7 @@ func header(name, v string) kgo.RecordHeader {
 func headers(topic string, partition int32, offset int64, why Reason) []kgo.RecordHeader {
 	all := []kgo.RecordHeader{
 		header("topic", topic), header("partition", strconv.Itoa(int(partition))), header("offset", strconv.FormatInt(offset, 10)),
-		header("connector.name", why.Connection), header("stage", why.Stage), header("class", why.Class),
+		header("connector.name", why.Connection), header("stage", why.Class.Stage()), header("class", string(why.Class)),
 		header("exception.message", why.Message),
 	}
 	for _, h := range []kgo.RecordHeader{header("export", why.Export), header("code", why.Code), header("address", why.Masked)} {

@@ -1,10 +1,10 @@
 package state
 
 import (
-	"math/rand/v2"
 	"slices"
 	"time"
 
+	"segsync/connector/backoff"
 	"segsync/sink"
 )
 
@@ -239,9 +239,8 @@ func (t *Table) again(ci uint32, o sink.Outcome, certain bool, now time.Time) *w
 		t.waits[ci] = w
 	}
 	w.reason = o.Code
-	most := min(backoffBase<<min(w.tries, 6), backoffMost)
+	pause := max(backoff.Jitter(backoff.Pause(backoffBase, backoffMost, w.tries)), o.Wait)
 	w.tries++
-	pause := max(time.Duration(rand.Int64N(int64(most)+1)), o.Wait) //nolint:gosec // jitter
 	if !certain {
 		pause = max(pause, t.cfg.Rest)
 	}
