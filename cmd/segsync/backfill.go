@@ -9,18 +9,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"segsync/cmd/segsync/config"
 	"segsync/connector"
 	"segsync/mapping"
 )
 
 // exportOf finds an export and its connection's configuration.
-func (w *wiring) exportOf(name string) (*exportConfig, connector.Config, error) {
+func (w *wiring) exportOf(name string) (*config.Export, connector.Config, error) {
 	for i := range w.c.Exports {
 		e := &w.c.Exports[i]
 		if e.Name != name {
 			continue
 		}
-		cfg, _, err := w.connection(w.c.connection(e.Connection))
+		cfg, _, err := w.connection(w.c.Connection(e.Connection))
 		return e, cfg, err
 	}
 	var names []string
@@ -45,7 +46,7 @@ func newBackfill() *cobra.Command {
 				return err
 			}
 			defer w.release()
-			start, err := parseFrom(from, time.Now())
+			start, err := config.ParseStart(from, time.Now())
 			if err != nil || start.Latest {
 				return &exitError{exitUsage, fmt.Errorf("--from must be earliest, a time such as 2026-01-31T00:00:00Z, or a span back such as -7d")}
 			}

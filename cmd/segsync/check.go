@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 
+	"segsync/cmd/segsync/config"
 	"segsync/connector"
 	"segsync/connector/changelog"
 	"segsync/connector/deadletter"
@@ -36,7 +37,7 @@ func newCheck() *cobra.Command {
 		Long:  "Checks the configuration, with line and column of every problem; then asks Kafka, the schema registry and the accounts whether they are as it says, a line for each.\nWith --offline it asks nobody (for CI).",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(f.files, offline)
+			c, err := config.Load(f.files, offline)
 			if err != nil {
 				return err
 			}
@@ -56,7 +57,7 @@ func newCheck() *cobra.Command {
 				p := &preflight{report: r, w: w, createAttributes: createAttributes, createTopics: createTopics, accounts: map[string]string{}}
 				p.run(ctx)
 			}
-			c.disclose(r.out)
+			disclose(c, r.out)
 			if r.bad > 0 {
 				return &exitError{exitEnvironment, fmt.Errorf("checks that failed: %d", r.bad)}
 			}
@@ -90,10 +91,10 @@ func (r *report) warn(format string, args ...any) {
 }
 
 // disclose says which fields go to which account, under whose consent.
-func (c *config) disclose(out io.Writer) {
+func disclose(c *config.Config, out io.Writer) {
 	for i := range c.Exports {
 		e := &c.Exports[i]
-		con := c.connection(e.Connection)
+		con := c.Connection(e.Connection)
 		name := con.Name
 		if con.Display != "" {
 			name = con.Display + " (" + con.Name + ")"
@@ -324,36 +325,18 @@ func (p *preflight) expressions(ctx context.Context, cfg *connector.Config) {
 
 // misfits tells of expressions that do not fit a topic's schema, each at its place in the file.
 func (p *preflight) misfits(s *connector.Source, topic string, err error) {
-	all := expressionErrors(err)
+	all := config.ExpressionErrors(err)
 	if len(all) == 0 {
 		p.fail("source %s, topic %s: %s", s.Name, topic, err)
 	}
 	for _, e := range all {
-		at := &document{}
-		for i := range p.w.c.Sources {
-			if src := &p.w.c.Sources[i]; src.Name == s.Name && src.exprNodes[e.Place] != nil {
-				at = &document{file: src.d.file, lines: src.d.lines}
-				at.failIn(src.exprNodes[e.Place], e)
-			}
-		}
-		for i := range p.w.c.Exports {
-			x := &p.w.c.Exports[i]
-			if n := x.attrNodes[strings.TrimPrefix(e.Place, "attribute ")]; n != nil && x.Source == s.Name && len(at.problems) == 0 {
-				at = &document{file: x.d.file, lines: x.d.lines}
-				at.failIn(n, e)
-			}
-		}
-		what := e.Error()
-		if len(at.problems) > 0 {
-			what = strings.ReplaceAll(at.problems[0].String(), "\n", "\n      ")
-		}
-		p.fail("source %s, topic %s: %s", s.Name, topic, what)
+		p.fail("source %s, topic %s: %s", s.Name, topic, strings.ReplaceAll(p.w.c.Locate(s.Name, e), "\n", "\n      "))
 	}
 }
 
 // account checks a connection's key, lists and attributes.
 func (p *preflight) account(ctx context.Context, cfg *connector.Config) {
-	con := p.w.c.connection(cfg.Name)
+	con := p.w.c.Connection(cfg.Name)
 	options, err := p.w.api(con)
 	if err != nil {
 		p.fail("%s", err)

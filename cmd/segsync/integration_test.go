@@ -165,14 +165,15 @@ func TestIntegrationOAuth(t *testing.T) {
 		now := time.Now().Unix()
 		return part(`{"alg":"none"}`) + "." + part(fmt.Sprintf(`{"sub":"segsync","iat":%d,"exp":%d,"scope":%q}`, now, now+3600, scope)) + "."
 	}
-	address, asked := issuer(t, func() string { return token("kafka") })
+	issuer := oracle.NewIssuer(func() string { return token("kafka") })
+	defer issuer.Close()
 	file := filepath.Join(p.dir, "token")
 	if err := os.WriteFile(file, []byte(token("kafka")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.produce(oracle.History(6, shape(10, 60)))
 	for _, sasl := range []string{ // the file last: its token becomes another
-		"token_url: " + address + ", client_id: segsync, client_secret: client-secret, scope: kafka",
+		"token_url: " + issuer.URL + ", client_id: segsync, client_secret: client-secret, scope: kafka",
 		`token: "${file:` + file + `}"`,
 	} {
 		p.extra = fmt.Sprintf("brokers: [%s]\n  sasl: { mechanism: OAUTHBEARER, %s }", secured, sasl)
@@ -181,7 +182,7 @@ func TestIntegrationOAuth(t *testing.T) {
 		}
 		p.converge(0)
 	}
-	if *asked == 0 {
+	if issuer.Asked.Load() == 0 {
 		t.Error("no token was asked for")
 	}
 	if err := os.WriteFile(file, []byte(token("mail")), 0o600); err != nil {

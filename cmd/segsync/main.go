@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"segsync/cmd/segsync/config"
 	"segsync/connector"
 )
 
@@ -58,7 +59,7 @@ func run(args []string) int {
 	}
 	_, _ = fmt.Fprintln(&terminal{os.Stderr}, "segsync: "+strings.TrimPrefix(err.Error(), "segsync: "))
 	var exit *exitError
-	var wrong problems
+	var wrong config.Problems
 	switch {
 	case errors.As(err, &exit):
 		return exit.code
@@ -76,7 +77,7 @@ func failed(err error) error {
 		return nil
 	}
 	var exit *exitError
-	var wrong problems
+	var wrong config.Problems
 	if errors.As(err, &exit) || errors.As(err, &wrong) || errors.Is(err, connector.ErrHalted) || errors.Is(err, connector.ErrRunning) || errors.Is(err, connector.ErrEnvironment) || errors.Is(err, errAdmin) {
 		return err
 	}
@@ -155,7 +156,7 @@ func (f *configFlags) load() (*wiring, error) {
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
-	c, err := loadConfig(f.files, false)
+	c, err := config.Load(f.files, false)
 	if err != nil {
 		return nil, err
 	}

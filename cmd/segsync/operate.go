@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"segsync/cmd/segsync/config"
 	"segsync/connector"
 	"segsync/connector/state"
 )
@@ -30,7 +31,7 @@ func (f *exportFlags) add(cmd *cobra.Command, usage string) {
 }
 
 // open reads the configuration and finds the export in it. The wiring must be released.
-func (f *exportFlags) open() (*wiring, *exportConfig, connector.Config, error) {
+func (f *exportFlags) open() (*wiring, *config.Export, connector.Config, error) {
 	w, err := f.load()
 	if err != nil {
 		return nil, nil, connector.Config{}, err
@@ -50,7 +51,7 @@ func idle(ctx context.Context, cfg connector.Config) (*connector.Connection, err
 }
 
 // offline makes a command that works on an export's connection while no replica runs. long says more than short.
-func offline(use, short, long string, work func(cmd *cobra.Command, c *connector.Connection, e *exportConfig) error) *cobra.Command {
+func offline(use, short, long string, work func(cmd *cobra.Command, c *connector.Connection, e *config.Export) error) *cobra.Command {
 	var f exportFlags
 	cmd := &cobra.Command{
 		Use: use + " -c segsync.yaml --export NAME", Short: short, Long: short + long, Args: noArgs,
@@ -82,7 +83,7 @@ func newRefuse() *cobra.Command {
 // decide makes a command that decides on what the guard withholds of an export.
 func decide(use, short, done string, approved bool) *cobra.Command {
 	long := ": of the export's list, and of a list that it fed before.\nIt needs that no replica of the connection runs, and covers what is withheld then."
-	return offline(use, short, long, func(cmd *cobra.Command, c *connector.Connection, e *exportConfig) error {
+	return offline(use, short, long, func(cmd *cobra.Command, c *connector.Connection, e *config.Export) error {
 		n, err := c.Decide(cmd.Context(), e.Name, approved)
 		if err == nil {
 			cmd.Printf(done, n, e.Name)
@@ -93,7 +94,7 @@ func decide(use, short, done string, approved bool) *cobra.Command {
 
 func newRetry() *cobra.Command {
 	short := "Try the contacts again that were rejected, or that wait for an import that does not end"
-	return offline("retry", short, ".\nIt needs that no replica of the connection runs.", func(cmd *cobra.Command, c *connector.Connection, e *exportConfig) error {
+	return offline("retry", short, ".\nIt needs that no replica of the connection runs.", func(cmd *cobra.Command, c *connector.Connection, e *config.Export) error {
 		return c.Offline(cmd.Context(), func(t *state.Table, now time.Time) error {
 			cmd.Printf("%d rejected contacts are tried again when segsync runs\n", t.RetryRejected(e.List, now))
 			if imports, contacts := t.ToFree(e.List, now.Add(-connector.ImportStuck)); imports > 0 {

@@ -106,7 +106,7 @@ func (w *wiring) announce(once bool) {
 	w.log.Info("segsync starts", zap.String("version", programVersion()), zap.Bool("once", once), zap.String("instance", w.c.Instance))
 	for i := range w.c.Exports {
 		e := &w.c.Exports[i]
-		con := w.c.connection(e.Connection)
+		con := w.c.Connection(e.Connection)
 		w.log.Info("export", zap.String("export", e.Name), zap.String("connection", e.Connection), zap.String("source", e.Source), zap.Strings("segments", e.Segments), zap.Int64("list", e.List),
 			zap.Bool("enabled", e.Enabled), zap.String("consent", con.ConsentBy+", "+con.ConsentOn))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/plugin/kzap"
 	"go.uber.org/zap"
 
+	"segsync/cmd/segsync/config"
 	"segsync/connector"
 	"segsync/connector/ownership"
 	"segsync/connector/registry"
@@ -27,7 +28,7 @@ import (
 
 // wiring makes the program's parts of a configuration.
 type wiring struct {
-	c        *config
+	c        *config.Config
 	log      *zap.Logger
 	metrics  *connector.Metrics
 	kafka    []kgo.Opt
@@ -36,7 +37,7 @@ type wiring struct {
 	out      io.Writer // of receipts
 }
 
-func newWiring(c *config, log *zap.Logger) (*wiring, error) {
+func newWiring(c *config.Config, log *zap.Logger) (*wiring, error) {
 	w := &wiring{c: c, log: log, metrics: connector.NewMetrics(), release: func() {}, out: io.Discard}
 	var err error
 	if w.kafka, err = kafkaOptions(c.Kafka, log); err != nil {
@@ -53,7 +54,7 @@ func newWiring(c *config, log *zap.Logger) (*wiring, error) {
 	return w, nil
 }
 
-func kafkaOptions(k kafkaConfig, log *zap.Logger) ([]kgo.Opt, error) {
+func kafkaOptions(k config.Kafka, log *zap.Logger) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(k.Brokers...), kgo.ClientID("segsync"), kgo.WithLogger(kzap.New(log.Named("kafka").WithOptions(zap.IncreaseLevel(zap.WarnLevel))))}
 	if k.TLS {
 		t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: k.ServerName}
@@ -73,7 +74,7 @@ func kafkaOptions(k kafkaConfig, log *zap.Logger) ([]kgo.Opt, error) {
 	if k.SASL.Mechanism == "" {
 		return opts, nil
 	}
-	m, err := k.SASL.mechanism()
+	m, err := k.SASL.Auth()
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func roots(file string) (*x509.CertPool, error) {
 // registryPatience is how long a worker waits for a schema before it maps other partitions' records.
 const registryPatience = time.Second
 
-func newRegistry(r registryConfig) (*registry.Client, error) {
+func newRegistry(r config.Registry) (*registry.Client, error) {
 	pool, err := roots(r.CA)
 	if err != nil {
 		return nil, fmt.Errorf("schema_registry: %w", err)
@@ -108,7 +109,7 @@ func newRegistry(r registryConfig) (*registry.Client, error) {
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 	}}}
 	var errs []error
-	get := func(s secret) string { v, err := s.value(); errs = append(errs, err); return v }
+	get := func(s config.Secret) string { v, err := s.Value(); errs = append(errs, err); return v }
 	o.Username, o.Password, o.Token = get(r.Username), get(r.Password), get(r.Token)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -116,7 +117,7 @@ func newRegistry(r registryConfig) (*registry.Client, error) {
 	return registry.New(o)
 }
 
-func (w *wiring) decoder(f formatConfig) (*mapping.Decoder, error) {
+func (w *wiring) decoder(f config.Format) (*mapping.Decoder, error) {
 	var texts []string
 	for _, file := range f.Schemas {
 		b, err := os.ReadFile(file)
@@ -133,7 +134,7 @@ func (w *wiring) decoder(f formatConfig) (*mapping.Decoder, error) {
 }
 
 // api are the options of a connection's API clients.
-func (w *wiring) api(c *connectionConfig) (sendinblue.Options, error) {
+func (w *wiring) api(c *config.Connection) (sendinblue.Options, error) {
 	pool, err := roots(c.CA)
 	if err != nil {
 		return sendinblue.Options{}, fmt.Errorf("connection %s: %w", c.Name, err)
@@ -152,7 +153,7 @@ func (w *wiring) observe(connection string) func(sink.Call) {
 
 // keyReader reads a key where it is used: a changed file takes effect within seconds. A file that cannot be read leaves
 // the last key.
-func keyReader(s secret) func() string {
+func keyReader(s config.Secret) func() string {
 	var mu sync.Mutex
 	var last string
 	var read time.Time
@@ -160,7 +161,7 @@ func keyReader(s secret) func() string {
 		mu.Lock()
 		defer mu.Unlock()
 		if time.Since(read) > 5*time.Second {
-			if v, err := s.value(); err == nil {
+			if v, err := s.Value(); err == nil {
 				last, read = v, time.Now()
 			}
 		}
@@ -169,7 +170,7 @@ func keyReader(s secret) func() string {
 }
 
 // connection makes the engine's configuration of a connection; ok is false if no export uses it.
-func (w *wiring) connection(c *connectionConfig) (cfg connector.Config, ok bool, err error) {
+func (w *wiring) connection(c *config.Connection) (cfg connector.Config, ok bool, err error) {
 	cfg = connector.Config{
 		Name: c.Name, Prefix: w.c.Kafka.Prefix, Kafka: w.kafka, Instance: w.c.Instance, Session: w.c.Kafka.Session, DeadLetters: w.c.DeadLetters,
 		Breaker: w.c.Breaker, Audit: w.c.Audit, Times: connector.Times{UnknownID: w.c.UnknownID}, Log: w.log, Metrics: w.metrics,
@@ -207,7 +208,7 @@ func (w *wiring) connection(c *connectionConfig) (cfg connector.Config, ok bool,
 }
 
 // addExport adds an export, with what it asks of its source.
-func addExport(cfg *connector.Config, s int, e *exportConfig) {
+func addExport(cfg *connector.Config, s int, e *config.Export) {
 	x := connector.Export{Owner: e.Owner, Enabled: e.Enabled, Export: state.Export{
 		Name: e.Name, Source: s, Segments: e.Segments, List: e.List, Delete: e.Delete, Guard: state.Guard{Share: e.GuardShare, AtLeast: e.GuardLeast},
 	}}

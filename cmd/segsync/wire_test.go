@@ -28,6 +28,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
+	"segsync/cmd/segsync/config"
 	"segsync/connector"
 	"segsync/sink"
 	"segsync/sink/sendinblue"
@@ -98,7 +99,7 @@ func TestKafkaOverTLSWithAClientCertificate(t *testing.T) {
 	pool.AddCert(a.cert)
 	c := kfake.MustCluster(kfake.NumBrokers(1), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}))
 	defer c.Close()
-	ask := func(k kafkaConfig) error {
+	ask := func(k config.Kafka) error {
 		k.Brokers, k.TLS = c.ListenAddrs(), true
 		opts, err := kafkaOptions(k, zap.NewNop())
 		if err != nil {
@@ -114,13 +115,13 @@ func TestKafkaOverTLSWithAClientCertificate(t *testing.T) {
 		_, err = kadm.NewClient(cl).BrokerMetadata(ctx)
 		return err
 	}
-	if err := ask(kafkaConfig{CA: a.file("ca.pem"), Cert: a.file("client.pem"), Key: a.file("client.key")}); err != nil {
+	if err := ask(config.Kafka{CA: a.file("ca.pem"), Cert: a.file("client.pem"), Key: a.file("client.key")}); err != nil {
 		t.Error(err)
 	}
-	if ask(kafkaConfig{CA: a.file("ca.pem")}) == nil {
+	if ask(config.Kafka{CA: a.file("ca.pem")}) == nil {
 		t.Error("it works without the client's certificate")
 	}
-	if ask(kafkaConfig{Cert: a.file("client.pem"), Key: a.file("client.key")}) == nil {
+	if ask(config.Kafka{Cert: a.file("client.pem"), Key: a.file("client.key")}) == nil {
 		t.Error("an authority that is not known is trusted")
 	}
 }
@@ -137,8 +138,8 @@ func TestTheAPIBehindACertificateOfOnesOwn(t *testing.T) {
 	api.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	api.StartTLS()
 	defer api.Close()
-	w := &wiring{c: &config{}, log: zap.NewNop(), metrics: connector.NewMetrics()}
-	con := &connectionConfig{Name: "main", BaseURL: api.URL, Rate: readRate(nil, nil), CA: a.file("ca.pem"), Key: secret{"k"}}
+	w := &wiring{c: &config.Config{}, log: zap.NewNop(), metrics: connector.NewMetrics()}
+	con := &config.Connection{Name: "main", BaseURL: api.URL, Rate: sendinblue.Plans["general"], CA: a.file("ca.pem"), Key: config.NewSecret("k")}
 	send := func() sink.Outcome {
 		client, err := client(w, con)
 		if err != nil {
@@ -164,8 +165,8 @@ func TestTheAPIBehindACertificateOfOnesOwn(t *testing.T) {
 // is made by another one.
 func TestTheProxyIsUsed(t *testing.T) {
 	if os.Getenv("SEGSYNC_TEST_PROXY") != "" {
-		w := &wiring{c: &config{}, log: zap.NewNop(), metrics: connector.NewMetrics()}
-		client, err := client(w, &connectionConfig{Name: "main", BaseURL: "https://api.example.com/v3", Rate: readRate(nil, nil), Key: secret{"k"}})
+		w := &wiring{c: &config.Config{}, log: zap.NewNop(), metrics: connector.NewMetrics()}
+		client, err := client(w, &config.Connection{Name: "main", BaseURL: "https://api.example.com/v3", Rate: sendinblue.Plans["general"], Key: config.NewSecret("k")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +194,7 @@ func TestTheProxyIsUsed(t *testing.T) {
 	}
 }
 
-func client(w *wiring, c *connectionConfig) (*sendinblue.Client, error) {
+func client(w *wiring, c *config.Connection) (*sendinblue.Client, error) {
 	o, err := w.api(c)
 	return sendinblue.New(o), err
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -17,14 +17,14 @@ import (
 	"segsync/sink/sendinblue"
 )
 
-// config is a whole configuration, composed of one or more files.
-type config struct {
-	Kafka       kafkaConfig
-	Registry    registryConfig
-	Sources     []sourceConfig
-	Connections []connectionConfig
+// Config is a whole configuration, composed of one or more files.
+type Config struct {
+	Kafka       Kafka
+	Registry    Registry
+	Sources     []Source
+	Connections []Connection
 	Owners      map[string]string
-	Exports     []exportConfig
+	Exports     []Export
 	Breaker     connector.Breaker
 	Audit       connector.Audit
 	UnknownID   time.Duration
@@ -32,7 +32,7 @@ type config struct {
 	AdminAddr   string
 	AdminHosts  []string // further names that it is served under
 	Instance    string
-	Troubled    map[string]problems // owners whose files have problems: their exports are off
+	Troubled    map[string]Problems // owners whose files have problems: their exports are off
 }
 
 // at remembers where something was said, for problems found later.
@@ -43,37 +43,41 @@ type at struct {
 
 func (a at) fail(format string, args ...any) { a.d.fail(a.node, format, args...) }
 
-type kafkaConfig struct {
+// Kafka is how to reach Kafka.
+type Kafka struct {
 	Brokers    []string
 	Prefix     string
 	TLS        bool
 	CA         string
 	Cert, Key  string
 	ServerName string
-	SASL       saslConfig
+	SASL       SASL
 	Session    time.Duration
 }
 
-type registryConfig struct {
+// Registry is how to reach the schema registry.
+type Registry struct {
 	URLs               []string
-	Username, Password secret
-	Token              secret
+	Username, Password Secret
+	Token              Secret
 	CA                 string
 }
 
-type formatConfig struct {
+// Format is a wire format, with the files of its schemas.
+type Format struct {
 	Format  mapping.Format
 	Schemas []string // files
 }
 
-type sourceConfig struct {
+// Source is a source of events.
+type Source struct {
 	at
 	Name          string
 	Topics        []string
 	Regex         string
 	Start         connector.Start
 	OutOfRange    string
-	Value, Key    formatConfig
+	Value, Key    Format
 	Events        []mapping.Event
 	Email         string
 	HaltWhen      string
@@ -82,10 +86,11 @@ type sourceConfig struct {
 	TombstoneName string
 }
 
-type connectionConfig struct {
+// Connection is an account.
+type Connection struct {
 	at
 	Name, Display string
-	Key           secret
+	Key           Secret
 	BaseURL       string
 	ConsentBy     string
 	ConsentOn     string
@@ -95,7 +100,8 @@ type connectionConfig struct {
 	CA            string
 }
 
-type exportConfig struct {
+// Export is segments of a source that feed a list.
+type Export struct {
 	at
 	Name       string
 	Owner      string // "" the admins
@@ -113,14 +119,14 @@ type exportConfig struct {
 	GuardLeast int
 }
 
-// loadConfig reads files, owners' folders among them, and checks what can be checked without asking anybody; offline,
+// Load reads files, owners' folders among them, and checks what can be checked without asking anybody; offline,
 // secrets need not be there. Its error is problems of the admins' files. Those of an owner's are his alone: c.Troubled.
-func loadConfig(files []string, offline bool) (*config, error) {
-	c := &config{Owners: map[string]string{}, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000}, Audit: connector.Audit{AfterImports: true, Every: 24 * time.Hour}, DeadLetters: "segsync-dlq", AdminAddr: "localhost:9400", Troubled: map[string]problems{}}
+func Load(files []string, offline bool) (*Config, error) {
+	c := &Config{Owners: map[string]string{}, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000}, Audit: connector.Audit{AfterImports: true, Every: 24 * time.Hour}, DeadLetters: "segsync-dlq", AdminAddr: "localhost:9400", Troubled: map[string]Problems{}}
 	var docs []*document
 	for i, f := range files {
 		if slices.Contains(files[:i], f) {
-			return nil, problems{{File: f, Message: "the file is given twice"}}
+			return nil, Problems{{File: f, Message: "the file is given twice"}}
 		}
 		d, n := readDocument(f)
 		d.offline = offline
@@ -133,10 +139,10 @@ func loadConfig(files []string, offline bool) (*config, error) {
 		docs = append(docs, c.readOwner(owner, c.Owners[owner])...)
 	}
 	if len(docs) == 0 {
-		return nil, problems{{File: "segsync", Message: "no configuration is given: use -c FILE"}}
+		return nil, Problems{{File: "segsync", Message: "no configuration is given: use -c FILE"}}
 	}
 	c.validate(docs[0])
-	var all problems
+	var all Problems
 	for _, d := range docs {
 		if d.owner == "" {
 			all = append(all, d.problems...)
@@ -151,7 +157,7 @@ func loadConfig(files []string, offline bool) (*config, error) {
 	return c, nil
 }
 
-func (c *config) read(d *document, n ast.Node) {
+func (c *Config) read(d *document, n ast.Node) {
 	top := d.mapping(n, "kafka", "schema_registry", "sources", "connections", "owners", "exports", "breaker", "audit", "unknown_schema", "dead_letters", "admin", "instance_id")
 	if k, ok := top.keys["kafka"]; ok {
 		c.Kafka = readKafka(d, k)
@@ -221,10 +227,10 @@ func (c *config) read(d *document, n ast.Node) {
 // leastAudit is how often lists may be audited on a schedule.
 const leastAudit = 10 * time.Minute
 
-func readKafka(d *document, n ast.Node) kafkaConfig {
+func readKafka(d *document, n ast.Node) Kafka {
 	f := d.mapping(n, "brokers", "prefix", "tls", "sasl", "session_timeout")
 	f.need("brokers")
-	k := kafkaConfig{Brokers: f.texts("brokers"), Prefix: "segsync", Session: f.duration("session_timeout", connector.DefaultSession)}
+	k := Kafka{Brokers: f.texts("brokers"), Prefix: "segsync", Session: f.duration("session_timeout", connector.DefaultSession)}
 	if f.has("prefix") {
 		k.Prefix = f.text("prefix")
 	}
@@ -255,10 +261,10 @@ func readKafka(d *document, n ast.Node) kafkaConfig {
 
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,200}$`)
 
-func readRegistry(d *document, n ast.Node) registryConfig {
+func readRegistry(d *document, n ast.Node) Registry {
 	f := d.mapping(n, "url", "username", "password", "token", "ca_file")
 	f.need("url")
-	r := registryConfig{URLs: f.texts("url"), Username: f.raw("username"), Password: f.raw("password"), Token: f.raw("token"), CA: f.text("ca_file")}
+	r := Registry{URLs: f.texts("url"), Username: f.raw("username"), Password: f.raw("password"), Token: f.raw("token"), CA: f.text("ca_file")}
 	for _, k := range []string{"username", "password", "token"} {
 		f.secretText(k)
 	}
@@ -276,27 +282,27 @@ func readRegistry(d *document, n ast.Node) registryConfig {
 	return r
 }
 
-func readFormat(d *document, f *fields, key string, standard mapping.Format) formatConfig {
+func readFormat(d *document, f *fields, key string, standard mapping.Format) Format {
 	n, ok := f.keys[key]
 	if !ok {
-		return formatConfig{Format: standard}
+		return Format{Format: standard}
 	}
 	v := d.mapping(n, "format", "schema")
 	words := []string{string(standard), "confluent", "single-object", "avro"}
 	if key == "key" {
 		words = append(words, "raw")
 	}
-	fc := formatConfig{Format: mapping.Format(v.oneOf("format", words...)), Schemas: v.texts("schema")}
+	fc := Format{Format: mapping.Format(v.oneOf("format", words...)), Schemas: v.texts("schema")}
 	if (fc.Format == mapping.Bare || fc.Format == mapping.SingleObject) && len(fc.Schemas) == 0 {
 		d.fail(n, "format %s needs schema: a file with the Avro schema", fc.Format)
 	}
 	return fc
 }
 
-func readSource(d *document, n ast.Node) sourceConfig {
+func readSource(d *document, n ast.Node) Source {
 	f := d.mapping(n, "name", "topics", "topics_regex", "start", "out_of_range", "value", "key", "event", "email", "on_tombstone", "tombstone_person", "halt_when")
 	f.need("name", "event")
-	s := sourceConfig{
+	s := Source{
 		at: at{d, n}, Name: f.text("name"), Topics: f.texts("topics"), Regex: f.text("topics_regex"), OutOfRange: f.oneOf("out_of_range", "halt", "earliest", "latest"),
 		Value: readFormat(d, f, "value", mapping.Confluent), Key: readFormat(d, f, "key", mapping.Raw), Email: f.expression("email"),
 		HaltWhen: f.expression("halt_when"), OnTombstone: f.oneOf("on_tombstone", "ignore", "remove_from_list", "delete_contact"), TombstoneName: f.expression("tombstone_person"),
@@ -313,7 +319,7 @@ func readSource(d *document, n ast.Node) sourceConfig {
 		d.fail(f.keys["topics_regex"], "topics_regex: %s", err)
 	}
 	if f.has("start") {
-		start, err := parseFrom(f.text("start"), time.Time{})
+		start, err := ParseStart(f.text("start"), time.Time{})
 		if err != nil {
 			d.fail(f.keys["start"], "start must be earliest, latest or a time such as 2026-01-31T00:00:00Z")
 		}
@@ -346,8 +352,8 @@ func readEvent(d *document, n ast.Node) (mapping.Event, map[string]ast.Node) {
 	return e, f.keys
 }
 
-// parseFrom reads earliest, latest, a time, or (with a now) a span back such as -7d.
-func parseFrom(s string, now time.Time) (connector.Start, error) {
+// ParseStart reads earliest, latest, a time, or (with a now) a span back such as -7d.
+func ParseStart(s string, now time.Time) (connector.Start, error) {
 	switch s {
 	case "earliest", "":
 		return connector.Start{}, nil
@@ -369,10 +375,10 @@ func parseFrom(s string, now time.Time) (connector.Start, error) {
 	return connector.Start{At: t}, err
 }
 
-func readConnection(d *document, n ast.Node) connectionConfig {
+func readConnection(d *document, n ast.Node) Connection {
 	f := d.mapping(n, "name", "display_name", "api_key", "base_url", "consent", "usable_by", "rate", "ca_file", "report_hosts")
 	f.need("name", "api_key")
-	c := connectionConfig{
+	c := Connection{
 		at: at{d, n}, Name: f.text("name"), Display: f.text("display_name"), Key: f.raw("api_key"), BaseURL: f.text("base_url"), UsableBy: readUsable(d, f.keys["usable_by"]), CA: f.text("ca_file"), Hosts: f.texts("report_hosts"),
 	}
 	f.secretText("api_key")
@@ -439,10 +445,10 @@ func readRate(d *document, n ast.Node) sendinblue.Rate {
 	return r
 }
 
-func readExport(d *document, n ast.Node) exportConfig {
+func readExport(d *document, n ast.Node) Export {
 	f := d.mapping(n, "name", "owner", "enabled", "connection", "source", "segments", "list", "attributes", "nulls", "on_exit", "guard")
 	f.need("name", "connection", "source", "segments", "list")
-	e := exportConfig{
+	e := Export{
 		at: at{d, n}, Name: f.text("name"), Owner: f.text("owner"), Enabled: f.flag("enabled", true), Connection: f.text("connection"), Source: f.text("source"),
 		Segments: f.texts("segments"), List: int64(f.whole("list", 0)), Attributes: map[string]string{}, attrNodes: map[string]ast.Node{},
 		Clear: f.oneOf("nulls", "keep", "clear") == "clear", Delete: f.oneOf("on_exit", "remove_from_list", "delete_contact") == "delete_contact",

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -19,15 +19,15 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// problem is one thing that is wrong with a configuration, where, and how to mend it.
-type problem struct {
+// Problem is one thing that is wrong with a configuration, where, and how to mend it.
+type Problem struct {
 	File      string
 	Line, Col int
 	Message   string
 	Text      string // the offending line, secrets blanked
 }
 
-func (p problem) String() string {
+func (p Problem) String() string {
 	where := p.File
 	if p.Line > 0 {
 		where = fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
@@ -39,10 +39,10 @@ func (p problem) String() string {
 	return s
 }
 
-// problems is a configuration's error: all of them at once.
-type problems []problem
+// Problems is a configuration's error: all of them at once.
+type Problems []Problem
 
-func (p problems) Error() string {
+func (p Problems) Error() string {
 	lines := make([]string, len(p))
 	for i := range p {
 		lines[i] = p[i].String()
@@ -57,7 +57,7 @@ type document struct {
 	owner    string // whose it is; "" the admins'
 	offline  bool   // secrets are not asked for
 	lines    []string
-	problems problems
+	problems Problems
 }
 
 // Bounds of a file: the parser takes thousands of times what deep nesting takes on disk.
@@ -73,7 +73,7 @@ func readDocument(file string) (*document, ast.Node) {
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			d.problems = append(d.problems, problem{File: file, Message: fmt.Sprint(unwrapPath(err), ": -c takes a configuration file, or - for standard input")})
+			d.problems = append(d.problems, Problem{File: file, Message: fmt.Sprint(unwrapPath(err), ": -c takes a configuration file, or - for standard input")})
 			return d, nil
 		}
 		defer func() { _ = f.Close() }()
@@ -85,7 +85,7 @@ func readDocument(file string) (*document, ast.Node) {
 // parse reads and parses a file's bytes.
 func (d *document) parse(in io.Reader) ast.Node {
 	fail := func(message string) ast.Node {
-		d.problems = append(d.problems, problem{File: d.file, Message: message})
+		d.problems = append(d.problems, Problem{File: d.file, Message: message})
 		return nil
 	}
 	b, err := io.ReadAll(io.LimitReader(in, fileMost+1))
@@ -152,7 +152,7 @@ func (d *document) syntax(err error) {
 			message = text
 		}
 	}
-	p := problem{File: d.file, Line: line, Col: col, Message: message}
+	p := Problem{File: d.file, Line: line, Col: col, Message: message}
 	if line > 0 && line <= len(d.lines) {
 		p.Text = blank(d.lines[line-1])
 		switch text := d.lines[line-1]; {
@@ -168,7 +168,7 @@ func (d *document) syntax(err error) {
 }
 
 func (d *document) fail(n ast.Node, format string, args ...any) {
-	p := problem{File: d.file, Message: fmt.Sprintf(format, args...)}
+	p := Problem{File: d.file, Message: fmt.Sprintf(format, args...)}
 	if n != nil {
 		if tok := n.GetToken(); tok != nil && tok.Position != nil {
 			p.Line, p.Col = tok.Position.Line, tok.Position.Column
@@ -260,7 +260,7 @@ func (f *fields) text(key string) string {
 
 // filled is a node's text, with ${env:…} and ${file:…} filled in.
 func (d *document) filled(n ast.Node) string {
-	s, err := secret{d.scalar(n)}.value()
+	s, err := Secret{d.scalar(n)}.Value()
 	switch {
 	case err != nil && d.offline:
 		return ""
@@ -275,7 +275,7 @@ func (f *fields) secretText(key string) {
 	if !f.has(key) {
 		return
 	}
-	v, err := f.raw(key).value()
+	v, err := f.raw(key).Value()
 	switch {
 	case f.d.offline && (err != nil || v == ""):
 	case err != nil:
@@ -287,15 +287,18 @@ func (f *fields) secretText(key string) {
 	}
 }
 
-// secret is a value that is read where it is used, and again when its file changes.
-type secret struct{ source string }
+// Secret is a value that is read where it is used, and again when its file changes.
+type Secret struct{ source string }
 
-func (f *fields) raw(key string) secret {
+// NewSecret is a value, or where it is: ${env:NAME} or ${file:PATH}.
+func NewSecret(source string) Secret { return Secret{source} }
+
+func (f *fields) raw(key string) Secret {
 	n, ok := f.keys[key]
 	if !ok {
-		return secret{}
+		return Secret{}
 	}
-	return secret{f.d.scalar(n)}
+	return Secret{f.d.scalar(n)}
 }
 
 // scalar is a node's text.
@@ -352,8 +355,8 @@ func (d *document) hostPort(n ast.Node) (string, bool) {
 	return key.Value + ":" + v.Value, true
 }
 
-// value fills in ${env:NAME} and ${file:PATH}.
-func (s secret) value() (string, error) {
+// Value fills in ${env:NAME} and ${file:PATH}.
+func (s Secret) Value() (string, error) {
 	out, rest := "", s.source
 	for {
 		i := strings.Index(rest, "${")

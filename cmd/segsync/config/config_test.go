@@ -1,6 +1,6 @@
 //go:build !integration && !bench
 
-package main
+package config
 
 import (
 	"errors"
@@ -36,7 +36,7 @@ exports:
     attributes: { FIRSTNAME: profile.first_name }
 `
 
-func load(t *testing.T, text string, more ...string) (*config, string) {
+func load(t *testing.T, text string, more ...string) (*Config, string) {
 	t.Helper()
 	t.Setenv("TEST_KEY", "a-secret-key")
 	t.Setenv("TEST_LINES", "a\nb")
@@ -45,7 +45,7 @@ func load(t *testing.T, text string, more ...string) (*config, string) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := loadConfig(append([]string{file}, more...), false)
+	c, err := Load(append([]string{file}, more...), false)
 	if err == nil {
 		var troubled string
 		for _, p := range c.Troubled {
@@ -53,7 +53,7 @@ func load(t *testing.T, text string, more ...string) (*config, string) {
 		}
 		return c, troubled
 	}
-	var p problems
+	var p Problems
 	if !errors.As(err, &p) {
 		t.Fatalf("%T is no list of problems", err)
 	}
@@ -201,21 +201,6 @@ func TestTwoConnectionsToOneAccountAreRefused(t *testing.T) {
 	text := strings.Replace(good, "exports:", "  - name: again\n    api_key: ${env:TEST_KEY}\n    consent: { by: dpo@example.com, on: 2026-11-01 }\nexports:", 1)
 	if _, problems := load(t, text); !strings.Contains(problems, "are one account") {
 		t.Errorf("%s", problems)
-	}
-}
-
-// The contract: unknown flags and files that are not there end with 2.
-func TestExitCodes(t *testing.T) {
-	for want, args := range map[int][]string{0: {"version"}, exitUsage: {"run", "-c", "/nowhere.yaml"}} {
-		if got := run(args); got != want {
-			t.Errorf("%v ends with %d, not %d", args, got, want)
-		}
-	}
-	if got := run([]string{"help", "nonsense"}); got != exitUsage {
-		t.Errorf("help about an unknown command ends with %d", got)
-	}
-	if got := run([]string{"nonsense"}); got != exitUsage {
-		t.Errorf("an unknown command ends with %d", got)
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml/ast"
+
 	"segsync/connector"
 	"segsync/mapping"
 )
 
 // validate checks what the parts say of each other.
-func (c *config) validate(first *document) {
+func (c *Config) validate(first *document) {
 	if len(c.Kafka.Brokers) == 0 && len(first.problems) == 0 {
 		first.fail(nil, "kafka.brokers is missing")
 	}
@@ -22,7 +24,7 @@ func (c *config) validate(first *document) {
 	c.uniqueNames()
 	c.ownTopics()
 	c.accounts()
-	sources := map[string]*sourceConfig{}
+	sources := map[string]*Source{}
 	for i := range c.Sources {
 		s := &c.Sources[i]
 		sources[s.Name] = s
@@ -31,11 +33,11 @@ func (c *config) validate(first *document) {
 		}
 		c.compiles(s)
 	}
-	lists := map[string]*exportConfig{}
-	mapped := map[string]*exportConfig{}
+	lists := map[string]*Export{}
+	mapped := map[string]*Export{}
 	for i := range c.Exports {
 		e := &c.Exports[i]
-		con := c.connection(e.Connection)
+		con := c.Connection(e.Connection)
 		switch con {
 		case nil:
 			var names []string
@@ -67,7 +69,7 @@ func (c *config) validate(first *document) {
 }
 
 // mayUse checks what an owner's export does with a connection.
-func (c *config) mayUse(e *exportConfig, con *connectionConfig) {
+func (c *Config) mayUse(e *Export, con *Connection) {
 	if e.Owner == "" {
 		return
 	}
@@ -85,7 +87,7 @@ func (c *config) mayUse(e *exportConfig, con *connectionConfig) {
 }
 
 // compiles compiles the expressions of a source, those of its exports among them.
-func (c *config) compiles(s *sourceConfig) {
+func (c *Config) compiles(s *Source) {
 	spec := mapping.Spec{Events: s.Events, Email: s.Email, HaltWhen: s.HaltWhen, Tombstone: s.TombstoneName}
 	raw, _ := mapping.NewDecoder(mapping.Raw, nil)
 	if _, err := mapping.NewMapper(spec, raw, raw); err != nil {
@@ -99,7 +101,7 @@ func (c *config) compiles(s *sourceConfig) {
 		for name, expr := range e.Attributes {
 			one := mapping.Spec{Attributes: []mapping.Attribute{{Name: name, Expr: expr}}}
 			if _, err := mapping.NewMapper(one, raw, raw); err != nil {
-				for _, x := range expressionErrors(err) {
+				for _, x := range ExpressionErrors(err) {
 					e.d.failIn(e.attrNodes[name], x)
 				}
 			}
@@ -108,7 +110,7 @@ func (c *config) compiles(s *sourceConfig) {
 }
 
 // ownTopics refuses topics as sources that segsync itself writes.
-func (c *config) ownTopics() {
+func (c *Config) ownTopics() {
 	own := connector.Config{Prefix: c.Kafka.Prefix, DeadLetters: c.DeadLetters}
 	for i := range c.Sources {
 		for _, t := range c.Sources[i].Topics {
@@ -119,11 +121,11 @@ func (c *config) ownTopics() {
 	}
 }
 
-// expressionErrors are those that an error joins.
-func expressionErrors(err error) (all []*mapping.ExpressionError) {
+// ExpressionErrors are those that an error joins.
+func ExpressionErrors(err error) (all []*mapping.ExpressionError) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {
-			all = append(all, expressionErrors(one)...)
+			all = append(all, ExpressionErrors(one)...)
 		}
 		return all
 	}
@@ -134,8 +136,8 @@ func expressionErrors(err error) (all []*mapping.ExpressionError) {
 }
 
 // tell reports the problems of a source's expressions, each at its own place.
-func (s *sourceConfig) tell(err error) {
-	for _, e := range expressionErrors(err) {
+func (s *Source) tell(err error) {
+	for _, e := range ExpressionErrors(err) {
 		n := s.exprNodes[e.Place]
 		if n == nil {
 			n = s.node
@@ -144,7 +146,7 @@ func (s *sourceConfig) tell(err error) {
 	}
 }
 
-func (c *config) uniqueNames() {
+func (c *Config) uniqueNames() {
 	seen := map[string]bool{}
 	once := func(kind, name string, a at) {
 		if seen[kind+name] {
@@ -173,10 +175,10 @@ func (c *config) uniqueNames() {
 }
 
 // accounts refuses two connections with one key. Two keys of one account are found by segsync check, which asks.
-func (c *config) accounts() {
+func (c *Config) accounts() {
 	keys := map[string]string{}
 	for _, con := range c.Connections {
-		k, err := con.Key.value()
+		k, err := con.Key.Value()
 		if err != nil || k == "" {
 			continue
 		}
@@ -187,11 +189,35 @@ func (c *config) accounts() {
 	}
 }
 
-func (c *config) connection(name string) *connectionConfig {
+func (c *Config) Connection(name string) *Connection {
 	for i := range c.Connections {
 		if c.Connections[i].Name == name {
 			return &c.Connections[i]
 		}
 	}
 	return nil
+}
+
+// Locate tells of an expression that does not fit, at its place in the file where it has one.
+func (c *Config) Locate(source string, e *mapping.ExpressionError) string {
+	var at *document
+	tell := func(d *document, n ast.Node) {
+		at = &document{file: d.file, lines: d.lines}
+		at.failIn(n, e)
+	}
+	for i := range c.Exports {
+		x := &c.Exports[i]
+		if n := x.attrNodes[strings.TrimPrefix(e.Place, "attribute ")]; n != nil && x.Source == source && at == nil {
+			tell(x.d, n)
+		}
+	}
+	for i := range c.Sources {
+		if s := &c.Sources[i]; s.Name == source && s.exprNodes[e.Place] != nil {
+			tell(s.d, s.exprNodes[e.Place])
+		}
+	}
+	if at == nil || len(at.problems) == 0 {
+		return e.Error()
+	}
+	return at.problems[0].String()
 }

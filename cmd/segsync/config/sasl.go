@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"context"
@@ -32,23 +32,23 @@ const (
 	saslAWS    = "AWS_MSK_IAM"
 )
 
-// saslConfig is kafka.sasl. Its secrets are read again for each session, so that what renews them need not tell us.
-type saslConfig struct {
+// SASL is kafka.sasl. Its secrets are read again for each session, so that what renews them need not tell us.
+type SASL struct {
 	Mechanism          string // "" none
-	Username, Password secret
+	Username, Password Secret
 
 	// OAUTHBEARER: a token that something else renews, or the client credentials grant.
-	Token                              secret
+	Token                              Secret
 	TokenURL, ClientID, Scope          string
-	ClientSecret                       secret
-	AccessKey, SecretKey, SessionToken secret // AWS_MSK_IAM: "" the usual chain of AWS
+	ClientSecret                       Secret
+	AccessKey, SecretKey, SessionToken Secret // AWS_MSK_IAM: "" the usual chain of AWS
 }
 
 // readSASL reads and checks kafka.sasl.
-func readSASL(d *document, n ast.Node, encrypted bool) saslConfig {
+func readSASL(d *document, n ast.Node, encrypted bool) SASL {
 	f := d.mapping(n, "mechanism", "username", "password", "token", "token_url", "client_id", "client_secret", "scope", "access_key", "secret_key", "session_token")
 	f.need("mechanism")
-	s := saslConfig{
+	s := SASL{
 		Mechanism: f.oneOf("mechanism", saslPlain, saslSHA256, saslSHA512, saslOAuth, saslAWS),
 		Username:  f.raw("username"), Password: f.raw("password"), Token: f.raw("token"), TokenURL: f.text("token_url"),
 		ClientID: f.text("client_id"), ClientSecret: f.raw("client_secret"), Scope: f.text("scope"),
@@ -83,11 +83,11 @@ func readSASL(d *document, n ast.Node, encrypted bool) saslConfig {
 	return s
 }
 
-// mechanism makes the client's mechanism.
-func (s saslConfig) mechanism() (sasl.Mechanism, error) {
+// Auth makes the client's mechanism.
+func (s SASL) Auth() (sasl.Mechanism, error) {
 	credentials := func() (string, string, error) {
-		u, err := s.Username.value()
-		p, err2 := s.Password.value()
+		u, err := s.Username.Value()
+		p, err2 := s.Password.Value()
 		return u, p, errors.Join(err, err2)
 	}
 	scramAuth := func(context.Context) (scram.Auth, error) {
@@ -117,10 +117,10 @@ const tokenTimeout = 15 * time.Second
 
 // bearer gives the token of each session: the configured one as it is now, or one of the client's, kept until it
 // expires.
-func (s saslConfig) bearer() func(context.Context) (oauth.Auth, error) {
+func (s SASL) bearer() func(context.Context) (oauth.Auth, error) {
 	if s.TokenURL == "" {
 		return func(context.Context) (oauth.Auth, error) {
-			t, err := s.Token.value()
+			t, err := s.Token.Value()
 			return oauth.Auth{Token: t}, err
 		}
 	}
@@ -130,7 +130,7 @@ func (s saslConfig) bearer() func(context.Context) (oauth.Auth, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if source == nil {
-			password, err := s.ClientSecret.value()
+			password, err := s.ClientSecret.Value()
 			if err != nil {
 				return oauth.Auth{}, err
 			}
@@ -155,12 +155,12 @@ func (s saslConfig) bearer() func(context.Context) (oauth.Auth, error) {
 }
 
 // aws gives the credentials of each session: the configured ones as they are now, or those of the usual chain.
-func (s saslConfig) aws() func(context.Context) (mskiam.Auth, error) {
+func (s SASL) aws() func(context.Context) (mskiam.Auth, error) {
 	if s.AccessKey.source != "" {
 		return func(context.Context) (mskiam.Auth, error) {
-			access, err := s.AccessKey.value()
-			key, err2 := s.SecretKey.value()
-			token, err3 := s.SessionToken.value()
+			access, err := s.AccessKey.Value()
+			key, err2 := s.SecretKey.Value()
+			token, err3 := s.SessionToken.Value()
 			return mskiam.Auth{AccessKey: access, SecretKey: key, SessionToken: token}, errors.Join(err, err2, err3)
 		}
 	}

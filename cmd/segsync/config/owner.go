@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"io/fs"
@@ -13,16 +13,16 @@ import (
 
 // disableTroubled switches the exports off of owners whose files have problems: what can be read of them is kept up to
 // date in the table, and nothing is sent.
-func (c *config) disableTroubled() {
-	c.Exports = slices.DeleteFunc(c.Exports, func(e exportConfig) bool {
+func (c *Config) disableTroubled() {
+	c.Exports = slices.DeleteFunc(c.Exports, func(e Export) bool {
 		if len(c.Troubled[e.Owner]) == 0 || e.Owner == "" {
 			return false
 		}
-		known := slices.ContainsFunc(c.Sources, func(s sourceConfig) bool { return s.Name == e.Source })
-		taken := slices.ContainsFunc(c.Exports, func(o exportConfig) bool {
+		known := slices.ContainsFunc(c.Sources, func(s Source) bool { return s.Name == e.Source })
+		taken := slices.ContainsFunc(c.Exports, func(o Export) bool {
 			return o.Owner != e.Owner && o.Connection == e.Connection && (o.List == e.List || o.Name == e.Name)
 		})
-		return c.connection(e.Connection) == nil || !known || taken || e.List <= 0 || len(e.Segments) == 0 || e.Name == ""
+		return c.Connection(e.Connection) == nil || !known || taken || e.List <= 0 || len(e.Segments) == 0 || e.Name == ""
 	})
 	for i := range c.Exports {
 		e := &c.Exports[i]
@@ -32,7 +32,7 @@ func (c *config) disableTroubled() {
 		e.Enabled = false
 		raw, _ := mapping.NewDecoder(mapping.Raw, nil)
 		for name, expr := range e.Attributes {
-			other := slices.ContainsFunc(c.Exports, func(o exportConfig) bool {
+			other := slices.ContainsFunc(c.Exports, func(o Export) bool {
 				return o.Connection == e.Connection && o.Source == e.Source && o.Attributes[name] != "" && o.Attributes[name] != expr
 			})
 			if _, err := mapping.NewMapper(mapping.Spec{Attributes: []mapping.Attribute{{Name: name, Expr: expr}}}, raw, raw); err != nil || other {
@@ -44,12 +44,12 @@ func (c *config) disableTroubled() {
 
 // readOwner reads an owner's exports from its own folder, where only exports may stand, in regular files: what lies
 // outside of it is not the owner's to have read, or quoted.
-func (c *config) readOwner(owner, dir string) []*document {
+func (c *Config) readOwner(owner, dir string) []*document {
 	trouble := func(file, message string) []*document {
-		return []*document{{file: file, owner: owner, problems: problems{{File: file, Message: message}}}}
+		return []*document{{file: file, owner: owner, problems: Problems{{File: file, Message: message}}}}
 	}
 	if owner == "" {
-		return []*document{{problems: problems{{File: dir, Message: "an owner needs a name"}}}}
+		return []*document{{problems: Problems{{File: dir, Message: "an owner needs a name"}}}}
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -66,12 +66,12 @@ func (c *config) readOwner(owner, dir string) []*document {
 		docs = append(docs, d)
 		info, err := root.Lstat(name)
 		if err != nil || !info.Mode().IsRegular() {
-			d.problems = append(d.problems, problem{File: d.file, Message: "it is no regular file: links and pipes are not read"})
+			d.problems = append(d.problems, Problem{File: d.file, Message: "it is no regular file: links and pipes are not read"})
 			continue
 		}
 		f, err := root.Open(name)
 		if err != nil {
-			d.problems = append(d.problems, problem{File: d.file, Message: "it cannot be read"})
+			d.problems = append(d.problems, Problem{File: d.file, Message: "it cannot be read"})
 			continue
 		}
 		n := d.parse(f)

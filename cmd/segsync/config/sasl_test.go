@@ -1,10 +1,8 @@
-package main
+package config
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,6 +12,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"segsync/connector/oracle"
 )
 
 // What MSK is sent is what AWS's own signer makes of the same credentials, configured or from the usual chain.
@@ -23,20 +23,20 @@ func TestMSKIsSentWhatAWSSigns(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "chain-secret")
 	t.Setenv("AWS_SESSION_TOKEN", "chain-session")
 	for name, c := range map[string]struct {
-		s    saslConfig
+		s    SASL
 		want aws.Credentials
 	}{
 		"configured": {
-			saslConfig{Mechanism: saslAWS, AccessKey: secret{"AKIDEXAMPLE"}, SecretKey: secret{"secret"}},
+			SASL{Mechanism: saslAWS, AccessKey: Secret{"AKIDEXAMPLE"}, SecretKey: Secret{"secret"}},
 			aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "secret"},
 		},
 		"the usual chain": {
-			saslConfig{Mechanism: saslAWS},
+			SASL{Mechanism: saslAWS},
 			aws.Credentials{AccessKeyID: "AKIDCHAIN", SecretAccessKey: "chain-secret", SessionToken: "chain-session"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, err := c.s.mechanism()
+			m, err := c.s.Auth()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,31 +84,10 @@ func sign(t *testing.T, host string, c aws.Credentials, at time.Time) url.Values
 	return u.Query()
 }
 
-// issuer is a token address that knows one client.
-func issuer(t *testing.T, token func() string) (address string, asked *int) {
-	t.Helper()
-	asked = new(int)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		*asked++
-		id, password, _ := r.BasicAuth()
-		if id == "" {
-			id, password = r.PostFormValue("client_id"), r.PostFormValue("client_secret")
-		}
-		w.Header().Set("Content-Type", "application/json")
-		if id != "segsync" || password != "client-secret" || r.PostFormValue("grant_type") != "client_credentials" || r.PostFormValue("scope") != "kafka" {
-			w.WriteHeader(http.StatusUnauthorized)
-			_, _ = w.Write([]byte(`{"error":"invalid_client","error_description":"client-secret is not known"}`))
-			return
-		}
-		_, _ = fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer","expires_in":3600}`, token())
-	}))
-	t.Cleanup(s.Close)
-	return s.URL, asked
-}
-
 // A client's token is asked for once and kept; a secret that was changed is read again; errors do not quote it.
 func TestATokenOfTheClients(t *testing.T) {
-	address, asked := issuer(t, func() string { return "the-token" })
+	issuer := oracle.NewIssuer(func() string { return "the-token" })
+	defer issuer.Close()
 	file := filepath.Join(t.TempDir(), "secret")
 	write := func(s string) {
 		if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
@@ -116,22 +95,22 @@ func TestATokenOfTheClients(t *testing.T) {
 		}
 	}
 	write("old")
-	auth := saslConfig{Mechanism: saslOAuth, TokenURL: address, ClientID: "segsync", ClientSecret: secret{"${file:" + file + "}"}, Scope: "kafka"}.bearer()
+	auth := SASL{Mechanism: saslOAuth, TokenURL: issuer.URL, ClientID: "segsync", ClientSecret: Secret{"${file:" + file + "}"}, Scope: "kafka"}.bearer()
 	if _, err := auth(t.Context()); err == nil || !strings.Contains(err.Error(), "401") || strings.Contains(err.Error(), "client-secret") {
 		t.Errorf("a wrong secret: %v", err)
 	}
 	write("client-secret")
-	before := 0
+	before := int64(0)
 	for i := range 3 {
 		a, err := auth(t.Context())
 		if err != nil || a.Token != "the-token" {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		if i == 0 {
-			before = *asked
+			before = issuer.Asked.Load()
 		}
 	}
-	if *asked != before {
+	if issuer.Asked.Load() != before {
 		t.Error("the token is asked for again although it holds")
 	}
 }
@@ -139,7 +118,7 @@ func TestATokenOfTheClients(t *testing.T) {
 // A token that something else renews is read again for each session.
 func TestATokenFromAFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
-	auth := saslConfig{Mechanism: saslOAuth, Token: secret{"${file:" + file + "}"}}.bearer()
+	auth := SASL{Mechanism: saslOAuth, Token: Secret{"${file:" + file + "}"}}.bearer()
 	for _, token := range []string{"first", "second"} {
 		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 			t.Fatal(err)
