@@ -74,28 +74,26 @@ const (
 
 // Start is the first offset of the changelog: above 0 it has lost its beginning, for compaction does not move it.
 func Start(ctx context.Context, adm *kadm.Client, topic string) (int64, error) {
-	for try := 0; ; try++ {
-		starts, err := adm.ListStartOffsets(ctx, topic)
-		if o, ok := starts.Lookup(topic, 0); err == nil && ok && o.Err == nil {
-			return o.Offset, nil
-		}
-		if try == startTries || ctx.Err() != nil { // a topic that was made a moment ago is not known everywhere
-			return 0, fmt.Errorf("asking for the beginning of topic %s: %w", topic, errors.Join(err, starts.Error(), errors.New("it was not told")))
-		}
-		time.Sleep(backoff.Pause(startPause, time.Minute, try))
-	}
+	return ask(ctx, "beginning", topic, adm.ListStartOffsets)
 }
 
 // End is the offset of the last entry of the changelog that a committed transaction has left (its marker), for a
 // reader who does not own it; -1 if there is none.
 func End(ctx context.Context, adm *kadm.Client, topic string) (int64, error) {
-	ends, err := adm.ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		return 0, err
+	end, err := ask(ctx, "end", topic, adm.ListCommittedOffsets)
+	return end - 1, err
+}
+
+// ask asks for an offset of the changelog, again for a while: a topic that was made a moment ago is not known everywhere.
+func ask(ctx context.Context, what, topic string, list func(context.Context, ...string) (kadm.ListedOffsets, error)) (int64, error) {
+	for try := 0; ; try++ {
+		listed, err := list(ctx, topic)
+		if o, ok := listed.Lookup(topic, 0); err == nil && ok && o.Err == nil {
+			return o.Offset, nil
+		}
+		if try == startTries || ctx.Err() != nil {
+			return 0, fmt.Errorf("asking for the %s of topic %s: %w", what, topic, errors.Join(err, listed.Error(), errors.New("it was not told")))
+		}
+		time.Sleep(backoff.Pause(startPause, time.Minute, try))
 	}
-	o, ok := ends.Lookup(topic, 0)
-	if !ok || o.Err != nil {
-		return 0, fmt.Errorf("asking for the end of topic %s: %w", topic, o.Err)
-	}
-	return o.Offset - 1, nil
 }
