@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -151,9 +152,9 @@ func (c *Config) fingerprint() string {
 
 // ownTopics are patterns of the topics that segsync itself writes: they are never a source's, for it would feed itself.
 func (c *Config) ownTopics() []string {
-	own := []string{"^" + quoteMeta(c.Prefix) + "-.*-table$"}
+	own := []string{"^" + regexp.QuoteMeta(c.Prefix) + "-.*-table$"}
 	if c.DeadLetters != "" {
-		own = append(own, "^"+quoteMeta(c.DeadLetters)+"$")
+		own = append(own, "^"+regexp.QuoteMeta(c.DeadLetters)+"$")
 	}
 	return own
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -176,7 +177,7 @@ func (m *membership) join() error {
 	}
 	if len(patterns) > 0 { // a client subscribes by pattern or by name: names become patterns
 		for _, t := range topics {
-			patterns = append(patterns, "^"+quoteMeta(t)+"$")
+			patterns = append(patterns, "^"+regexp.QuoteMeta(t)+"$")
 		}
 		opts = append(opts, kgo.ConsumeRegex(), kgo.ConsumeTopics(patterns...))
 	} else {

@@ -3,8 +3,6 @@ package connector
 import (
 	"context"
 	"errors"
-	"regexp"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -291,7 +289,3 @@ func (e *engine) behind() bool {
 
 // now is what times of the table are compared with.
 func (e *engine) now() time.Time { return e.c.clock.now() }
-
-func quoteMeta(s string) string { return regexp.QuoteMeta(s) }
-
-func itoa(n int) string { return strconv.Itoa(n) }

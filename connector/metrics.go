@@ -2,6 +2,7 @@ package connector
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -130,7 +131,7 @@ func (c *CallCounts) count(call sink.Call) {
 // ObserveCall counts an API call.
 func (m *Metrics) ObserveCall(connection string) func(sink.Call) {
 	return func(c sink.Call) {
-		m.Calls.WithLabelValues(connection, c.Endpoint, itoa(c.Status), string(c.Purpose)).Inc()
+		m.Calls.WithLabelValues(connection, c.Endpoint, strconv.Itoa(c.Status), string(c.Purpose)).Inc()
 		m.CallSeconds.WithLabelValues(connection, c.Endpoint).Observe(c.Took.Seconds())
 		m.mu.Lock()
 		defer m.mu.Unlock()

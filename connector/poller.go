@@ -2,6 +2,7 @@ package connector
 
 import (
 	"errors"
+	"hash/fnv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -84,11 +85,9 @@ func (e *engine) skipTooLarge(p partition, err error) {
 
 // worker keeps a partition's records in order: one worker has them all.
 func (p partition) worker(n int) int {
-	h := uint32(2166136261)
-	for i := range len(p.topic) {
-		h = (h ^ uint32(p.topic[i])) * 16777619
-	}
-	return int((h + uint32(p.n)) % uint32(n))
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(p.topic))
+	return int((h.Sum32() + uint32(p.n)) % uint32(n))
 }
 
 // throttle pauses fetching at the bound and lets it go again below.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -264,7 +265,7 @@ func (w *foldWorker) fold(p partition, source int) {
 	for i := range w.all {
 		m := &w.all[i]
 		if m.halt {
-			e.haltSource(source, "halt_when", "halt_when holds for the record at "+p.topic+"/"+itoa(int(p.n))+" offset "+itoa(int(m.record.Offset))+": see to the lists, then run segsync backfill --from a time after it")
+			e.haltSource(source, "halt_when", "halt_when holds for the record at "+p.topic+"/"+strconv.Itoa(int(p.n))+" offset "+strconv.Itoa(int(m.record.Offset))+": see to the lists, then run segsync backfill --from a time after it")
 			break
 		}
 		w.foldOne(m, source, now)

@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,15 +24,10 @@ func command(args ...string) (string, int) {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(out)
-	err := root.Execute()
-	var exit *exitError
-	switch {
-	case err == nil:
-		return out.String(), 0
-	case errors.As(err, &exit):
-		return out.String() + err.Error(), exit.code
+	if err := root.Execute(); err != nil {
+		return out.String() + err.Error(), exitCode(err)
 	}
-	return out.String() + err.Error(), exitUsage
+	return out.String(), 0
 }
 
 func TestAuditTellsWhatIsWrongAndRepairsIt(t *testing.T) {

@@ -58,31 +58,32 @@ func run(args []string) int {
 		return 0
 	}
 	_, _ = fmt.Fprintln(&terminal{os.Stderr}, "segsync: "+strings.TrimPrefix(err.Error(), "segsync: "))
+	return exitCode(err)
+}
+
+// exitCode is the one of an error.
+func exitCode(err error) int {
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return exit.code
+	}
+	for _, e := range []error{connector.ErrHalted, connector.ErrRunning, connector.ErrEnvironment, errAdmin} {
+		if errors.Is(err, e) {
+			return exitEnvironment
+		}
+	}
+	return exitUsage // problems of a configuration; cobra's own: unknown commands and flags
+}
+
+// failed gives an error of a command that was understood its exit code: it failed while running, unless it says otherwise.
+func failed(err error) error {
 	var exit *exitError
 	var wrong config.Problems
 	switch {
-	case errors.As(err, &exit):
-		return exit.code
-	case errors.As(err, &wrong):
-		return exitUsage
-	case errors.Is(err, connector.ErrHalted), errors.Is(err, connector.ErrRunning), errors.Is(err, connector.ErrEnvironment), errors.Is(err, errAdmin):
-		return exitEnvironment
-	}
-	return exitUsage // cobra's own: unknown commands and flags
-}
-
-// failed gives an error of a command that was understood its exit code.
-func failed(err error) error {
-	if err == nil {
-		return nil
-	}
-	var exit *exitError
-	var wrong config.Problems
-	if errors.As(err, &exit) || errors.As(err, &wrong) || errors.Is(err, connector.ErrHalted) || errors.Is(err, connector.ErrRunning) || errors.Is(err, connector.ErrEnvironment) || errors.Is(err, errAdmin) {
+	case err == nil, errors.As(err, &exit), errors.As(err, &wrong), exitCode(err) == exitEnvironment:
 		return err
-	}
-	if errors.Is(err, context.Canceled) {
-		return &exitError{exitFailed, errors.New("interrupted")}
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
 	}
 	return &exitError{exitFailed, err}
 }
