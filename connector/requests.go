@@ -93,7 +93,7 @@ func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
 		e.table.Return(n)
 		return nil
 	}
-	r := e.table.NewRequest(sink.Delete, nil, slices.Clone(n.Remove), now)
+	r := e.table.NewRequest(sink.Delete, nil, n.Remove, now)
 	r.Send.Look = []string{n.Address}
 	e.table.Take(r, n, e.table.Contact(n, false), now)
 	return r
@@ -103,7 +103,7 @@ func (e *engine) planDelete(n *state.Need, now time.Time) *state.Request {
 func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request {
 	if w == wayLook {
 		r := e.table.NewRequest(sink.Look, nil, nil, now)
-		r.Send.Look = slices.Clone(n.Look)
+		r.Send.Look = n.Look
 		if !e.reserveMore(r, n) {
 			return nil
 		}
@@ -112,10 +112,10 @@ func (e *engine) planSingle(n *state.Need, w way, now time.Time) *state.Request 
 	}
 	kind, unlink := sink.Upsert, []int64(nil)
 	if w == wayUpdate {
-		kind, unlink = sink.Update, slices.Clone(n.Remove)
+		kind, unlink = sink.Update, n.Remove
 	}
-	r := e.table.NewRequest(kind, slices.Clone(n.Add), unlink, now)
-	r.Send.Look = slices.Clone(n.Look)
+	r := e.table.NewRequest(kind, n.Add, unlink, now)
+	r.Send.Look = n.Look
 	if !e.reserveMore(r, n) {
 		return nil
 	}
@@ -268,7 +268,7 @@ func joins(n *state.Need, list int64) bool {
 
 // planImport packs rows of one group by bytes. What does not belong into the group goes back to the queue's end.
 func (e *engine) planImport(q state.Queue, n *state.Need, c sink.Contact, group string, now time.Time) *state.Request {
-	lists := slices.Clone(n.Wanted)
+	lists := n.Wanted
 	most := importRows >> n.Halves
 	r := e.table.NewRequest(sink.Import, lists, nil, now)
 	size := 0

@@ -85,6 +85,7 @@ func (t *Table) PopLive(now time.Time) *Need {
 		if kind != QueueRemove && kind != QueueWrite {
 			continue
 		}
+		need = need.own(&t.w)
 		need.from, need.Address, need.live = queueKey{kind, list}, string(t.addressOf(item.contact)), true
 		return need
 	}

@@ -243,6 +243,29 @@ func TestTheAgeOfAQueue(t *testing.T) {
 	}
 }
 
+// What was popped stays as it is, whatever is popped behind it: one person's attributes never go to another's address.
+func TestWhatWasPoppedIsItsOwn(t *testing.T) {
+	d := newDesk(t)
+	for i := range 2 {
+		d.person(i, Change{Memberships: []Membership{{0, true}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: []Value{{0, fmt.Appendf(nil, `"v%d"`, i)}}}})
+	}
+	first := d.Pop(QueueWrite, 42, d.now)
+	second := d.Pop(QueueWrite, 42, d.now)
+	for i, n := range []*Need{first, second} {
+		c := d.Contact(n, true)
+		if want := fmt.Sprintf(`"v%d"`, i); n.Address != fmt.Sprintf("p%d@example.com", i) || len(c.Attributes) != 1 || string(c.Attributes[0].Value) != want {
+			t.Errorf("%s is given %s, not %s", c.Address, c.Attributes, want)
+		}
+	}
+	d.Return(first)
+	r := d.NewRequest(sink.Upsert, second.Add, nil, d.now)
+	d.Take(r, second, d.Contact(second, true), d.now)
+	d.Settle(r, 0, applied, true, d.now)
+	if n := d.Pop(QueueWrite, 42, d.now); n == nil || n.Address != "p0@example.com" {
+		t.Errorf("%+v is left", n)
+	}
+}
+
 // An exit does not wait where its entry did, which may be behind an import. Its old place is void then, and serves
 // again when the contact enters once more.
 func TestNoExitWaitsBehindEntries(t *testing.T) {

@@ -46,19 +46,20 @@ func (t *Table) NewRequest(kind sink.Kind, lists, unlink []int64, now time.Time)
 func (t *Table) Contact(n *Need, attributes bool) sink.Contact {
 	c := sink.Contact{Address: n.Address}
 	if attributes {
-		c.Attributes = t.w.attributes(t)
+		c.Attributes = t.attributes(n.values)
 	}
 	return c
 }
 
-// Take puts the contact of the need that was last popped into a request, as c. Until its outcome is settled no other
-// request takes it.
+// Take puts the contact of a need that was popped into a request, as c. Until its outcome is settled no other request
+// takes it.
 func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 	slot := t.contacts.at(n.contact)
 	taken := Taken{Contact: n.contact, Want: n.want, Since: slot.since}
 	if c.Attributes != nil {
-		taken.Hash = t.w.hash
+		taken.Hash = n.hash
 	}
+	t.loadContact(n.contact, &t.row)
 	t.takesOut(&taken, r, now)
 	r.Taken = append(r.Taken, taken)
 	r.Send.Contacts = append(r.Send.Contacts, c)
@@ -75,7 +76,7 @@ func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 }
 
 // Pop takes the next dirty contact off a queue of the kind, lists in turn, and evaluates it; nil if there is none.
-// The need is valid until the next call. What is not taken must be put back with Return.
+// What is not taken must be put back with Return.
 func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 	t.Refresh(now)
 	key := queueKey{kind, list}
@@ -95,6 +96,7 @@ func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 			t.reconsider(ci, now)
 			continue
 		}
+		n = n.own(&t.w)
 		n.from, n.Address = key, string(t.addressOf(ci))
 		return n
 	}

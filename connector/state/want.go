@@ -50,6 +50,8 @@ type Need struct {
 	room       [2]queueKey
 	contact    uint32
 	want       uint64
+	values     []value // wanted attributes, by name
+	hash       uint64  // of those that are not forced
 }
 
 // leave is a removal that the guard weighs; doubt: the contact may not be in the list at all.
@@ -248,6 +250,15 @@ func (w *wanted) fingerprint() uint64 {
 	return max(h, 1)
 }
 
+// own is a copy of a need that shares nothing with the table's scratch. The values' bytes lie in people's rows, which
+// stay as they are until something is folded.
+func (n *Need) own(w *wanted) *Need {
+	out := *n
+	out.Wanted, out.Add, out.Remove, out.Look = slices.Clone(n.Wanted), slices.Clone(n.Add), slices.Clone(n.Remove), slices.Clone(n.Look)
+	out.leaving, out.values, out.hash = nil, slices.Clone(w.values), w.hash
+	return &out
+}
+
 // evaluate compares what is wanted of contact ci with what was delivered. The result is valid until the next call.
 func (t *Table) evaluate(ci uint32, now time.Time) *Need {
 	r := &t.row
@@ -332,18 +343,18 @@ func (n *Need) empty() bool {
 	return len(n.Add) == 0 && len(n.Remove) == 0 && !n.Attributes && !n.erase
 }
 
-// attributes copies the wanted attributes out of the table, for a request.
-func (w *wanted) attributes(t *Table) []sink.Attribute {
+// attributes copies wanted attributes out of the table, for a request.
+func (t *Table) attributes(values []value) []sink.Attribute {
 	size := 0
-	for i := range w.values {
-		size += len(w.values[i].json)
+	for i := range values {
+		size += len(values[i].json)
 	}
 	buf := make([]byte, 0, size)
-	all := make([]sink.Attribute, 0, len(w.values))
-	for i := range w.values {
+	all := make([]sink.Attribute, 0, len(values))
+	for i := range values {
 		start := len(buf)
-		buf = append(buf, w.values[i].json...)
-		all = append(all, sink.Attribute{Name: t.attributeName(w.values[i].name), Value: buf[start:len(buf):len(buf)]})
+		buf = append(buf, values[i].json...)
+		all = append(all, sink.Attribute{Name: t.attributeName(values[i].name), Value: buf[start:len(buf):len(buf)]})
 	}
 	return all
 }
