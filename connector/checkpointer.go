@@ -32,8 +32,8 @@ func (e *engine) checkpoints() error {
 	for {
 		if e.draining.Load() && drainBy.IsZero() {
 			drainBy = e.now().Add(e.cfg.Times.Drain)
-			e.throttle()
 		}
+		e.throttle()
 		c, next := e.makeCut(drainBy)
 		if c != nil {
 			switch err := e.commit(c); {
@@ -45,7 +45,6 @@ func (e *engine) checkpoints() error {
 			default:
 				aborted = 0
 			}
-			e.throttle() // what had filled the bound is written
 			continue
 		}
 		if !drainBy.IsZero() && (e.settled() || !e.now().Before(drainBy)) {

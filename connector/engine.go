@@ -54,6 +54,7 @@ type engine struct {
 	ctx        context.Context // ends with the epoch
 	cancel     context.CancelCauseFunc
 	done       chan struct{}
+	parts      sync.WaitGroup // every goroutine of the epoch
 	draining   atomic.Bool
 	drained    chan struct{}
 	throttling sync.Mutex
@@ -61,7 +62,8 @@ type engine struct {
 	held       atomic.Int64 // bytes taken from Kafka and not folded
 	parked     atomic.Int64 // of these, those that wait for the registry
 	wake       chan struct{}
-	look       chan struct{} // wakes the watcher
+	later      chan map[string][]int32 // partitions that came later
+	look       chan struct{}           // wakes the watcher
 	requests   chan *state.Request
 	queues     []chan *batch // one per worker
 	mappers    []*mapping.Mapper
@@ -116,7 +118,7 @@ type engine struct {
 func newEngine(c *Connection, cl *kgo.Client, lease *ownership.Lease, assigned map[string][]int32) *engine {
 	e := &engine{
 		c: c, cfg: &c.cfg, cl: cl, log: c.cfg.Log, lease: lease, done: make(chan struct{}), drained: make(chan struct{}),
-		wake: make(chan struct{}, 1), look: make(chan struct{}, 1), requests: make(chan *state.Request, c.cfg.Senders+1),
+		wake: make(chan struct{}, 1), later: make(chan map[string][]int32, 64), look: make(chan struct{}, 1), requests: make(chan *state.Request, c.cfg.Senders+1),
 		cursors: map[partition]*cursor{}, assigned: assigned, free: c.cfg.Senders, imports: map[uint64]*importing{},
 		auditor: newAuditor(), callTime: 200 * time.Millisecond, rowBytes: 64,
 		breaker: newBreaker(c.cfg.Breaker), holds: newHolds(c.cfg.Log), calling: map[*state.Request]time.Time{}, costly: map[string]int{},
@@ -160,11 +162,10 @@ func (e *engine) claim(ctx context.Context) error {
 func (e *engine) run() error {
 	defer close(e.done)
 	defer e.changes.Close()
-	var wg sync.WaitGroup
-	wg.Go(e.keepLease)
-	err := e.work(&wg)
+	e.parts.Go(e.keepLease)
+	err := e.work()
 	e.cancel(errors.New("the epoch has ended"))
-	wg.Wait() // no successor in this process before our requests have returned
+	e.parts.Wait() // no successor in this process before our requests have returned
 	select {
 	case <-e.drained:
 	default:
@@ -176,28 +177,29 @@ func (e *engine) run() error {
 	return err
 }
 
-func (e *engine) work(wg *sync.WaitGroup) error {
+func (e *engine) work() error {
 	if err := e.takeOver(); err != nil {
 		return e.cause(err)
 	}
 	for i := range e.queues {
-		wg.Go(func() { e.worker(i) })
+		e.parts.Go(func() { e.worker(i) })
 	}
 	for range e.cfg.Senders {
-		wg.Go(e.send)
+		e.parts.Go(e.send)
 	}
-	wg.Go(e.watch)
-	wg.Go(e.probe)
-	wg.Go(e.sizes)
-	wg.Go(e.audits)
-	wg.Go(e.tails)
+	e.parts.Go(e.watch)
+	e.parts.Go(e.probe)
+	e.parts.Go(e.sizes)
+	e.parts.Go(e.audits)
+	e.parts.Go(e.tails)
 	if e.oldTypes != nil {
-		wg.Go(e.renewTypes)
+		e.parts.Go(e.renewTypes)
 	}
 	if err := e.resume(); err != nil {
 		return e.cause(err)
 	}
-	wg.Go(e.poll)
+	e.parts.Go(e.joins)
+	e.parts.Go(e.poll)
 	err := e.cause(e.checkpoints())
 	e.cancel(errors.New("the epoch has ended")) // first: polling a closed client does not wait
 	e.reader.Close()

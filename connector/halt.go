@@ -120,8 +120,7 @@ func (e *engine) release(k holdKey, now time.Time) {
 	if k.code == codeBreaker {
 		e.breaker.reset()
 	}
-	e.nudge()
-	go e.throttle()
+	e.nudge() // the checkpointer lets reading go on
 }
 
 // probeList asks for a list, which also proves the key and the address; what the answer disproves is released.

@@ -88,7 +88,7 @@ func (e *engine) lessenDead(c *cut, refused *changelog.RecordError, now time.Tim
 	switch {
 	case gone && now.Sub(e.madeDead) > time.Minute: // deleted: it is made again
 		e.madeDead = now
-		go e.makeDeadLetters()
+		e.parts.Go(e.makeDeadLetters) // from the checkpointer: the epoch does not end meanwhile
 		return
 	case !gone && passing && e.waitsDead < passingMost:
 		e.waitsDead++

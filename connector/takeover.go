@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -327,50 +328,64 @@ func add(offsets map[string]map[int32]kgo.Offset, p partition, c *cursor) {
 	offsets[p.topic][p.n] = kgo.NewOffset().At(c.next).WithEpoch(-1) // its epoch was validated (era.go): here that would wait for metadata
 }
 
-// join takes partitions that came later into the running engine.
+// join takes partitions that came later into the engine. It never waits.
 func (e *engine) join(given map[string][]int32) {
-	go func() {
-		for !e.isReady() {
-			sleep(e.ctx, 100*time.Millisecond)
-			if e.ctx.Err() != nil {
+	select {
+	case e.later <- given:
+	default: // more than a group ever gives
+		e.kill(errors.New("partitions came faster than they can be taken in"))
+	}
+}
+
+// joins takes them in, once the engine is running.
+func (e *engine) joins() {
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case given := <-e.later:
+			if err := e.takeIn(given); err != nil {
+				e.kill(err)
 				return
 			}
 		}
-		topics := slices.Sorted(maps.Keys(given))
-		p, err := e.positions(topics)
-		if err != nil {
-			e.kill(err)
-			return
-		}
-		offsets := map[string]map[int32]kgo.Offset{}
-		e.mu.Lock()
-		for t, ps := range given {
-			s, ok := e.sourceOf(t)
-			for _, n := range ps {
-				at := partition{t, n}
-				if _, have := e.cursors[at]; have || !ok {
-					continue
-				}
-				next := int64(-1)
-				if o, ok := p.committed.Lookup(t, n); ok && o.Err == nil {
-					next = o.At
-				}
-				c := e.cursorAt(s, at, p, next, -1)
-				if c.stopped = e.sourceHeld(s); c.stopped {
-					continue
-				}
-				if c.next < 0 {
-					c.next, c.changed = c.start, true
-				}
-				e.numberTopics([]partition{at})
-				add(offsets, at, c)
+	}
+}
+
+func (e *engine) takeIn(given map[string][]int32) error {
+	p, err := e.positions(slices.Sorted(maps.Keys(given)))
+	if err != nil {
+		return err
+	}
+	offsets := map[string]map[int32]kgo.Offset{}
+	e.mu.Lock()
+	for t, ps := range given {
+		s, ok := e.sourceOf(t)
+		for _, n := range ps {
+			at := partition{t, n}
+			if _, have := e.cursors[at]; have || !ok {
+				continue
 			}
+			next := int64(-1)
+			if o, ok := p.committed.Lookup(t, n); ok && o.Err == nil {
+				next = o.At
+			}
+			c := e.cursorAt(s, at, p, next, -1)
+			if c.stopped = e.sourceHeld(s); c.stopped {
+				continue
+			}
+			if c.next < 0 {
+				c.next, c.changed = c.start, true
+			}
+			e.numberTopics([]partition{at})
+			add(offsets, at, c)
 		}
-		e.changed(e.now())
-		e.mu.Unlock()
-		e.reader.AddConsumePartitions(offsets)
-		e.nudge()
-	}()
+	}
+	e.changed(e.now())
+	e.mu.Unlock()
+	e.reader.AddConsumePartitions(offsets)
+	e.nudge()
+	return nil
 }
 
 func (e *engine) isReady() bool {
