@@ -224,7 +224,7 @@ func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[str
 	c.mu.Unlock()
 	switch {
 	case running != nil:
-		running.join(given) //nolint:contextcheck // an epoch has a context of its own
+		running.join(given)
 	case all:
 		e := newEngine(c, cl, m.lease, assigned)
 		if err := e.claim(ctx); err != nil {
