@@ -102,6 +102,14 @@ func (e *engine) startOffsets(start Start, parts []partition) (map[partition]int
 	return all, nil
 }
 
+// committedAt is where the group stands in a partition, and the leader epoch there; -1 where it has committed nothing.
+func (p *positions) committedAt(at partition) (next int64, epoch int32) {
+	if o, ok := p.committed.Lookup(at.topic, at.n); ok && o.Err == nil && o.At >= 0 {
+		return o.At, o.LeaderEpoch
+	}
+	return -1, -1
+}
+
 func endOf(p *positions, at partition) int64 {
 	o, _ := p.end.Lookup(at.topic, at.n)
 	return o.Offset

@@ -188,11 +188,8 @@ func (e *engine) locateSource(s int, parts []partition, p *positions) error {
 	row := e.table.Meta(sourceKey(src.Name))
 	commits := 0
 	for _, at := range parts {
-		next, epoch := int64(-1), int32(-1)
-		if o, ok := p.committed.Lookup(at.topic, at.n); ok && o.Err == nil && o.At >= 0 {
-			next, epoch = o.At, o.LeaderEpoch
-			commits++
-		}
+		next, epoch := p.committedAt(at)
+		commits += int(one(next >= 0))
 		e.cursorAt(s, at, p, next, epoch)
 	}
 	again := "run segsync backfill --from earliest (or a time) for one of its exports"
@@ -366,19 +363,15 @@ func (e *engine) takeIn(given map[string][]int32) error {
 			if _, have := e.cursors[at]; have || !ok {
 				continue
 			}
-			next := int64(-1)
-			if o, ok := p.committed.Lookup(t, n); ok && o.Err == nil {
-				next = o.At
+			next, epoch := p.committedAt(at)
+			c := e.cursorAt(s, at, p, next, epoch)
+			if c.stopped = e.sourceHeld(s); !c.stopped {
+				e.numberTopics([]partition{at})
+				e.continueSource([]partition{at}, p)
 			}
-			c := e.cursorAt(s, at, p, next, -1)
-			if c.stopped = e.sourceHeld(s); c.stopped {
-				continue
+			if !c.stopped {
+				add(offsets, at, c)
 			}
-			if c.next < 0 {
-				c.next, c.changed = c.start, true
-			}
-			e.numberTopics([]partition{at})
-			add(offsets, at, c)
 		}
 	}
 	e.changed(e.now())
