@@ -63,8 +63,7 @@ func run(args []string) int {
 
 // exitCode is the one of an error.
 func exitCode(err error) int {
-	var exit *exitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exitError](err); ok {
 		return exit.code
 	}
 	for _, e := range []error{connector.ErrHalted, connector.ErrRunning, connector.ErrEnvironment, errAdmin} {
