@@ -1,3 +1,5 @@
+//go:build !race
+
 package oracle
 
 import (
@@ -155,11 +157,9 @@ func (b backlog) play(t *testing.T) *measured {
 func odd(n int) int  { return 100*(1+2*(n/100%5)) + n%100 }
 func even(n int) int { return 100*(2+2*(n/100%4)) + n%100 }
 
-// At the account's real limits live changes do not wait behind a backlog, and the backlog does not wait either.
+// At the account's real limits live changes do not wait behind a backlog, and the backlog does not wait either. (It is
+// told in fake time: the race detector would only take longer.)
 func TestAtTheRealLimits(t *testing.T) {
-	if slower > 1 {
-		t.Skip("it is calculated in fake time: the race detector has the storms")
-	}
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		backlog{people: 60_000, name: 400, rowTime: 500 * time.Microsecond}.play(t).check(t)
