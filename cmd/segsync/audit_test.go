@@ -46,26 +46,7 @@ func TestAuditTellsWhatIsWrongAndRepairsIt(t *testing.T) {
 		}
 	}
 	config := filepath.Join(t.TempDir(), "segsync.yaml")
-	text := fmt.Sprintf(`
-kafka: { brokers: ["%s"], session_timeout: 6s }
-schema_registry: { url: "%s" }
-sources:
-  - name: cdp
-    topics: [%s]
-    event: { person: profile_id, segment: segment_id, member: change == "ENTERED", time: occurred_at }
-    email: profile.email
-connections:
-  - name: main
-    api_key: %s
-    base_url: %s
-    consent: { by: dpo@example.com, on: 2026-11-01 }
-    rate: { plan: custom, contacts_per_second: 1000, contacts_per_hour: 36000, other_per_hour: 3600, share: 1 }
-exports:
-  - { name: vip, connection: main, source: cdp, segments: [vip], list: 42, attributes: { FIRSTNAME: profile.first_name }, guard: { share: 0 } }
-audit: { every: 12h }
-unknown_schema: { wait: 10s }
-admin: { addr: "" }
-`, w.Brokers()[0], w.Registry, oracle.Topic, oracle.Key, w.API)
+	text := configOf(w, "FIRSTNAME: profile.first_name", "audit: { every: 12h }\nunknown_schema: { wait: 10s }\nadmin: { addr: \"\" }")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

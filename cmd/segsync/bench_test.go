@@ -147,30 +147,7 @@ func produce(t *testing.T, w *oracle.World, people int) (left int) {
 
 func benchConfig(t *testing.T, dir string, w *oracle.World) string {
 	t.Helper()
-	text := fmt.Sprintf(`
-kafka: { brokers: ["%s"] }
-schema_registry: { url: "%s" }
-sources:
-  - name: cdp
-    topics: [%s]
-    event: { person: profile_id, segment: segment_id, member: change == "ENTERED", time: occurred_at }
-    email: profile.email
-connections:
-  - name: main
-    api_key: %s
-    base_url: %s
-    consent: { by: dpo@example.com, on: 2026-11-01 }
-    rate: { plan: custom, contacts_per_second: 10000, contacts_per_hour: 36000000, other_per_hour: 36000, share: 1 }
-exports:
-  - name: vip
-    connection: main
-    source: cdp
-    segments: [vip]
-    list: 42
-    attributes: { FIRSTNAME: profile.first_name, LASTNAME: profile.last_name }
-    guard: { share: 0 }
-admin: { addr: "ADMIN" }
-`, w.Brokers()[0], w.Registry, oracle.Topic, oracle.Key, w.API)
+	text := configOf(w, "FIRSTNAME: profile.first_name, LASTNAME: profile.last_name", `admin: { addr: "ADMIN" }`)
 	file := filepath.Join(dir, "segsync.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,14 @@ func (s *scene) audit(within time.Duration) (f *state.Findings) {
 	return f
 }
 
+// slowAudit lets the next audit's export take so many milliseconds, and waits for its beginning.
+func (s *scene) slowAudit(takes int) {
+	s.t.Helper()
+	s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/export", ImportTime: takes})
+	exports := s.exports()
+	s.until("an audit begins", 3*time.Hour, func() bool { return s.exports() > exports })
+}
+
 // hourly lets lists be audited each hour.
 func (s *scene) hourly(repair bool) {
 	s.Tune = func(c *connector.Config) { c.Audit.Every, c.Audit.Repair = time.Hour, repair }
@@ -89,9 +97,7 @@ func TestS55AnAuditKnowsWhatIsNewerThanItsExport(t *testing.T) {
 		s.enter("P", "vip", x)
 		s.enter("Q", "vip", y)
 		s.list(42, time.Minute, x, y)
-		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/export", ImportTime: 60_000})
-		exports := s.exports()
-		s.until("an audit begins", 2*time.Hour, func() bool { return s.exports() > exports })
+		s.slowAudit(60_000)
 		s.enter("R", "vip", z)
 		s.exit("Q", "vip")
 		s.say(Event{Person: "P", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: x, First: "New"}})
@@ -151,9 +157,7 @@ func (s *scene) takenOut(repair bool) {
 	s.Sandbox.Drop("deleted@example.com")
 	s.Sandbox.Put("changed@example.com", nil, map[string]any{"FIRSTNAME": "Other"})
 	s.Sandbox.Put("extra@example.com", []int64{42}, nil)
-	s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/export", ImportTime: 60_000})
-	exports := s.exports()
-	s.until("an audit begins", 2*time.Hour, func() bool { return s.exports() > exports })
+	s.slowAudit(60_000)
 	s.Sandbox.TakeOut("during@example.com", 42) // the export has it
 	f := s.audit(10 * time.Minute)
 	s.Sandbox.TakeOut("after@example.com", 42)

@@ -97,9 +97,7 @@ func TestADoubtfulExitBesideASlowExport(t *testing.T) {
 		s.begin()
 		s.enter("Q", "vip", y)
 		s.list(42, time.Minute, y)
-		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/export", ImportTime: 3_000_000})
-		exports := s.exports()
-		s.until("an audit begins", 2*time.Hour, func() bool { return s.exports() > exports })
+		s.slowAudit(3_000_000)
 		s.Sandbox.Put(x, []int64{42}, nil)
 		s.say(Event{Person: "P", Segment: "vip", Partition: -1, Profile: &Profile{Email: x}})
 		s.list(42, 10*time.Second, y)
@@ -202,9 +200,7 @@ func TestS55AnAddressGivenUpDuringAnAudit(t *testing.T) {
 		s.enter("P", "vip", x)
 		s.enter("Q", "vip", z)
 		s.list(42, time.Minute, x, z)
-		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/export", ImportTime: 60_000})
-		exports := s.exports()
-		s.until("an audit begins", 2*time.Hour, func() bool { return s.exports() > exports })
+		s.slowAudit(60_000)
 		s.enter("P", "vip", y)
 		s.list(42, 20*time.Second, y, z)
 		if f := s.audit(10 * time.Minute); f.Wrong() > 0 {
@@ -239,9 +235,7 @@ func TestS63AnOldExportAndTheGuard(t *testing.T) {
 		tune := s.Tune
 		s.Tune = func(c *connector.Config) { tune(c); c.Audit = connector.Audit{Every: 2 * time.Hour} }
 		s.full(100)
-		exports := s.exports()
-		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/export", ImportTime: 600_000})
-		s.until("an audit", 3*time.Hour, func() bool { return s.exports() > exports })
+		s.slowAudit(600_000)
 		s.leaves("vip", 0, 28)
 		s.until("they have left", 2*time.Minute, func() bool { return s.Sandbox.Len(42) == 72 })
 		time.Sleep(12 * time.Minute)
