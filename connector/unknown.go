@@ -6,7 +6,7 @@ import (
 )
 
 // unknownSchemas is since when the registry has not known schema ids, for the whole process: a topic full of one waits
-// once, not at every record, nor in every epoch.
+// once, not at every record, nor in every epoch. An id that becomes known is not asked for again.
 type unknownSchemas struct {
 	mu    sync.Mutex
 	since map[string]time.Time // by the error that names the id
@@ -27,10 +27,4 @@ func (u *unknownSchemas) lasts(err error) time.Duration {
 		u.since[err.Error()] = since
 	}
 	return time.Since(since)
-}
-
-func (u *unknownSchemas) forget(err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	delete(u.since, err.Error())
 }

@@ -36,7 +36,7 @@ func (e *engine) worker(i int) {
 	for s, m := range e.mappers {
 		mappers[s] = m.NewWorker()
 	}
-	w := &foldWorker{e: e, mappers: mappers, parked: map[partition][]*batch{}, why: map[partition]error{}}
+	w := &foldWorker{e: e, mappers: mappers, parked: map[partition][]*batch{}}
 	again := time.NewTicker(schemaAgain)
 	defer again.Stop()
 	for {
@@ -60,7 +60,6 @@ type foldWorker struct {
 	mappers []*mapping.Worker
 	all     []mapped
 	parked  map[partition][]*batch // of partitions that wait for the registry, in order
-	why     map[partition]error    // what their next record waits for
 	rests   time.Time              // until then the registry is not asked: it takes its time
 }
 
@@ -133,7 +132,7 @@ func (w *foldWorker) batch(b *batch) bool {
 		}
 		m := mapped{record: r}
 		if !r.Attrs.IsControl() {
-			if !w.mapOne(&m, b.p, source, topic, era) {
+			if !w.mapOne(&m, source, topic, era) {
 				w.fold(b.p, source)
 				return false
 			}
@@ -152,17 +151,12 @@ func (w *foldWorker) batch(b *batch) bool {
 
 // mapOne maps a record. It returns false if the record waits: the registry cannot be asked, or does not know its schema
 // id, and has not done so for less than a while.
-func (w *foldWorker) mapOne(m *mapped, p partition, source int, topic uint32, era int32) bool {
+func (w *foldWorker) mapOne(m *mapped, source int, topic uint32, era int32) bool {
 	e, r := w.e, m.record
 	err := w.translate(m, source, topic, era)
-	waited := w.why[p]
-	delete(w.why, p)
 	var reject *mapping.RejectError
 	switch {
 	case err == nil:
-		if waited != nil {
-			e.c.unknown.forget(waited) // it is known now
-		}
 		return true
 	case errors.As(err, &reject):
 		m.reject = reject
@@ -177,7 +171,6 @@ func (w *foldWorker) mapOne(m *mapped, p partition, source int, topic uint32, er
 	e.mu.Lock()
 	e.registry.is(fmt.Sprintf("%s/%d at offset %d: %s", r.Topic, r.Partition, r.Offset, err), e.now())
 	e.mu.Unlock()
-	w.why[p] = err
 	return false
 }
 
