@@ -1,5 +1,6 @@
 # Targets: build demo test lint integration image bench fuzz soak sabotage official. All need Go alone; integration needs Docker or KAFKA_BROKERS.
 GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+CHECKLOCKS = gvisor.dev/gvisor/tools/checklocks/cmd/checklocks@v0.0.0-20260905035102-160fafc42237
 # The race detector needs a C compiler.
 CC_FOUND := $(shell command -v gcc || command -v clang || command -v cc)
 RACE := $(if $(CC_FOUND),-race,)
@@ -15,8 +16,11 @@ test:
 	@$(if $(RACE),,echo "no C compiler is found: testing without the race detector")
 	go test $(RACE) ./...
 
+# checklocks holds methods that end in Locked, and what the lock guards, to the lock.
 lint:
 	$(GOLANGCI) run ./...
+	GOBIN=$(CURDIR)/bin go install $(CHECKLOCKS)
+	go vet -vettool=$(CURDIR)/bin/checklocks -inferred=false ./...
 
 integration:
 	go test -tags integration -count=1 -timeout 30m -v -run Integration ./cmd/segsync

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"segsync/connector/engine"
 )
 
 // Told is whoever tells what a connection is doing.
@@ -55,7 +57,7 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 }
 
 // states are those of segsync_state.
-var states = []string{StateWorking, StateStandby, StateWaiting, StateRestoring, StateRetrying, StateHeld, StateDraining}
+var states = []string{engine.StateWorking, engine.StateStandby, engine.StateWaiting, engine.StateRestoring, engine.StateRetrying, engine.StateHeld, engine.StateDraining}
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(to chan<- prometheus.Metric) {

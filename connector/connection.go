@@ -16,35 +16,37 @@ import (
 	"go.uber.org/zap"
 
 	"segsync/connector/backoff"
+	"segsync/connector/engine"
 	"segsync/connector/ownership"
-	"segsync/sink"
 )
 
 // Connection works one account whenever Kafka elects this process as its owner; otherwise it stands by.
 type Connection struct {
 	cfg      Config
 	balancer *ownership.Balancer
-	clock    clock
-	unknown  unknownSchemas
-	bounded  bool // it works off what there is, and ends
+	process  *engine.Process
 
-	mu          sync.Mutex
-	engine      *engine // the running epoch; nil while standing by
-	assigned    map[string][]int32
-	waiting     string // what it waits for
-	member      bool   // of the group: working or standing by
-	self        string // what this member is called in the group
+	mu sync.Mutex
+	// +checklocks:mu
+	engine *engine.Engine // the running epoch; nil while standing by
+	// +checklocks:mu
+	assigned map[string][]int32
+	// +checklocks:mu
+	waiting string // what it waits for
+	// +checklocks:mu
+	member bool // of the group: working or standing by
+	// +checklocks:mu
+	self string // what this member is called in the group
+	// +checklocks:mu
 	elsewhereAt string // how far another process has come, for a bounded run
-	begun       bool   // an epoch of this process has begun, its rewind with it
-	last        Counters
-	types       map[string]sink.AttributeType // of the account's attributes, once it has told them
-	untold      error                         // why it has not, in the last try
+	// +checklocks:mu
+	last Counters // of the epochs that have ended
 }
 
 // New makes a connection.
 func New(cfg Config) *Connection {
-	c := cfg.withDefaults()
-	return &Connection{cfg: c, clock: newClock(), balancer: ownership.NewBalancer(c.Name, c.fingerprint()), waiting: "starting"}
+	c := cfg.WithDefaults()
+	return &Connection{cfg: c, process: engine.NewProcess(cfg.Rewind), balancer: ownership.NewBalancer(c.Name, c.Fingerprint()), waiting: "starting"}
 }
 
 // Run works the connection until ctx ends, then drains, commits and leaves. It returns an error only where going on
@@ -81,7 +83,7 @@ func (c *Connection) elsewhere() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	owner := c.balancer.Owner()
-	return owner != "" && owner != c.self && (c.cfg.Rewind == nil || c.begun)
+	return owner != "" && owner != c.self && !c.process.Owes()
 }
 
 func (c *Connection) setMember(member bool) {
@@ -173,7 +175,7 @@ func (m *membership) join() error {
 		}
 	}
 	if len(patterns) > 0 {
-		opts = append(opts, kgo.ConsumeExcludeTopics(c.cfg.ownTopics()...))
+		opts = append(opts, kgo.ConsumeExcludeTopics(c.cfg.OwnTopics()...))
 	}
 	if len(patterns) > 0 { // a client subscribes by pattern or by name: names become patterns
 		for _, t := range topics {
@@ -219,15 +221,15 @@ func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[str
 	for t, ps := range given {
 		c.assigned[t] = append(c.assigned[t], ps...)
 	}
-	running, all := c.engine, c.hasAll()
+	running, all, counts := c.engine, c.hasAllLocked(), c.last
 	assigned := maps.Clone(c.assigned)
 	c.mu.Unlock()
 	switch {
 	case running != nil:
-		running.join(given)
+		running.Join(given)
 	case all:
-		e := newEngine(c, cl, m.lease, assigned)
-		if err := e.claim(ctx); err != nil {
+		e := engine.New(&c.cfg, c.process, cl, m.lease, counts)
+		if err := e.Claim(ctx); err != nil {
 			m.end(err)
 			return
 		}
@@ -236,15 +238,17 @@ func (m *membership) assigned(ctx context.Context, cl *kgo.Client, given map[str
 		c.waiting = ""
 		c.mu.Unlock()
 		go func() { //nolint:contextcheck // an epoch has a context of its own
-			if err := e.run(); err != nil {
+			if err := e.Run(assigned); err != nil {
 				m.end(err)
 			}
 		}()
 	}
 }
 
-// hasAll says whether every topic that is named is assigned. Regex topics are what the group says they are.
-func (c *Connection) hasAll() bool {
+// hasAllLocked says whether every topic that is named is assigned. Regex topics are what the group says they are.
+//
+// +checklocks:c.mu
+func (c *Connection) hasAllLocked() bool {
 	for _, s := range c.cfg.Sources {
 		for _, t := range s.Topics {
 			if len(c.assigned[t]) == 0 {
@@ -269,7 +273,7 @@ func (m *membership) revoked(ctx context.Context, _ *kgo.Client, taken map[strin
 		return
 	}
 	if e := m.take(); e != nil {
-		e.drain(context.WithoutCancel(ctx))
+		e.Drain(context.WithoutCancel(ctx))
 		m.end(errors.New("the group gave the connection to another member")) // what is left of the assignment is no engine's
 	}
 }
@@ -278,13 +282,13 @@ func (m *membership) revoked(ctx context.Context, _ *kgo.Client, taken map[strin
 func (m *membership) lost(context.Context, *kgo.Client, map[string][]int32) {
 	m.lease.End()
 	if e := m.take(); e != nil {
-		e.kill(ownership.ErrLost)
-		<-e.done
+		e.Kill(ownership.ErrLost)
+		<-e.Done()
 	}
 }
 
 // take takes the running engine off the connection.
-func (m *membership) take() *engine {
+func (m *membership) take() *engine.Engine {
 	c := m.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -292,7 +296,7 @@ func (m *membership) take() *engine {
 	c.engine, c.assigned = nil, nil
 	if e != nil {
 		c.waiting = "standing by"
-		c.last = c.counted(e.counters())
+		c.last = c.counted(e.Counters())
 		n := c.last
 		c.cfg.Log.Info("this process's work on the connection has ended", zap.Uint64("events", n.Events), zap.Uint64("calls", n.Calls), zap.Stringer("calls_by_kind", n.Kinds), zap.Uint64("upserted", n.Upserted), zap.Uint64("updated", n.Updated), zap.Uint64("removed", n.Removed), zap.Uint64("rejected", n.Rejected), zap.Uint64("dead_letters", n.DeadLetters))
 	}
@@ -338,11 +342,11 @@ func (m *membership) close(ctx context.Context) {
 	defer cancel()
 	if e := m.take(); e != nil {
 		if ctx.Err() != nil {
-			e.drain(bounded)
+			e.Drain(bounded)
 		} else {
-			e.kill(errors.New("the membership has ended"))
+			e.Kill(errors.New("the membership has ended"))
 		}
-		<-e.done
+		<-e.Done()
 	}
 	if ctx.Err() != nil {
 		if err := ownership.Leave(bounded, m.cl, m.c.cfg.Group(), m.c.cfg.Instance); err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"segsync/connector/changelog"
-	"segsync/connector/state"
+	"segsync/connector/engine"
 )
 
 // ErrRunning says that replicas of the connection run: what was asked for needs that none does.
@@ -42,9 +42,9 @@ func (c *Connection) takeIdle(ctx context.Context) (*kgo.Client, string, error) 
 	return cl, changelog.Name(c.cfg.Prefix, c.cfg.Name), err
 }
 
-// Offline changes the table while no replica runs: the table is read, f changes it, and one transaction writes what
+// offline changes the table while no replica runs: the table is read, f changes it, and one transaction writes what
 // changed.
-func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now time.Time) error) error {
+func (c *Connection) offline(ctx context.Context, f func(o *engine.Operator, now time.Time) error) error {
 	cl, topic, err := c.takeIdle(ctx)
 	if err != nil {
 		return err
@@ -62,46 +62,44 @@ func (c *Connection) Offline(ctx context.Context, f func(t *state.Table, now tim
 	if err != nil {
 		return err
 	}
-	sender := c.cfg.Sender(func() bool { return false })
-	t := state.New(c.cfg.tableConfig(sender))
-	if err := changelog.Restore(ctx, c.cfg.Kafka, topic, end, t.Apply, nil); err != nil {
-		return err
-	}
 	start, err := changelog.Start(ctx, kadm.NewClient(cl), topic)
 	if err != nil {
 		return err
 	}
-	if have, want, counted := t.Missing(); counted && have != want || !counted && start > 0 || len(t.MetaKeys(damageKey)) > 0 {
+	now := time.Now()
+	o, err := engine.Open(&c.cfg, func(apply func(key, v []byte) error) error {
+		return changelog.Restore(ctx, c.cfg.Kafka, topic, end, apply, nil)
+	}, now)
+	if err != nil {
+		return err
+	}
+	if !o.Whole(start) {
 		return fmt.Errorf("%w: the table is not whole: run segsync backfill --from earliest first, for an export of each source", ErrHalted)
 	}
-	now := time.Now()
-	c.cfg.follow(t)
-	if err := t.Peek(now); err != nil {
+	if err := f(o, now); err != nil {
 		return err
 	}
-	if err := f(t, now); err != nil {
-		return err
-	}
-	return log.Commit(ctx, changelog.Checkpoint{Rows: t.Cut(nil).Rows})
+	return log.Commit(ctx, changelog.Checkpoint{Rows: o.Table.Cut(nil).Rows})
 }
 
 // Decide approves or refuses, while no replica runs, the removals that the guard withholds of an export's list, and of
 // lists that the export once fed. It says how many people that concerns.
 func (c *Connection) Decide(ctx context.Context, export string, approved bool) (n int, err error) {
-	err = c.Offline(ctx, func(t *state.Table, now time.Time) error {
-		for _, x := range c.cfg.Exports {
-			if x.Name == export {
-				n += t.Decide(x.List, approved, now)
-			}
-		}
-		for list, of := range retiredLists(t) {
-			if of == export {
-				n += t.Decide(list, approved, now)
-			}
-		}
+	err = c.offline(ctx, func(o *engine.Operator, now time.Time) error {
+		n = o.Decide(export, approved, now)
 		return nil
 	})
 	return n, err
+}
+
+// Retry lets, while no replica runs, the rejected contacts of a list try again, and those go that wait for an import that
+// does not end.
+func (c *Connection) Retry(ctx context.Context, list int64) (r Retried, err error) {
+	err = c.offline(ctx, func(o *engine.Operator, now time.Time) error {
+		r = o.Retry(list, now)
+		return nil
+	})
+	return r, err
 }
 
 // Forget removes everything that segsync holds of an export: its row, and with the connection's last export the whole

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"segsync/connector/changelog"
+	"segsync/connector/engine"
 	"segsync/connector/state"
 )
 
@@ -59,7 +60,7 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	if err != nil {
 		return err
 	}
-	c.bounded = true
+	c.process.Bounded = true
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ran := make(chan error, 1)
@@ -97,18 +98,13 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 func (c *Connection) progress() (now string, waits bool) {
 	s := c.Status()
 	done := s.Counters
-	done.Calls, done.Kinds = 0, CallCounts{} // one that is made again and again is no progress
+	done.Calls, done.Kinds = 0, engine.CallCounts{} // one that is made again and again is no progress
 	now = fmt.Sprint(s.Owns, s.Restored, s.Lag, s.Pending, done, s.Imports)
 	c.mu.Lock()
 	e := c.engine
 	now += c.elsewhereAt
 	c.mu.Unlock()
-	if e == nil {
-		return now, false
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return now, e.ready && (len(e.imports) > 0 || e.auditor.reading != 0 || e.auditOwed(e.now()) || e.now().Before(e.again))
+	return now, e != nil && e.Waits()
 }
 
 // waitsFor says what a bounded run waits for that does not go on.
@@ -140,7 +136,7 @@ func (c *Connection) owns() bool {
 }
 
 // ends are the last stable offsets of the sources' partitions.
-func (c *Connection) ends(ctx context.Context, cl *kgo.Client) (map[partition]int64, error) {
+func (c *Connection) ends(ctx context.Context, cl *kgo.Client) (map[engine.Partition]int64, error) {
 	adm := kadm.NewClient(cl)
 	all, err := adm.ListTopics(ctx)
 	if err != nil {
@@ -148,7 +144,7 @@ func (c *Connection) ends(ctx context.Context, cl *kgo.Client) (map[partition]in
 	}
 	var topics []string
 	for t := range all {
-		if _, ok := c.cfg.sourceOf(t); ok {
+		if _, ok := c.cfg.SourceOf(t); ok {
 			topics = append(topics, t)
 		}
 	}
@@ -156,13 +152,13 @@ func (c *Connection) ends(ctx context.Context, cl *kgo.Client) (map[partition]in
 	if err = errors.Join(err, listed.Error()); err != nil {
 		return nil, fmt.Errorf("listing the topics' last offsets: %w", err)
 	}
-	ends := map[partition]int64{}
-	listed.Each(func(o kadm.ListedOffset) { ends[partition{o.Topic, o.Partition}] = o.Offset })
+	ends := map[engine.Partition]int64{}
+	listed.Each(func(o kadm.ListedOffset) { ends[engine.Partition{Topic: o.Topic, Number: o.Partition}] = o.Offset })
 	return ends, nil
 }
 
 // doneTo says whether everything before the ends is settled, by whoever.
-func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partition]int64, tell func(Progress)) (bool, error) {
+func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[engine.Partition]int64, tell func(Progress)) (bool, error) {
 	c.mu.Lock()
 	e := c.engine
 	c.mu.Unlock()
@@ -172,45 +168,21 @@ func (c *Connection) doneTo(ctx context.Context, cl *kgo.Client, ends map[partit
 		}
 		return c.doneElsewhere(ctx, cl, ends)
 	}
-	if !e.isReady() {
+	left, ready := e.Left(ends)
+	if !ready {
 		return false, nil
 	}
-	p := Progress{Status: c.Status()}
 	if tell != nil {
-		defer func() { tell(p) }() // when the lock is let go
+		tell(Progress{Left: left.Records, Pending: left.Pending, Status: c.Status()})
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for at, end := range ends {
-		if cur, ok := e.cursors[at]; ok && cur.next < end {
-			p.Left += end - cur.next
-		}
+	if left.Stuck != "" {
+		return false, fmt.Errorf("%w: %s", ErrHalted, left.Stuck)
 	}
-	p.Pending = e.table.Counts.Pending - e.table.Held()
-	if e.holds.has(importsStuck) {
-		p.Pending = max(0, p.Pending-e.waitForImports())
-	}
-	if p.Left == 0 && len(e.rewinds) > 0 {
-		return false, nil // a rewind ends with the next checkpoint
-	}
-	if e.holds.sources() || e.holds.at(place{}) && p.Left == 0 || p.Left == 0 && p.Pending == 0 && e.holds.faults() {
-		return false, fmt.Errorf("%w: %s", ErrHalted, e.holds.text())
-	}
-	return p.Left == 0 && p.Pending == 0 && len(e.imports) == 0 && !e.auditOwed(e.now()) && !e.table.Changed() && e.held.Load() == 0 && e.free == e.cfg.Senders, nil
-}
-
-// waitForImports is how many pending contacts wait for an import. Under the lock.
-func (e *engine) waitForImports() (n int) {
-	for _, i := range e.imports {
-		if i.r.Send != nil && !i.r.Freed() {
-			n += len(i.r.Taken)
-		}
-	}
-	return n
+	return left.Done, nil
 }
 
 // doneElsewhere asks the same of the group's offsets and the changelog, while another process owns the connection.
-func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map[partition]int64) (bool, error) {
+func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map[engine.Partition]int64) (bool, error) {
 	adm := kadm.NewClient(cl)
 	committed, err := adm.FetchOffsets(kadm.RequireStable(ctx), c.cfg.Group())
 	if err != nil {
@@ -218,7 +190,7 @@ func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map
 	}
 	read, open := int64(0), false
 	for at, end := range ends {
-		o, ok := committed.Lookup(at.topic, at.n)
+		o, ok := committed.Lookup(at.Topic, at.Number)
 		open = open || !ok || o.At < end
 		read += max(0, o.At)
 	}
@@ -259,15 +231,14 @@ func (c *Connection) peek(ctx context.Context, adm *kadm.Client) (*state.Table, 
 	if err != nil {
 		return nil, err
 	}
-	sender := c.cfg.Sender(func() bool { return false })
-	t := state.New(c.cfg.tableConfig(sender))
-	if end >= 0 {
-		if err := changelog.Restore(ctx, c.cfg.Kafka, topic, end, t.Apply, nil); err != nil {
-			return nil, err
+	o, err := engine.Open(&c.cfg, func(apply func(key, v []byte) error) error {
+		if end < 0 {
+			return nil
 		}
+		return changelog.Restore(ctx, c.cfg.Kafka, topic, end, apply, nil)
+	}, time.Now())
+	if err != nil {
+		return nil, err
 	}
-	now := time.Now()
-	c.cfg.follow(t)
-	c.holdDisabled(t, now) // first: what lies in a queue already is held when it is taken from there
-	return t, t.Peek(now)
+	return o.Table, nil
 }

@@ -124,6 +124,7 @@ func (v Verdict) String() string {
 type Outcome struct {
 	Verdict   Verdict
 	Certain   bool          // of a Retry: it certainly was not applied; else it may yet be
+	Busy      bool          // of a Retry: the call budget was used up
 	Alone     bool          // of a Retry: the destination as a whole is well (it is this request that fails)
 	Split     bool          // of a Reject: a bulk call failed as a whole with no culprit named
 	Absent    bool          // of an Applied: the contact does not exist, so it is in no list; of a Retry: it may not
@@ -132,6 +133,7 @@ type Outcome struct {
 	Wait      time.Duration // of a Retry: not before this
 	Code      string        // the API's code, or segsync's own word for it
 	Message   string
+	Mend      string // of a Halt: what to do about it
 	Attribute string // of a Reject: the attribute that was refused
 	Address   string // of a Blocked
 }
@@ -159,17 +161,22 @@ func All(o Outcome) Answer { return Answer{Outcomes: []Outcome{o}} }
 // Process is the destination's work on an import or an export.
 type Process struct {
 	ID      int64
-	Done    bool              // it has ended
-	Failed  bool              // it ended without having been carried out
-	Reports map[string]string // of a completed import: reason to the address of its report
-	Export  bool              // it is an export
-	File    string            // of a completed export: the address of its file
+	Done    bool     // it has ended
+	Failed  bool     // it ended without having been carried out
+	Reports []Report // of a completed import
+	Export  bool     // it is an export
+	File    string   // of a completed export: the address of its file
 }
 
-// Limits are what a planner must know of the destination.
+// Report names contacts that an import did not carry out, for one reason.
+type Report struct{ Reason, Address string }
+
+// Limits are what table and planner must know of the destination.
 type Limits struct {
 	Batch       int // contacts in an add or a remove
 	ImportBytes int // bytes of rows in an import
+	// Unique are the attributes of which no two contacts of the account may have the same value.
+	Unique []string
 	// PerSecond is how many calls our share of the budget allows in the long run.
 	PerSecond float64
 	// Looks is how many looks fit before a write: all calls of a request are granted together.
@@ -213,30 +220,35 @@ type Listed struct {
 // ErrNoRoom says that the call budget has no room now.
 var ErrNoRoom = errors.New("no room in the call budget")
 
-// Sender does the writing and the looking for one account. It never repeats a call. Methods may be called at once.
-type Sender interface {
-	Limits() Limits
-	// Row says how an import would carry the contact: contacts of one group may share an import, whose body the
-	// contact lengthens by size bytes; ok is false if an import cannot carry it faithfully. erase tells that the
-	// group's empty values are meant to empty.
-	Row(c *Contact) (group string, size int, erase, ok bool)
-	// Unique says whether no two contacts of the account may have the same value of the attribute.
-	Unique(attribute string) bool
+// Budget is the account's budget of calls, as far as it is ours.
+type Budget interface {
 	// Reserve takes calls from the budget, or says when to ask again.
 	Reserve(calls int) (ok bool, again time.Time)
 	// Unreserve gives reserved calls back that were not made.
 	Unreserve(calls int)
 	// Rest makes no call for a second: a predecessor may have used this one up.
 	Rest()
+}
+
+// Writer writes contacts. It never repeats a call.
+type Writer interface {
+	// Row says how an import would carry the contact: contacts of one group may share an import, whose body the
+	// contact lengthens by size bytes; ok is false if an import cannot carry it faithfully. erase tells that the
+	// group's empty values are meant to empty.
+	Row(c *Contact) (group string, size int, erase, ok bool)
 	// Send makes the call, with reserved calls of the budget.
 	Send(ctx context.Context, r *Request) Answer
+}
+
+// Reader reads what the account holds. Errors are an *OutcomeError where the destination gave a verdict.
+type Reader interface {
 	// Processes looks at all recent imports and exports; ErrNoRoom if the scarce budget has no room.
 	Processes(ctx context.Context) ([]Process, error)
 	// Process looks at one.
 	Process(ctx context.Context, id int64) (Process, error)
-	// Report lists the addresses that a report of an import names.
-	Report(ctx context.Context, address string) ([]string, error)
-	// List asks for a list; its error is an *OutcomeError where the destination gave a verdict.
+	// Report lists the addresses that a report of an import names, and what it means for them.
+	Report(ctx context.Context, r Report) (named []string, means Outcome, err error)
+	// List asks for a list. Of one that is gone the error's outcome is the halt that a write would bring.
 	List(ctx context.Context, id int64) (ListInfo, error)
 	// Export begins to write a list with attributes of its contacts to a file, and names the process.
 	Export(ctx context.Context, list int64, attributes []string) (process int64, err error)
@@ -251,6 +263,13 @@ type Sender interface {
 	Lookup(ctx context.Context, address string) (blocked bool, lists []int64, err error)
 	// Attributes are the account's, with their types.
 	Attributes(ctx context.Context) (map[string]AttributeType, error)
+}
+
+// Destination is one account. Its methods may be called at once.
+type Destination interface {
+	Budget
+	Writer
+	Reader
 }
 
 // OutcomeError is a read that failed, with the verdict on it.

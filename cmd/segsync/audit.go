@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"segsync/connector"
-	"segsync/connector/state"
 )
 
 func newAudit() *cobra.Command {
@@ -109,11 +108,11 @@ func tellList(out io.Writer, r *connector.AuditReport) {
 		what, note string
 		found      string
 	}{
-		{f.Lost, "lost", "by an import: sent again when segsync runs", state.FoundLost},
-		{f.Missing, "missing", "somebody took them out, or deleted them: " + put, state.FoundMissing},
-		{f.Changed, "changed", "somebody gave them other attributes: " + put, state.FoundChanged},
-		{f.Extra, "extra", "in the list, but no event put them there: left alone", state.FoundExtra},
-		{f.Unsubscribed, "unsubscribed", "or blocked: left alone", state.FoundUnsubscribed},
+		{f.Lost, "lost", "by an import: sent again when segsync runs", connector.FoundLost},
+		{f.Missing, "missing", "somebody took them out, or deleted them: " + put, connector.FoundMissing},
+		{f.Changed, "changed", "somebody gave them other attributes: " + put, connector.FoundChanged},
+		{f.Extra, "extra", "in the list, but no event put them there: left alone", connector.FoundExtra},
+		{f.Unsubscribed, "unsubscribed", "or blocked: left alone", connector.FoundUnsubscribed},
 		{f.Settled, "settled", "left before segsync ever put them in, and are not in the list: nothing to do", ""},
 		{f.Skipped, "not compared", "something of theirs is owed or under way", ""},
 	} {

@@ -371,14 +371,12 @@ func mendOf(err error, base string) string {
 	switch {
 	case !errors.As(err, &o):
 		return "try again later"
-	case o.Outcome.Verdict == sink.Retry && strings.Contains(strings.ToLower(strings.ReplaceAll(o.Outcome.Code, "_", " ")), "too many"):
+	case o.Outcome.Busy:
 		return "the account's call budget is used up for now: try again later"
 	case o.Outcome.Verdict == sink.Retry:
 		return "nothing answers at " + base + ": check base_url, the network and HTTPS_PROXY"
-	case o.Outcome.Absent:
-		return "there is no such API at " + base + ": check base_url (it ends in /v3)"
-	case o.Outcome.Code == "blocked_ip":
-		return "authorise this IP address in the account's security settings, or send through a fixed one with HTTPS_PROXY"
+	case o.Outcome.Mend != "":
+		return o.Outcome.Mend
 	}
 	return "check api_key"
 }

@@ -15,7 +15,6 @@ import (
 
 	"segsync/cmd/segsync/config"
 	"segsync/connector"
-	"segsync/connector/state"
 )
 
 // exportFlags are those of a command that acts on an export's connection while no replica of it runs.
@@ -95,13 +94,15 @@ func decide(use, short, done string, approved bool) *cobra.Command {
 func newRetry() *cobra.Command {
 	short := "Try the contacts again that were rejected, or that wait for an import that does not end"
 	return offline("retry", short, ".\nIt needs that no replica of the connection runs.", func(cmd *cobra.Command, c *connector.Connection, e *config.Export) error {
-		return c.Offline(cmd.Context(), func(t *state.Table, now time.Time) error {
-			cmd.Printf("%d rejected contacts are tried again when segsync runs\n", t.RetryRejected(e.List, now))
-			if imports, contacts := t.ToFree(e.List, now.Add(-connector.ImportStuck)); imports > 0 {
-				cmd.Printf("%d contacts of %d imports that were begun more than %s ago are sent again when segsync runs, and once more when the imports end, should they not have ended\n", contacts, imports, connector.ImportStuck)
-			}
-			return nil
-		})
+		r, err := c.Retry(cmd.Context(), e.List)
+		if err != nil {
+			return err
+		}
+		cmd.Printf("%d rejected contacts are tried again when segsync runs\n", r.Rejected)
+		if r.Imports > 0 {
+			cmd.Printf("%d contacts of %d imports that were begun more than %s ago are sent again when segsync runs, and once more when the imports end, should they not have ended\n", r.Contacts, r.Imports, connector.ImportStuck)
+		}
+		return nil
 	})
 }
 

@@ -20,7 +20,6 @@ import (
 	"segsync/connector"
 	"segsync/connector/ownership"
 	"segsync/connector/registry"
-	"segsync/connector/state"
 	"segsync/mapping"
 	"segsync/sink"
 	"segsync/sink/sendinblue"
@@ -198,8 +197,8 @@ func (w *wiring) connection(c *config.Connection) (cfg connector.Config, ok bool
 		return cfg, false, err
 	}
 	account := sendinblue.NewAccount(options, options.Key)
-	cfg.Account = account
-	cfg.Sender = func(lease func() bool) sink.Sender {
+	cfg.Account, cfg.Limits = account, sendinblue.Limits(c.Rate)
+	cfg.Sender = func(lease func() bool) sink.Destination {
 		o := options
 		o.Key, o.Lease = account.Key, lease
 		return sendinblue.New(o)
@@ -209,9 +208,10 @@ func (w *wiring) connection(c *config.Connection) (cfg connector.Config, ok bool
 
 // addExport adds an export, with what it asks of its source.
 func addExport(cfg *connector.Config, s int, e *config.Export) {
-	x := connector.Export{Owner: e.Owner, Enabled: e.Enabled, Export: state.Export{
-		Name: e.Name, Source: s, Segments: e.Segments, List: e.List, Delete: e.Delete, Guard: state.Guard{Share: e.GuardShare, AtLeast: e.GuardLeast},
-	}}
+	x := connector.Export{
+		Name: e.Name, Owner: e.Owner, Enabled: e.Enabled, Source: s, Segments: e.Segments, List: e.List, Delete: e.Delete,
+		Guard: connector.Guard{Share: e.GuardShare, AtLeast: e.GuardLeast},
+	}
 	spec := &cfg.Sources[s].Spec
 	for _, g := range e.Segments {
 		if !slices.Contains(spec.Segments, g) {

@@ -1,5 +1,10 @@
 package deadletter
 
+import (
+	"maps"
+	"slices"
+)
+
 // Class is why something is a dead letter, in one word. It is a header of the letter, and a label of the metric.
 type Class string
 
@@ -31,3 +36,6 @@ func (c Class) Stage() string { return stages[c] }
 
 // Fault says whether a letter of the class counts as a reject: somebody without an address is no fault of the source's.
 func (c Class) Fault() bool { return c != NoAddress }
+
+// Classes lists them, sorted.
+func Classes() []Class { return slices.Sorted(maps.Keys(stages)) }

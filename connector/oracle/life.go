@@ -11,7 +11,6 @@ import (
 
 	"segsync/connector"
 	"segsync/connector/registry"
-	"segsync/connector/state"
 	"segsync/mapping"
 	"segsync/sink"
 	"segsync/sink/sendinblue"
@@ -113,7 +112,7 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 		DeadLetters: DeadLetters, Log: w.Log, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000},
 		Audit: connector.Audit{AfterImports: true, Every: 24 * time.Hour},
 	}
-	cfg.Metrics = connector.NewMetrics()
+	cfg.Metrics, cfg.Limits = connector.NewMetrics(), sendinblue.Limits(w.Rate)
 	options := sendinblue.Options{
 		BaseURL: w.API, Key: func() string { return Key }, Rate: w.Rate, Dial: d.DialContext,
 	}
@@ -121,16 +120,16 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 		account := sendinblue.NewAccount(options, w.Keys)
 		options.Key, cfg.Account = account.Key, account
 	}
-	cfg.Sender = func(lease func() bool) sink.Sender {
+	cfg.Sender = func(lease func() bool) sink.Destination {
 		o := options
 		o.Observe = cfg.Metrics.ObserveCall(cfg.Name)
 		o.Lease = lease
 		return sendinblue.New(o)
 	}
 	for i, x := range w.Exports {
-		cfg.Exports = append(cfg.Exports, connector.Export{Enabled: true, Export: state.Export{
-			Name: fmt.Sprintf("export-%d", i+1), Segments: x.Segments, List: x.List, Attributes: x.Attributes, Guard: state.Guard{},
-		}})
+		cfg.Exports = append(cfg.Exports, connector.Export{
+			Enabled: true, Name: fmt.Sprintf("export-%d", i+1), Segments: x.Segments, List: x.List, Attributes: x.Attributes,
+		})
 	}
 	if w.Tune != nil {
 		w.Tune(&cfg)

@@ -6,12 +6,11 @@ import (
 	"time"
 
 	"segsync/connector"
-	"segsync/connector/state"
 	"segsync/sink/sandbox"
 )
 
 // audit waits for the next audit of list 42 to be finished.
-func (s *scene) audit(within time.Duration) (f *state.Findings) {
+func (s *scene) audit(within time.Duration) (f *connector.Findings) {
 	s.t.Helper()
 	last := s.status().Exports[0].Audited
 	s.until("an audit", within, func() bool {

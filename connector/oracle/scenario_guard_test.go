@@ -8,24 +8,20 @@ import (
 	"time"
 
 	"segsync/connector"
-	"segsync/connector/state"
 	"segsync/sink/sandbox"
 )
 
 // guarded gives list 42 a guard of three tenths.
 func (s *scene) guarded() {
-	s.Tune = func(c *connector.Config) { c.Exports[0].Guard = state.Guard{Share: 0.3, AtLeast: 5} }
+	s.Tune = func(c *connector.Config) { c.Exports[0].Guard = connector.Guard{Share: 0.3, AtLeast: 5} }
 }
 
-// decide approves or refuses what list 42's guard withholds, as somebody whose clock is ahead does while nothing runs.
+// decide approves or refuses what list 42's guard withholds, while nothing runs.
 func (s *scene) decide(approved bool) (n int) {
 	s.t.Helper()
 	c, err := s.Prepare("", func(*connector.Config) {})
 	if err == nil {
-		err = c.Offline(s.t.Context(), func(t *state.Table, now time.Time) error {
-			n = t.Decide(42, approved, now.Add(time.Hour))
-			return nil
-		})
+		n, err = c.Decide(s.t.Context(), "export-1", approved)
 	}
 	if err != nil {
 		s.t.Fatal(err)

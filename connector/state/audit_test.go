@@ -55,7 +55,7 @@ func (a *account) deliver(imports bool, loses func() bool) (calls int) {
 			if imports && n.Halves == 0 && len(n.Remove) == 0 && slices.Contains(n.Wanted, 42) {
 				kind, lists = sink.Import, slices.Clone(n.Wanted)
 			}
-			c := a.Contact(n, n.Attributes || kind == sink.Import)
+			c := n.Contact(n.Attributes || kind == sink.Import)
 			r := a.NewRequest(kind, lists, unlink, a.now)
 			a.Take(r, n, c, a.now)
 			if kind != sink.Import || !loses() {

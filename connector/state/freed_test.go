@@ -70,7 +70,7 @@ func freed(t *testing.T, n int, values ...Value) (*desk, *Request) {
 	d.crowd(n, values...)
 	r := d.NewRequest(sink.Import, []int64{42}, nil, d.now)
 	for need := d.Pop(QueueWrite, 42, d.now); need != nil; need = d.Pop(QueueWrite, 42, d.now) {
-		d.Take(r, need, d.Contact(need, true), d.now)
+		d.Take(r, need, need.Contact(true), d.now)
 	}
 	rows := d.Cut([]*Request{r}).Rows
 	d.Accepted(r, 77)
@@ -173,7 +173,7 @@ func TestRemovalsUnderWayAreCountedBack(t *testing.T) {
 	}
 	q := d.NewRequest(sink.Remove, nil, []int64{42}, d.now)
 	for n := d.Pop(QueueRemove, 42, d.now); n != nil; n = d.Pop(QueueRemove, 42, d.now) {
-		d.Take(q, n, d.Contact(n, false), d.now)
+		d.Take(q, n, n.Contact(false), d.now)
 	}
 	d.Drop(q, d.now) // its checkpoint was not committed
 	if n := d.guardOf(42).flying; n != 0 {
@@ -181,7 +181,7 @@ func TestRemovalsUnderWayAreCountedBack(t *testing.T) {
 	}
 	q = d.NewRequest(sink.Remove, nil, []int64{42}, d.now)
 	for n := d.Pop(QueueRemove, 42, d.now); n != nil; n = d.Pop(QueueRemove, 42, d.now) {
-		d.Take(q, n, d.Contact(n, false), d.now)
+		d.Take(q, n, n.Contact(false), d.now)
 	}
 	d.Abandon(r, d.now)
 	for i := range q.Taken {

@@ -208,7 +208,7 @@ func TestS63NobodyIsCountedTwice(t *testing.T) {
 		for range 3 {
 			r := d.NewRequest(sink.Remove, nil, []int64{42}, d.now)
 			for n := d.Pop(QueueRemove, 42, d.now); n != nil; n = d.Pop(QueueRemove, 42, d.now) {
-				d.Take(r, n, d.Contact(n, false), d.now)
+				d.Take(r, n, n.Contact(false), d.now)
 			}
 			for i := range r.Taken {
 				d.Settle(r, i, sink.Outcome{Verdict: sink.Reject, Split: true}, true, d.now)
@@ -267,7 +267,7 @@ func TestS63NobodyIsCountedTwice(t *testing.T) {
 		d.crowd(40)
 		r := d.NewRequest(sink.Import, []int64{42}, nil, d.now)
 		for n := d.Pop(QueueWrite, 42, d.now); n != nil; n = d.Pop(QueueWrite, 42, d.now) {
-			d.Take(r, n, d.Contact(n, true), d.now)
+			d.Take(r, n, n.Contact(true), d.now)
 		}
 		d.Size(42, 40, d.now)
 		for i := range r.Taken {

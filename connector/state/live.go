@@ -85,8 +85,8 @@ func (t *Table) PopLive(now time.Time) *Need {
 		if kind != QueueRemove && kind != QueueWrite {
 			continue
 		}
-		need = need.own(&t.w)
-		need.from, need.Address, need.live = queueKey{kind, list}, string(t.addressOf(item.contact)), true
+		need = t.handOut(need, queueKey{kind, list})
+		need.live = true
 		return need
 	}
 	return nil

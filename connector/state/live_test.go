@@ -41,7 +41,7 @@ func TestTheNewestLiveChangeGoesFirst(t *testing.T) {
 	enterLive(d, 1)
 	n := d.PopLive(d.now)
 	r := d.NewRequest(sink.Upsert, n.Add, nil, d.now)
-	d.Take(r, n, d.Contact(n, true), d.now)
+	d.Take(r, n, n.Contact(true), d.now)
 	d.now = d.now.Add(45 * time.Second)
 	enterLive(d, 2)
 	enterLive(d, 3)

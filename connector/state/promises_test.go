@@ -50,7 +50,7 @@ func (d *desk) send(o sink.Outcome) (sent []*sink.Request) {
 			}
 			r := d.NewRequest(kind, slices.Clone(n.Add), slices.Clone(n.Remove), d.now)
 			r.Send.Look = slices.Clone(n.Look)
-			d.Take(r, n, d.Contact(n, n.Attributes), d.now)
+			d.Take(r, n, n.Contact(n.Attributes), d.now)
 			d.Settle(r, 0, o, true, d.now)
 			d.Close(r)
 			sent = append(sent, r.Send)
@@ -126,7 +126,7 @@ func TestAnOutageDoesNotRejectAnybody(t *testing.T) {
 		for _, q := range d.Queues(d.now) {
 			if n := d.Pop(q.Kind, q.List, d.now); n != nil {
 				r := d.NewRequest(sink.Upsert, slices.Clone(n.Add), nil, d.now)
-				d.Take(r, n, d.Contact(n, true), d.now)
+				d.Take(r, n, n.Contact(true), d.now)
 				if s := d.Settle(r, 0, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "no_connection"}, false, d.now); s.Rejected {
 					t.Fatal("rejected in an outage")
 				}
@@ -158,7 +158,7 @@ func TestRefusedNumbersAreTriedAgainTogether(t *testing.T) {
 			d.Tick(d.now)
 			for need := d.Pop(QueueWrite, 42, d.now); need != nil; need = d.Pop(QueueWrite, 42, d.now) {
 				r := d.NewRequest(sink.Upsert, slices.Clone(need.Add), nil, d.now)
-				d.Take(r, need, d.Contact(need, true), d.now)
+				d.Take(r, need, need.Contact(true), d.now)
 				o := applied
 				if !r.Send.Contacts[0].Attributes[0].Empties() {
 					n++
@@ -189,7 +189,7 @@ func TestALettingGoOutlivesItsOwner(t *testing.T) {
 		tab.Tick(d.now)
 		for need := tab.Pop(QueueWrite, 42, d.now); need != nil; need = tab.Pop(QueueWrite, 42, d.now) {
 			r := tab.NewRequest(sink.Upsert, slices.Clone(need.Add), nil, d.now)
-			tab.Take(r, need, tab.Contact(need, true), d.now)
+			tab.Take(r, need, need.Contact(true), d.now)
 			o := applied
 			if !r.Send.Contacts[0].Attributes[0].Empties() {
 				tries++
@@ -237,7 +237,7 @@ func TestTheAgeOfAQueue(t *testing.T) {
 	}
 	d.Fold(&Change{Person: KeyOf("s", "q"), Stamp: Stamp{Topic: 9, Offset: 9, Time: 9}, Memberships: []Membership{{0, true}}, Profile: &Profile{Address: "y@example.com"}}, d.now)
 	n := d.Pop(QueueWrite, 42, d.now)
-	d.Take(d.NewRequest(sink.Upsert, n.Add, nil, d.now), n, d.Contact(n, true), d.now)
+	d.Take(d.NewRequest(sink.Upsert, n.Add, nil, d.now), n, n.Contact(true), d.now)
 	if age() != 0 {
 		t.Errorf("%d ms after one was taken", age())
 	}
@@ -252,14 +252,14 @@ func TestWhatWasPoppedIsItsOwn(t *testing.T) {
 	first := d.Pop(QueueWrite, 42, d.now)
 	second := d.Pop(QueueWrite, 42, d.now)
 	for i, n := range []*Need{first, second} {
-		c := d.Contact(n, true)
+		c := n.Contact(true)
 		if want := fmt.Sprintf(`"v%d"`, i); n.Address != fmt.Sprintf("p%d@example.com", i) || len(c.Attributes) != 1 || string(c.Attributes[0].Value) != want {
 			t.Errorf("%s is given %s, not %s", c.Address, c.Attributes, want)
 		}
 	}
 	d.Return(first)
 	r := d.NewRequest(sink.Upsert, second.Add, nil, d.now)
-	d.Take(r, second, d.Contact(second, true), d.now)
+	d.Take(r, second, second.Contact(true), d.now)
 	d.Settle(r, 0, applied, true, d.now)
 	if n := d.Pop(QueueWrite, 42, d.now); n == nil || n.Address != "p0@example.com" {
 		t.Errorf("%+v is left", n)

@@ -42,15 +42,6 @@ func (t *Table) NewRequest(kind sink.Kind, lists, unlink []int64, now time.Time)
 	}
 }
 
-// Contact is the contact of a need as the destination would be told of it.
-func (t *Table) Contact(n *Need, attributes bool) sink.Contact {
-	c := sink.Contact{Address: n.Address}
-	if attributes {
-		c.Attributes = t.attributes(n.values)
-	}
-	return c
-}
-
 // Take puts the contact of a need that was popped into a request, as c. Until its outcome is settled no other request
 // takes it.
 func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
@@ -96,9 +87,7 @@ func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 			t.reconsider(ci, now)
 			continue
 		}
-		n = n.own(&t.w)
-		n.from, n.Address = key, string(t.addressOf(ci))
-		return n
+		return t.handOut(n, key)
 	}
 	return nil
 }

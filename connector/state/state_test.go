@@ -157,7 +157,7 @@ func deliver(t *rapid.T, tab *Table, now time.Time) {
 		}
 		r := tab.NewRequest(sink.Update, slices.Clone(n.Add), slices.Clone(n.Remove), now)
 		r.Send.Look = slices.Clone(n.Look)
-		tab.Take(r, n, tab.Contact(n, n.Attributes), now)
+		tab.Take(r, n, n.Contact(n.Attributes), now)
 		o := rapid.SampledFrom([]sink.Outcome{
 			{Verdict: sink.Applied}, {Verdict: sink.Applied, Absent: true}, {Verdict: sink.Retry}, {Verdict: sink.Retry, Certain: true}, {Verdict: sink.Reject, Code: "bad"},
 			{Verdict: sink.Reject, Attribute: "SMS", Code: "taken"},
@@ -205,7 +205,7 @@ func TestTwoWhoWantOneNumberComeToRest(t *testing.T) {
 			for n := tab.Pop(q.Kind, q.List, now); n != nil; n = tab.Pop(q.Kind, q.List, now) {
 				calls++
 				r := tab.NewRequest(sink.Upsert, slices.Clone(n.Add), nil, now)
-				tab.Take(r, n, tab.Contact(n, true), now)
+				tab.Take(r, n, n.Contact(true), now)
 				o := sink.Outcome{Verdict: sink.Applied}
 				for _, a := range r.Send.Contacts[0].Attributes {
 					if a.Name == "SMS" && !a.Empties() && holder != "" && holder != n.Address {

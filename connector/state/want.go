@@ -50,8 +50,8 @@ type Need struct {
 	room       [2]queueKey
 	contact    uint32
 	want       uint64
-	values     []value // wanted attributes, by name
-	hash       uint64  // of those that are not forced
+	values     []sink.Attribute // wanted, by name
+	hash       uint64           // of those that are not forced
 }
 
 // leave is a removal that the guard weighs; doubt: the contact may not be in the list at all.
@@ -250,13 +250,28 @@ func (w *wanted) fingerprint() uint64 {
 	return max(h, 1)
 }
 
-// own is a copy of a need that shares nothing with the table's scratch. The values' bytes lie in people's rows, which
-// stay as they are until something is folded.
-func (n *Need) own(w *wanted) *Need {
+// handOut is a need that shares nothing with the table: it carries its lists and attributes with it.
+func (t *Table) handOut(n *Need, from queueKey) *Need {
 	out := *n
 	out.Wanted, out.Add, out.Remove, out.Look = slices.Clone(n.Wanted), slices.Clone(n.Add), slices.Clone(n.Remove), slices.Clone(n.Look)
-	out.leaving, out.values, out.hash = nil, slices.Clone(w.values), w.hash
+	out.leaving, out.hash = nil, t.w.hash
+	if n.Writes() {
+		out.values = t.attributes(t.w.values)
+	}
+	out.from, out.Address = from, string(t.addressOf(n.contact))
 	return &out
+}
+
+// Writes says whether the contact enters a list or gets attributes; else it only leaves.
+func (n *Need) Writes() bool { return n.Attributes || len(n.Add) > 0 }
+
+// Contact is the contact as the destination would be told of it.
+func (n *Need) Contact(attributes bool) sink.Contact {
+	c := sink.Contact{Address: n.Address}
+	if attributes {
+		c.Attributes = n.values
+	}
+	return c
 }
 
 // evaluate compares what is wanted of contact ci with what was delivered. The result is valid until the next call.

@@ -173,7 +173,7 @@ func (c *crossed) begin(q Queue, n *Need) {
 	if kind == sink.Update {
 		r.Send.Look = slices.Clone(n.Look)
 	}
-	c.Take(r, n, c.Contact(n, kind != sink.Remove && n.Attributes), c.now)
+	c.Take(r, n, n.Contact(kind != sink.Remove && n.Attributes), c.now)
 	c.open = append(c.open, r)
 }
 
@@ -281,7 +281,7 @@ func forgetsNothing(t *rapid.T) {
 				}
 				r := c.NewRequest(kind, slices.Clone(n.Add), slices.Clone(n.Remove), c.now)
 				r.Send.Look = slices.Clone(n.Look)
-				c.Take(r, n, c.Contact(n, n.Attributes), c.now)
+				c.Take(r, n, n.Contact(n.Attributes), c.now)
 				c.Settle(r, 0, sink.Outcome{Verdict: sink.Applied}, true, c.now)
 				c.Close(r)
 			}

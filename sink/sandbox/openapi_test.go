@@ -163,8 +163,8 @@ func TestOpenAPI(t *testing.T) {
 	if err != nil || len(processes) != 2 || len(processes[0].Reports) != 1 {
 		t.Errorf("processes: %+v, %v", processes, err)
 	}
-	for _, address := range processes[0].Reports {
-		if names, err := c.Report(ctx, address); err != nil || !slices.Equal(names, nil) && len(names) > 0 {
+	for _, r := range processes[0].Reports {
+		if names, _, err := c.Report(ctx, r); err != nil || !slices.Equal(names, nil) && len(names) > 0 {
 			t.Errorf("report: %v, %v", names, err)
 		}
 	}

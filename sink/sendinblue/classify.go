@@ -34,8 +34,11 @@ var codes = []string{
 }
 
 const (
-	codeOther    = "other"
-	codeListGone = "list_gone" // segsync's own word
+	codeOther = "other"
+	// Words of segsync's own.
+	codeListGone  = "list_gone"
+	codeBlockedIP = "blocked_ip"
+	codeRedirect  = "redirect"
 )
 
 // printable is a text of others, fit to be shown: cut, and without what a terminal would obey.
@@ -93,20 +96,46 @@ func status(code int, p problem, wait time.Duration) (o sink.Outcome, ok bool) {
 	case code >= 200 && code < 300:
 		o.Verdict = sink.Applied
 	case code >= 300 && code < 400:
-		o.Verdict, o.Code = sink.Halt, "redirect"
+		o.Verdict, o.Code = sink.Halt, codeRedirect
 		o.Message = "the API answered with a redirect, which is never followed: it would carry the key to another host; check base_url"
 	case code == http.StatusUnauthorized && strings.Contains(strings.ToLower(p.Message), "ip address"):
-		o.Verdict, o.Code, o.Message = sink.Halt, "blocked_ip", "the account blocks the IP address "+p.ip
+		o.Verdict, o.Code, o.Message = sink.Halt, codeBlockedIP, "the account blocks the IP address "+p.ip
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusPaymentRequired, p.Code == "account_under_validation":
 		o.Verdict = sink.Halt
 	case code == http.StatusTooEarly, code == http.StatusTooManyRequests:
-		o.Verdict, o.Certain, o.Wait = sink.Retry, true, wait // a 429's own wait is the limiter's, for all calls
+		o.Verdict, o.Certain, o.Busy, o.Wait = sink.Retry, true, code == http.StatusTooManyRequests, wait // a 429's own wait is the limiter's, for all calls
 	case code == http.StatusRequestTimeout, code >= 500:
 		o.Verdict, o.Alone = sink.Retry, true
 	default:
 		return o, false
 	}
 	return o, true
+}
+
+// listGone is the halt of a list that does not exist any more.
+func listGone(list int64) sink.Outcome {
+	o := sink.Outcome{Verdict: sink.Halt, Code: codeListGone, List: list, Message: "the list does not exist"}
+	o.Mend = mend(o)
+	return o
+}
+
+// mend says what to do about an answer that halts a list or the account; "" of any other.
+func mend(o sink.Outcome) string {
+	switch {
+	case o.Verdict != sink.Halt:
+		return ""
+	case o.Code == codeBlockedIP:
+		return o.Message + ": authorise this IP address in the account's security settings, or send through a fixed address with HTTPS_PROXY"
+	case o.Code == codeListGone:
+		return "the list does not exist any more: make it again, or point the export at another list"
+	case o.Code == "not_enough_credits":
+		return "the account's contract is used up: extend it"
+	case o.Code == codeRedirect:
+		return o.Message
+	case o.Absent:
+		return "there is no such API: check base_url (it ends in /v3)"
+	}
+	return "the account refuses the key: check that api_key is valid and may write contacts and lists (" + o.Message + ")"
 }
 
 // classify turns the answer to a write into outcomes. It is pure; a reason per branch.
@@ -120,16 +149,17 @@ func classify(r *sink.Request, code int, h http.Header, body []byte) sink.Answer
 	case ok && o.Verdict == sink.Applied:
 		return applied(r, o, body)
 	case ok:
+		o.Mend = mend(o)
 		return sink.All(o)
 	case code == http.StatusNotFound && (r.Kind == sink.Update || r.Kind == sink.Delete):
 		o.Verdict, o.Absent = sink.Applied, true // it is in no list, which is what was asked of the lists to leave
 		return sink.All(o)
 	case code == http.StatusNotFound, p.Code == "document_not_found":
-		o.Verdict, o.Code = sink.Halt, codeListGone
+		list := int64(0)
 		if lists := slices.Concat(r.Lists, r.Unlink); len(lists) > 0 {
-			o.List = lists[0]
+			list = lists[0]
 		}
-		return sink.All(o)
+		return sink.All(listGone(list))
 	case r.Kind == sink.Remove && nobody(p):
 		o.Verdict = sink.Applied // all were out already, or do not exist
 		return sink.All(o)

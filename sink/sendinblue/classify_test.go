@@ -44,7 +44,7 @@ func TestEveryStatusHasItsVerdict(t *testing.T) {
 		"contact gone on update":     {one(sink.Update), 404, `{"code":"document_not_found","message":""}`, sink.Outcome{Verdict: sink.Applied, Absent: true, Code: "document_not_found"}},
 		"contact gone on delete":     {one(sink.Delete), 404, `{"code":"document_not_found","message":""}`, sink.Outcome{Verdict: sink.Applied, Absent: true, Code: "document_not_found"}},
 		"too early":                  {one(sink.Upsert), 425, `{"code":"account_in_process","message":""}`, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "account_in_process"}},
-		"too many":                   {one(sink.Upsert), 429, ``, sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "Too Many Requests"}},
+		"too many":                   {one(sink.Upsert), 429, ``, sink.Outcome{Verdict: sink.Retry, Certain: true, Busy: true, Code: "Too Many Requests"}},
 		"a timeout there":            {one(sink.Upsert), 408, ``, sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "Request Timeout"}},
 		"server error":               {one(sink.Upsert), 500, `{"code":"x","message":""}`, sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "other"}},
 		"HTML of a proxy":            {one(sink.Upsert), 524, `<html>`, sink.Outcome{Verdict: sink.Retry, Alone: true}},
@@ -65,7 +65,10 @@ func TestEveryStatusHasItsVerdict(t *testing.T) {
 			if c.want.Code == "" {
 				got.Code = ""
 			}
-			got.Message = ""
+			if (got.Mend != "") != (got.Verdict == sink.Halt) {
+				t.Errorf("what to do about %s: %q", got.Verdict, got.Mend)
+			}
+			got.Message, got.Mend = "", ""
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
@@ -159,11 +162,14 @@ func TestReportsAreFetchedWithoutTheKey(t *testing.T) {
 	}))
 	defer s.Close()
 	c, _ := client(t, nil, nil)
-	got, err := c.Report(t.Context(), s.URL)
+	got, means, err := c.Report(t.Context(), sink.Report{Reason: "duplicate_phone_id", Address: s.URL})
+	if means.Verdict != sink.Reject || means.Attribute != "SMS" {
+		t.Errorf("it means %+v", means)
+	}
 	if err != nil || len(got) != 1 || got[0] != "a@example.com" || key != "" {
 		t.Errorf("%v, %v, key %q", got, err, key)
 	}
-	if _, err := c.Report(t.Context(), "http://reports.example.com/x"); err == nil {
+	if _, means, err := c.Report(t.Context(), sink.Report{Reason: "invalid_emails", Address: "http://reports.example.com/x"}); err == nil || means.Attribute != "" {
 		t.Error("a report over plain http from elsewhere is fetched")
 	}
 }

@@ -44,7 +44,7 @@ type Options struct {
 	Now     func() time.Time
 }
 
-// Client is a sink.Sender for one account.
+// Client is a sink.Destination.
 type Client struct {
 	o       Options
 	http    *http.Client
@@ -52,7 +52,7 @@ type Client struct {
 	limiter *limiter
 }
 
-var _ sink.Sender = (*Client)(nil)
+var _ sink.Destination = (*Client)(nil)
 
 // New makes a client. It speaks HTTP/1.1, one request a connection at a time, so that a write refused by the lease
 // concerns one request; it honours HTTPS_PROXY.
@@ -127,13 +127,14 @@ func (c *Client) Close() {
 	c.reports.CloseIdleConnections()
 }
 
-// Limits implements sink.Sender.
-func (c *Client) Limits() sink.Limits {
-	second, hour := c.limiter.contacts.windows[0], c.limiter.contacts.windows[1]
-	other := min(c.limiter.other.windows[0].ours, looksMost)
+// Limits are those of an account, for a rate.
+func Limits(r Rate) sink.Limits {
+	l := newLimiter(r, time.Now)
+	second, hour := l.contacts.windows[0], l.contacts.windows[1]
+	other := min(l.other.windows[0].ours, looksMost)
 	looks := max(1, min(20, other/4)) // with the others they are no more than an hour's
 	return sink.Limits{
-		Batch: batchMost, ImportBytes: importMost,
+		Batch: batchMost, ImportBytes: importMost, Unique: slices.Clone(unique),
 		PerSecond: min(float64(second.ours), float64(hour.ours)/3600),
 		Looks:     max(1, second.ours-1),
 		LooksMost: looks, LookEvery: time.Hour / time.Duration(max(1, other-looks)),
@@ -143,21 +144,18 @@ func (c *Client) Limits() sink.Limits {
 // looksMost is how many looks an hour any plan allows, whatever the rate is said to be.
 const looksMost = 600
 
-// Row implements sink.Sender.
+// Row implements sink.Writer.
 func (c *Client) Row(contact *sink.Contact) (string, int, bool, bool) { return row(contact) }
 
-// Unique implements sink.Sender.
-func (c *Client) Unique(attribute string) bool { return isUnique(attribute) }
-
-// Reserve implements sink.Sender.
+// Reserve implements sink.Budget.
 func (c *Client) Reserve(calls int) (bool, time.Time) {
 	return c.limiter.reserve(&c.limiter.contacts, calls)
 }
 
-// Unreserve implements sink.Sender.
+// Unreserve implements sink.Budget.
 func (c *Client) Unreserve(calls int) { c.limiter.unreserve(&c.limiter.contacts, calls) }
 
-// Rest implements sink.Sender.
+// Rest implements sink.Budget.
 func (c *Client) Rest() { c.limiter.rest() }
 
 // errNoKey says that no key may be used: none is configured, or the account behind it is not known yet.
@@ -241,7 +239,7 @@ func unanswered(err error) sink.Outcome {
 	return o
 }
 
-// Send implements sink.Sender.
+// Send implements sink.Writer.
 func (c *Client) Send(ctx context.Context, r *sink.Request) sink.Answer {
 	for i, address := range r.Look {
 		seen, o := c.look(ctx, look(address))
@@ -354,10 +352,6 @@ func parseOK(a answer) problem {
 		return problem{}
 	}
 	return parseProblem(a.body)
-}
-
-func isUnique(name string) bool {
-	return slices.Contains(unique, name)
 }
 
 func errorf(o sink.Outcome, format string, args ...any) error {

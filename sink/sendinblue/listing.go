@@ -18,7 +18,7 @@ import (
 	"segsync/sink"
 )
 
-// Export implements sink.Sender: one call for a list of any length.
+// Export implements sink.Reader: one call for a list of any length.
 func (c *Client) Export(ctx context.Context, list int64, attributes []string) (int64, error) {
 	type filter struct {
 		Action string `json:"actionForContacts"`
@@ -53,7 +53,7 @@ const (
 	exportTimeout = 15 * time.Minute
 )
 
-// Exported implements sink.Sender.
+// Exported implements sink.Reader.
 func (c *Client) Exported(ctx context.Context, file string, attributes []string, each func(*sink.Listed)) error {
 	return c.file(ctx, "the file of an export", file, exportMost, exportTimeout, func(r io.Reader) error { return readListing(r, attributes, each) })
 }
@@ -131,7 +131,7 @@ func tellsBlocked(column, cell string) bool {
 // pageMost is how many contacts a page of a list holds.
 const pageMost = 1000
 
-// Members implements sink.Sender. The pages are read from the last to the first: whoever leaves meanwhile moves others to
+// Members implements sink.Reader. The pages are read from the last to the first: whoever leaves meanwhile moves others to
 // where they are seen once more, not to where they are missed. (An older contact that enters does that.)
 func (c *Client) Members(ctx context.Context, list int64, attributes []string, each func(*sink.Listed)) error {
 	first, count, err := c.page(ctx, list, 1, 0)
@@ -188,7 +188,7 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-// Carries implements sink.Sender. Numbers of telephones come back without their sign, dates in several forms. Several
+// Carries implements sink.Reader. Numbers of telephones come back without their sign, dates in several forms. Several
 // values at once, whose form in an export is not known, count as carried.
 func (c *Client) Carries(sent sink.Attribute, told string) bool {
 	told = strings.TrimSpace(told)
@@ -242,7 +242,7 @@ func plainURL(s string) string {
 	return s
 }
 
-// Lookup implements sink.Sender.
+// Lookup implements sink.Reader.
 func (c *Client) Lookup(ctx context.Context, address string) (blocked bool, lists []int64, err error) {
 	cl := look(address)
 	cl.purpose = sink.ToAudit

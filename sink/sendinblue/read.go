@@ -61,6 +61,7 @@ func (c *Client) get(ctx context.Context, cl call, into any) error {
 		o.Verdict = sink.Reject
 	}
 	if o.Verdict != sink.Applied {
+		o.Mend = mend(o)
 		return errorf(o, "%s %s", cl.method, cl.endpoint)
 	}
 	if err := json.Unmarshal(a.body, into); err != nil {
@@ -87,10 +88,7 @@ func (p process) sink() sink.Process {
 		s.Done, s.File = true, plainURL(p.Export)
 		for reason, v := range p.Info.Import {
 			if u, ok := v.(string); ok && u != "" {
-				if s.Reports == nil {
-					s.Reports = map[string]string{}
-				}
-				s.Reports[reason] = u
+				s.Reports = append(s.Reports, sink.Report{Reason: reason, Address: u})
 			}
 		}
 	case "failed", "cancelled":
@@ -102,7 +100,7 @@ func (p process) sink() sink.Process {
 // processesMost is how many processes one look lists.
 const processesMost = 50
 
-// Processes implements sink.Sender: the newest 50, of any kind.
+// Processes implements sink.Reader: the newest 50, of any kind.
 func (c *Client) Processes(ctx context.Context) ([]sink.Process, error) {
 	var page struct {
 		Processes []process `json:"processes"`
@@ -118,7 +116,7 @@ func (c *Client) Processes(ctx context.Context) ([]sink.Process, error) {
 	return all, nil
 }
 
-// Process implements sink.Sender. One that the API does not know any more counts as failed: what it did is unknown.
+// Process implements sink.Reader. One that the API does not know any more counts as failed: what it did is unknown.
 func (c *Client) Process(ctx context.Context, id int64) (sink.Process, error) {
 	var p process
 	err := c.get(ctx, call{http.MethodGet, "/processes/" + strconv.FormatInt(id, 10), "/processes/{id}", nil, sink.ToLook, 0}, &p)
@@ -134,14 +132,20 @@ const (
 	reportTimeout = time.Minute
 )
 
-// Report implements sink.Sender.
-func (c *Client) Report(ctx context.Context, address string) ([]string, error) {
+// Report implements sink.Reader. A number that somebody else has is refused alone.
+func (c *Client) Report(ctx context.Context, r sink.Report) ([]string, sink.Outcome, error) {
 	var found []string
-	err := c.file(ctx, "the report of an import", address, reportMost, reportTimeout, func(r io.Reader) (err error) {
+	means := sink.Outcome{Verdict: sink.Reject, Code: r.Reason, Message: "the import's report names the contact", Attribute: refusedBy[r.Reason]}
+	err := c.file(ctx, "the report of an import", r.Address, reportMost, reportTimeout, func(r io.Reader) (err error) {
 		found, err = addresses(r)
 		return err
 	})
-	return found, err
+	return found, means, err
+}
+
+// refusedBy are the reports about an attribute that somebody else's contact has.
+var refusedBy = map[string]string{
+	"duplicate_phone_id": "SMS", "duplicate_whatsapp_id": "WHATSAPP", "duplicate_landline_number_id": "LANDLINE_NUMBER", "duplicate_ext_id": ExtID,
 }
 
 // file reads what the API has named the address of. That comes from the API, so it gets no key, must be https at a host
@@ -245,7 +249,7 @@ func Loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// List implements sink.Sender.
+// List implements sink.Reader.
 func (c *Client) List(ctx context.Context, id int64) (sink.ListInfo, error) {
 	var l struct {
 		ID      int64  `json:"id"`
@@ -255,10 +259,16 @@ func (c *Client) List(ctx context.Context, id int64) (sink.ListInfo, error) {
 		Dynamic bool   `json:"dynamicList"`
 	}
 	err := c.get(ctx, call{http.MethodGet, listPath(id), "/contacts/lists/{id}", nil, sink.ToAsk, 0}, &l)
+	var o *sink.OutcomeError
+	if errors.As(err, &o) && o.Outcome.Absent {
+		gone := listGone(id)
+		gone.Absent = true
+		err = errorf(gone, "list %d", id)
+	}
 	return sink.ListInfo{ID: l.ID, Name: printable(l.Name, 100), Contacts: l.Unique + l.Blocked, Dynamic: l.Dynamic}, err
 }
 
-// Attributes implements sink.Sender: those that a contact can be given, by name, with EXT_ID among them.
+// Attributes implements sink.Reader: those that a contact can be given, by name, with EXT_ID among them.
 func (c *Client) Attributes(ctx context.Context) (map[string]sink.AttributeType, error) {
 	var a struct {
 		Attributes []struct{ Name, Category, Type string } `json:"attributes"`

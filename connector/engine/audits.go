@@ -1,0 +1,425 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"segsync/connector/backoff"
+	"segsync/connector/state"
+	"segsync/sink"
+)
+
+// Audit is when lists are compared with what was delivered into them.
+type Audit struct {
+	AfterImports bool          // when a phase of imports has ended
+	Every        time.Duration // on a schedule; 0: not
+	Repair       bool          // who is missing is put back, and attributes that others have changed
+}
+
+const (
+	auditEvery   = time.Second      // how often it is asked what is due
+	auditRest    = 10 * time.Minute // between two audits of a list after imports
+	auditSettles = 2 * time.Second  // after an import
+	auditLate    = time.Hour        // after this an audit waits for no end of reading and of imports any more
+	auditTries   = 3                // in a row, before doubtful removals go by calls
+	auditPause   = time.Minute      // after a failure, at first
+	auditMost    = 30 * time.Minute
+	exportMost   = time.Hour // how long an export may take
+	doubtCalls   = 24        // more calls than this to take out whom others may have put in, and the list is read instead
+)
+
+// audits are the comparisons of lists with what was delivered: which are due, the one under way, and what was found.
+//
+// +checklocksalias:holds.mu=mu
+// +checklocksalias:reader.mu=mu
+// +checklocksalias:imports.mu=mu
+// +checklocksalias:watcher.mu=mu
+// +checklocksalias:account.mu=mu
+// +checklocksalias:planning.mu=mu
+type audits struct {
+	*core
+	process  *Process
+	holds    *holds
+	reader   *reader
+	imports  *imports
+	watcher  *watcher
+	account  *account
+	planning *planning
+
+	// +checklocks:mu
+	exporting *exporting // for the audit under way
+	// +checklocks:mu
+	reading int64 // the list that is audited, or asked for its length; 0: none is
+	// +checklocks:mu
+	asked map[int64]time.Time // when a list was asked whether it is empty
+	// +checklocks:mu
+	failures map[int64]auditFailure // of auditing a list, in a row
+	// +checklocks:mu
+	byCalls map[int64]bool // lists that can only be read by pages: doubtful removals go by calls
+	// +checklocks:mu
+	found map[int64]state.Findings // by the last audit, with examples
+}
+
+func newAudits(a audits) *audits {
+	a.asked, a.failures, a.byCalls, a.found = map[int64]time.Time{}, map[int64]auditFailure{}, map[int64]bool{}, map[int64]state.Findings{}
+	return &a
+}
+
+// exporting is an export under way.
+type exporting struct {
+	process int64
+	began   time.Time
+	last    time.Time // the last look that did not find it ended
+	ended   bool
+	done    chan sink.Process
+}
+
+// due is when to look at an export.
+func (x *exporting) due() time.Time {
+	if x.last.IsZero() {
+		return x.began.Add(firstLook)
+	}
+	return x.last.Add(rarer(x.last.Sub(x.began)))
+}
+
+// looked takes up what a look says of the export under way.
+func (a *audits) looked(byID map[int64]sink.Process) {
+	x := a.underWay()
+	if x == nil {
+		return
+	}
+	p, listed := byID[x.process]
+	if !listed {
+		var err error
+		if p, err = a.watcher.lookAt(x.process); err != nil {
+			p = sink.Process{}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	x.last = a.now()
+	if p.Done && !x.ended {
+		x.ended = true
+		x.done <- p // there is room
+	}
+}
+
+func (a *audits) underWay() *exporting {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.exporting
+}
+
+// run audits one list at a time, live traffic first, as long as the epoch lasts.
+func (a *audits) run() {
+	t := time.NewTicker(auditEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-a.ctx.Done():
+			return
+		}
+		switch list, asks, pages := a.due(); {
+		case list == 0:
+		case asks:
+			a.askEmpty(list)
+		default:
+			a.note(list, a.audit(list, pages))
+		}
+	}
+}
+
+// auditFailure is how often in a row a list could not be audited, and when that is tried again.
+type auditFailure struct {
+	tries int
+	again time.Time
+}
+
+// note notes how an audit ended.
+func (a *audits) note(list int64, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended() {
+		return
+	}
+	if err == nil {
+		delete(a.failures, list)
+		return
+	}
+	a.meters.unaudited.Inc()
+	f := a.failures[list]
+	f.again = a.now().Add(backoff.Pause(auditPause, auditMost, f.tries))
+	f.tries++
+	a.failures[list] = f // after some tries doubtful removals go by calls
+	a.log.Warn("a list could not be audited", zap.Int64("list", list), zap.Int("tries", f.tries), zap.Error(err))
+}
+
+// due picks a list to audit, the one whose last audit is the oldest; 0: none is due. asks says that it should be asked
+// first whether the list is empty; pages that an export of it has failed.
+func (a *audits) due() (list int64, asks, pages bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	if a.draining.Load() || a.holds.atLocked(place{}) {
+		return 0, false, false
+	}
+	behind := a.reader.behindLocked()
+	bulk := behind || len(a.imports.open) > 0 || now.Sub(a.imports.lastEnd) < auditSettles || a.planning.bulkLocked(now)
+	var oldest time.Time
+	for _, l := range a.table.Lists() {
+		if a.holds.atLocked(place{list: l}) {
+			continue
+		}
+		if a.perhapsEmptyLocked(l, now) {
+			return l, true, false
+		}
+		if now.Before(a.failures[l].again) {
+			continue
+		}
+		last := a.lastLocked(l, now)
+		waited := now.Sub(last)
+		if list != 0 && !last.Before(oldest) {
+			continue
+		}
+		if a.doubtfulLocked(l) && (!behind || waited > auditRest) || (!bulk || waited > auditLate) && (a.importsUnseenLocked(l, now) || a.scheduledLocked(l, now)) {
+			list, oldest = l, last
+		}
+	}
+	return list, false, a.failures[list].tries >= auditTries-1
+}
+
+// lastLocked is when the last audit of a list began; without one, since when audits of it are known of.
+//
+// +checklocks:a.mu
+func (a *audits) lastLocked(list int64, now time.Time) time.Time {
+	last := a.table.AuditOf(list)
+	if last.First.IsZero() {
+		last.First = now
+		a.table.SetAudit(list, last)
+		a.changedLocked(now)
+		a.nudge()
+	}
+	if last.Began.IsZero() {
+		return last.First
+	}
+	return last.Began
+}
+
+// importsUnseenLocked says whether a list is to be audited for the imports that have ended. A bounded run does not rest: what
+// they have lost is found before it ends.
+//
+// +checklocks:a.mu
+func (a *audits) importsUnseenLocked(list int64, now time.Time) bool {
+	last := a.table.AuditOf(list)
+	return a.cfg.Audit.AfterImports && last.Due && (last.Began.IsZero() || a.process.Bounded || now.Sub(last.Began) >= auditRest)
+}
+
+// scheduledLocked says whether a list of an export is to be audited because the last audit was long ago.
+//
+// +checklocks:a.mu
+func (a *audits) scheduledLocked(list int64, now time.Time) bool {
+	fed := slices.ContainsFunc(a.cfg.Exports, func(x Export) bool { return x.List == list })
+	return fed && a.cfg.Audit.Every > 0 && now.Sub(a.lastLocked(list, now)) >= a.cfg.Audit.Every
+}
+
+// owedLocked says whether a bounded run is not done before a list was audited.
+//
+// +checklocks:a.mu
+func (a *audits) owedLocked(now time.Time) bool {
+	for _, l := range a.table.Lists() {
+		owed := a.table.DoubtsHeld(l) || a.perhapsEmptyLocked(l, now) ||
+			a.failures[l].tries < auditTries && (a.doubtfulLocked(l) || a.importsUnseenLocked(l, now))
+		if owed && !a.holds.atLocked(place{list: l}) {
+			return true
+		}
+	}
+	return false
+}
+
+// doubtfulLocked says whether so many may have been put into a list by others, and are to leave it, that reading the list is
+// cheaper than taking them out.
+//
+// +checklocks:a.mu
+func (a *audits) doubtfulLocked(list int64) bool {
+	return a.table.Doubts(list) > doubtCalls*a.cfg.Limits.Batch && a.failures[list].tries < auditTries && !a.byCalls[list]
+}
+
+// perhapsEmptyLocked says whether the account should be asked whether a list is empty before more than a few are taken out in
+// case others have put them in.
+//
+// +checklocks:a.mu
+func (a *audits) perhapsEmptyLocked(list int64, now time.Time) bool {
+	return a.table.Doubts(list) > a.cfg.Limits.Batch && a.table.Empty(list) && now.Sub(a.asked[list]) > time.Minute && !a.reader.behindLocked()
+}
+
+// holdDoubtsLocked keeps such removals back until the list was read, or the account was asked. Before anything is
+// planned.
+//
+// +checklocks:a.mu
+func (a *audits) holdDoubtsLocked(now time.Time) {
+	for _, l := range a.table.Lists() {
+		reads := a.reading == l && a.table.DoubtsHeld(l)
+		a.table.HoldDoubts(l, reads || a.doubtfulLocked(l) || a.perhapsEmptyLocked(l, now), now)
+	}
+}
+
+// askEmpty asks whether a list is empty, into which nothing of ours is under way: then nobody is to be taken out of it.
+func (a *audits) askEmpty(list int64) {
+	asked := a.now()
+	info, err := a.sender.List(a.ctx, list)
+	still := a.beginAsk(list, asked) && err == nil && info.Contacts == 0
+	for from, more := uint32(0), still; more && !a.ended(); more = from != 0 {
+		from = a.settleEmpty(list, from, asked)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reading = 0
+	a.nudge()
+}
+
+// beginAsk says whether nothing of ours is in a list, or under way into it.
+func (a *audits) beginAsk(list int64, asked time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked[list], a.reading = asked, list
+	return a.table.Empty(list)
+}
+
+func (a *audits) settleEmpty(list int64, from uint32, asked time.Time) uint32 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.changedLocked(a.now())
+	return a.table.SettleEmpty(list, from, asked, a.now())
+}
+
+// audit reads a list and settles what is found.
+func (a *audits) audit(list int64, pages bool) error {
+	run, attributes := a.begin(list)
+	defer a.finish()
+	c := comparison{audit: run, lock: a.mu, reader: a.sender, pages: pages, now: a.now, after: a.touched, await: a.awaitExport}
+	if err := c.run(a.ctx, list, attributes); err != nil {
+		a.gone(err)
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended() {
+		return a.ctx.Err()
+	}
+	run.Close()
+	a.byCalls[list] = run.Paged()
+	a.found[list] = run.Found
+	a.changedLocked(a.now())
+	a.meters.audited.Inc()
+	tell := a.log.Info
+	if run.Found.Wrong() > 0 {
+		tell = a.log.Warn
+	}
+	f := run.Found
+	tell("a list was audited", zap.Int64("list", list), zap.Int("listed", f.Listed), zap.Int("lost", f.Lost), zap.Int("missing", f.Missing), zap.Int("changed", f.Changed), zap.Int("extra", f.Extra),
+		zap.Int("unsubscribed", f.Unsubscribed), zap.Int("settled", f.Settled), zap.Int("skipped", f.Skipped), zap.Duration("took", a.now().Sub(run.Began).Round(time.Second)))
+	return nil
+}
+
+// begin begins an audit, and names the attributes of the list that can be compared.
+func (a *audits) begin(list int64) (*state.Audit, []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reading = list
+	return a.table.BeginAudit(list, a.cfg.Audit.Repair, a.now()), a.cfg.auditable(list, a.account.types)
+}
+
+func (a *audits) finish() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.exporting, a.reading = nil, 0
+	a.table.EndAudit()
+	a.nudge()
+}
+
+// touched notes that what was found has changed the table.
+func (a *audits) touched() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.changedLocked(a.now())
+	a.nudge()
+}
+
+// gone holds a list that does not exist any more.
+func (a *audits) gone(err error) {
+	var o *sink.OutcomeError
+	if errors.As(err, &o) && o.Outcome.Absent && o.Outcome.List != 0 {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.holds.haltLocked(o.Outcome, a.now())
+	}
+}
+
+// auditable are the attributes of a list's exports whose form in an export is known.
+func (c *Config) auditable(list int64, types map[string]sink.AttributeType) []string {
+	all := map[string]bool{}
+	for _, x := range c.Exports {
+		if x.List != list {
+			continue
+		}
+		for _, a := range x.Attributes {
+			switch types[a] {
+			case sink.Text, sink.Date, sink.Float, sink.Boolean:
+				all[a] = true
+			case sink.Category, sink.MultipleChoice:
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// awaitExport waits until the watcher sees that an export has ended.
+func (a *audits) awaitExport(ctx context.Context, process int64) (sink.Process, error) {
+	x := &exporting{process: process, began: a.now(), done: make(chan sink.Process, 1)}
+	a.mu.Lock()
+	a.exporting = x
+	a.mu.Unlock()
+	a.watcher.wake()
+	most := time.NewTimer(exportMost)
+	defer most.Stop()
+	select {
+	case p := <-x.done:
+		return p, nil
+	case <-most.C:
+		return sink.Process{}, errExportLong(process)
+	case <-ctx.Done():
+		return sink.Process{}, ctx.Err()
+	}
+}
+
+func errExportLong(process int64) error {
+	return fmt.Errorf("the export (process %d) has not ended within %s", process, exportMost)
+}
+
+// pollExport looks at an export until it has ended, for an audit without an engine.
+func pollExport(r sink.Reader) func(context.Context, int64) (sink.Process, error) {
+	return func(ctx context.Context, process int64) (sink.Process, error) {
+		x := &exporting{process: process, began: time.Now()}
+		for time.Since(x.began) < exportMost {
+			if sleep(ctx, time.Until(x.due())); ctx.Err() != nil {
+				return sink.Process{}, ctx.Err()
+			}
+			p, err := r.Process(ctx, process)
+			switch {
+			case err != nil && !errors.Is(err, sink.ErrNoRoom):
+				return p, err
+			case err == nil && p.Done:
+				return p, nil
+			}
+			x.last = time.Now()
+		}
+		return sink.Process{}, errExportLong(process)
+	}
+}

@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"sync"
+
+	"segsync/sink"
+)
+
+// Process is what outlives the epochs of a connection in one process.
+type Process struct {
+	Bounded bool // it works off what there is, and ends
+
+	clock   clock
+	unknown unknownSchemas
+
+	mu sync.Mutex
+	// +checklocks:mu
+	types map[string]sink.AttributeType // of the account's attributes, once it has told them
+	// +checklocks:mu
+	untold error // why it has not, in the last try
+	// +checklocks:mu
+	rewind *Rewind // that no epoch has begun
+}
+
+// NewProcess makes it. rewind is done by its first epoch; nil: none.
+func NewProcess(rewind *Rewind) *Process { return &Process{clock: newClock(), rewind: rewind} }
+
+// Owes says whether a rewind was asked for that no epoch has begun.
+func (p *Process) Owes() bool { return p.owed() != nil }
+
+// Untold is why the account's attributes are not known; nil if they are.
+func (p *Process) Untold() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.untold
+}
+
+func (p *Process) attributeTypes() map[string]sink.AttributeType {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.types
+}
+
+func (p *Process) setTypes(types map[string]sink.AttributeType, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.types, p.untold = types, err
+}
+
+func (p *Process) owed() *Rewind {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rewind
+}
+
+// begin notes that an epoch has begun: a later one goes on where it stands.
+func (p *Process) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rewind = nil
+}

@@ -1,0 +1,361 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"segsync/connector/deadletter"
+	"segsync/connector/state"
+	"segsync/mapping"
+	"segsync/sink"
+)
+
+// mappedMost is how many records are mapped before they are folded under one lock.
+const mappedMost = 512
+
+// mapped is one record with what it says.
+type mapped struct {
+	record    *kgo.Record
+	changes   []state.Change
+	tombstone bool
+	failed    int
+	costly    []int // attributes that took too much work
+	reject    *mapping.RejectError
+	halt      bool
+}
+
+// workers decode, map and fold. Each partition's records are one worker's.
+//
+// +checklocksalias:reader.mu=mu
+// +checklocksalias:positions.mu=mu
+// +checklocksalias:holds.mu=mu
+// +checklocksalias:letters.mu=mu
+// +checklocksalias:troubles.mu=mu
+type workers struct {
+	*core
+	process   *Process
+	reader    *reader
+	positions *positions
+	holds     *holds
+	letters   *letters
+	troubles  *troubles
+	mappers   []*mapping.Mapper // by source; set by the take-over
+
+	// +checklocks:mu
+	costly map[string]int // attributes that took too much work, by how many records
+}
+
+// workersMost: more workers than processors gain nothing.
+const workersMost = 4
+
+// compile compiles the mappings with the types of the account's attributes.
+func (w *workers) compile(types map[string]sink.AttributeType) error {
+	for i := range w.cfg.Sources {
+		s := &w.cfg.Sources[i]
+		spec := s.Spec
+		spec.Attributes = slices.Clone(spec.Attributes)
+		for j := range spec.Attributes {
+			spec.Attributes[j].Type = mapping.AttributeType(types[spec.Attributes[j].Name])
+		}
+		m, err := mapping.NewMapper(spec, s.Value, s.Key)
+		if err != nil {
+			return fmt.Errorf("source %s: %w", s.Name, err)
+		}
+		w.mappers = append(w.mappers, m)
+	}
+	return nil
+}
+
+// work is a worker. A partition whose next record waits for the registry holds nobody up: its batches are parked, and
+// tried again.
+func (w *workers) work(queue <-chan *batch) {
+	f := &folder{workers: w, parked: map[partition][]*batch{}}
+	for _, m := range w.mappers {
+		f.mappers = append(f.mappers, m.NewWorker())
+	}
+	again := time.NewTicker(schemaAgain)
+	defer again.Stop()
+	for {
+		select {
+		case <-w.ctx.Done():
+			return
+		case b := <-queue:
+			f.take(b)
+		case <-again.C:
+			f.retry()
+		}
+	}
+}
+
+// schemaAgain is how often a record that waits for the registry is tried again.
+const schemaAgain = time.Second
+
+// folder is one worker's scratch.
+//
+// +checklocksalias:workers.mu=mu
+type folder struct {
+	*workers
+	mappers []*mapping.Worker
+	all     []mapped
+	parked  map[partition][]*batch // of partitions that wait for the registry, in order
+	rests   time.Time              // until then the registry is not asked: it takes its time
+}
+
+// take maps and folds a batch, or parks it behind those that wait.
+func (f *folder) take(b *batch) {
+	waiting, parked := f.parked[b.p]
+	if !parked && f.batch(b) {
+		f.reader.held.Add(-b.bytes)
+		f.reader.throttle()
+		return
+	}
+	f.parked[b.p] = append(waiting, b)
+	f.reader.parked.Add(b.bytes)
+	if !parked {
+		f.reader.park(b.p, true)
+	}
+	f.reader.throttle()
+}
+
+// retry tries the parked batches again.
+func (f *folder) retry() {
+	began := time.Now()
+	if began.Before(f.rests) {
+		return
+	}
+	defer func() { f.rests = time.Now().Add(4 * time.Since(began)) }() // others are mapped meanwhile
+	for p, waiting := range f.parked {
+		for len(waiting) > 0 && f.batch(waiting[0]) {
+			f.reader.parked.Add(-waiting[0].bytes)
+			f.reader.held.Add(-waiting[0].bytes)
+			waiting = waiting[1:]
+		}
+		if f.parked[p] = waiting; len(waiting) == 0 {
+			delete(f.parked, p)
+			f.reader.park(p, false)
+			f.troubles.registryAnswers()
+			f.reader.throttle()
+		}
+	}
+}
+
+// profileMost bounds the attributes of a record, in bytes: a person's row must fit into a Kafka record.
+const profileMost = 256 << 10
+
+var errTooLarge = errors.New("the attributes are too large for a row of the table; the memberships were folded all the same")
+
+// batch maps a batch and folds it, some hundred records at a time. It returns false if a record waits for the registry:
+// what came before it is folded.
+func (f *folder) batch(b *batch) bool {
+	c := f.reader.at(b.p)
+	if c.stopped {
+		return true
+	}
+	next := c.next
+	if l := b.tooLarge; l != nil && l.NextOffset > next {
+		at := max(l.Offset, next)
+		f.all = append(f.all, mapped{record: &kgo.Record{Topic: l.Topic, Partition: l.Partition, Offset: l.NextOffset - 1, LeaderEpoch: l.Epoch}, reject: &mapping.RejectError{
+			Class: string(deadletter.TooLarge), Err: fmt.Errorf("the batch of offsets %d to %d becomes larger than %d MiB when it is decompressed: none of its records was read", at, l.NextOffset-1, batchMost>>20),
+		}})
+	}
+	for _, r := range b.records {
+		if f.ended() {
+			return true
+		}
+		if r.Offset < next {
+			continue // read already
+		}
+		m := mapped{record: r}
+		if !r.Attrs.IsControl() {
+			if !f.mapOne(&m, &c) {
+				f.fold(b.p)
+				return false
+			}
+		}
+		f.all = append(f.all, m)
+		if len(f.all) >= mappedMost || m.halt {
+			f.fold(b.p)
+			if m.halt {
+				return true
+			}
+		}
+	}
+	f.fold(b.p)
+	return true
+}
+
+// mapOne maps a record. It returns false if the record waits: the registry cannot be asked, or does not know its schema
+// id, and has not done so for less than a while.
+func (f *folder) mapOne(m *mapped, c *cursor) bool {
+	r := m.record
+	err := f.translate(m, c)
+	var reject *mapping.RejectError
+	switch {
+	case err == nil:
+		return true
+	case errors.As(err, &reject):
+		m.reject = reject
+		return true
+	case errors.Is(err, mapping.ErrHalt):
+		m.halt = true
+		return true
+	case errors.Is(err, mapping.ErrNoSchema) && f.process.unknown.lasts(err) > f.cfg.Times.UnknownID:
+		m.reject = &mapping.RejectError{Class: string(deadletter.SchemaUnknown), Err: err}
+		return true
+	}
+	f.troubles.waitForRegistry(fmt.Sprintf("%s/%d at offset %d: %s", r.Topic, r.Partition, r.Offset, err))
+	return false
+}
+
+// translate maps a record into changes of the table.
+func (f *folder) translate(m *mapped, c *cursor) error {
+	read := f.now().UnixNano()
+	r := m.record
+	var headers map[string][]byte
+	if len(r.Headers) > 0 {
+		headers = make(map[string][]byte, len(r.Headers))
+		for _, h := range r.Headers {
+			headers[h.Key] = h.Value
+		}
+	}
+	res, err := f.mappers[c.source].Map(&mapping.Record{
+		Key: r.Key, Value: r.Value, Headers: headers, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixNano(), Read: read,
+	})
+	m.tombstone, m.failed, m.costly = res.Tombstone, res.Failed, slices.Clone(res.Costly)
+	if err != nil {
+		if _, ok := errors.AsType[*mapping.RejectError](err); !ok {
+			return err
+		}
+	}
+	var profile *state.Profile
+	if len(res.Changes) > 0 && !res.Tombstone {
+		profile = &state.Profile{Address: res.Address, Values: make([]state.Value, len(res.Values))}
+		size := 0
+		for i, v := range res.Values {
+			profile.Values[i] = state.Value(v)
+			size += len(v.JSON)
+		}
+		if size > profileMost && err == nil {
+			profile.Values = nil
+			err = &mapping.RejectError{Class: string(deadletter.TooLarge), Err: errTooLarge}
+		}
+	}
+	for i := range res.Changes {
+		said := &res.Changes[i]
+		change := state.Change{
+			Live:   max(said.Time, r.Timestamp.UnixNano()) >= read-state.LiveFor.Nanoseconds(),
+			Source: c.source, Person: state.KeyOf(f.cfg.Sources[c.source].Name, said.Person), Whole: said.Whole,
+			Stamp: state.Stamp{Topic: c.topic, Partition: r.Partition, Epoch: stampEpoch(r.LeaderEpoch, c.era), Offset: r.Offset, Time: said.Time},
+		}
+		for _, g := range said.Memberships {
+			change.Memberships = append(change.Memberships, state.Membership(g))
+		}
+		if said.HasProfile {
+			change.Profile = profile
+		}
+		m.changes = append(m.changes, change)
+	}
+	if err == nil && res.BadAddress {
+		err = &mapping.RejectError{Class: string(deadletter.InvalidAddress), Err: errors.New("the e-mail address is none; the memberships were folded all the same")}
+	}
+	return err
+}
+
+// fold takes what was mapped into the table under one lock, with the cursor and the dead letters: a cut sees all of a
+// record or nothing.
+func (f *folder) fold(p partition) {
+	if len(f.all) == 0 {
+		return
+	}
+	now := f.now()
+	f.mu.Lock()
+	defer f.nudge()
+	defer f.mu.Unlock()
+	if f.ended() {
+		return
+	}
+	c := f.reader.cursors[p]
+	before := f.table.Counts
+	failed := 0
+	for i := range f.all {
+		m := &f.all[i]
+		if m.halt {
+			f.reader.haltLocked(c.source, "halt_when", fmt.Sprintf("halt_when holds for the record at %s/%d offset %d: see to the lists, then run segsync backfill --from a time after it", p.topic, p.n, m.record.Offset))
+			break
+		}
+		f.foldOneLocked(m, c.source, now)
+		failed += m.failed
+		f.costsLocked(c.source, m.costly, now)
+		c.next, c.epoch, c.changed = m.record.Offset+1, m.record.LeaderEpoch, true
+	}
+	f.table.Refresh(now)
+	after := f.table.Counts
+	stale, ignored := after.Stale-before.Stale, after.Ignored-before.Ignored
+	f.counts.Events += uint64(len(f.all))
+	f.counts.Failed += uint64(failed)
+	f.counts.Needed += after.Needed - before.Needed
+	f.meters.events.Add(float64(len(f.all)))
+	f.meters.moved.Add(float64(after.Folded - before.Folded - stale - ignored))
+	f.meters.stale.Add(float64(stale))
+	f.meters.ignored.Add(float64(ignored))
+	f.meters.failed.Add(float64(failed))
+	f.changedLocked(now)
+	clear(f.all)
+	f.all = f.all[:0]
+}
+
+// foldOneLocked folds a record.
+//
+// +checklocks:f.mu
+func (f *folder) foldOneLocked(m *mapped, source int, now time.Time) {
+	noAddress, tooLarge := false, false
+	onTombstone := f.cfg.Sources[source].Tombstone
+	for i := range m.changes {
+		ch := &m.changes[i]
+		ch.Remap = f.positions.resendsLocked(source)
+		if m.tombstone {
+			if onTombstone != TombstoneIgnore {
+				ch.Erase, ch.Delete = true, onTombstone == TombstoneDelete
+				f.table.Fold(ch, now)
+			}
+			continue
+		}
+		did := f.table.Fold(ch, now)
+		noAddress, tooLarge = noAddress || did.NoAddress, tooLarge || did.TooLarge
+	}
+	if m.tombstone && onTombstone == TombstoneIgnore {
+		m.reject = nil
+	}
+	switch {
+	case m.reject != nil:
+		f.letters.ofLocked(m.record, deadletter.Class(m.reject.Class), m.reject.Err.Error(), now)
+	case tooLarge:
+		f.letters.ofLocked(m.record, deadletter.TooLarge, errTooLarge.Error(), now)
+	case noAddress:
+		f.letters.ofLocked(m.record, deadletter.NoAddress, "no address of the person is known; the membership was folded all the same", now)
+	}
+}
+
+// costlyMost is how many records an export's attribute may take too much work for before the export is held.
+const costlyMost = 100
+
+// costsLocked counts attributes that took too much work: an export whose expressions cost so much holds everybody up.
+//
+// +checklocks:w.mu
+func (w *workers) costsLocked(source int, attributes []int, now time.Time) {
+	for _, a := range attributes {
+		name := w.cfg.Sources[source].Spec.Attributes[a].Name
+		if w.costly[name]++; w.costly[name] != costlyMost {
+			continue
+		}
+		for _, x := range w.cfg.Exports {
+			if x.Source == source && slices.Contains(x.Attributes, name) {
+				w.holds.addLocked(holdKey{place{list: x.List}, codeBudget}, hold{mend: fmt.Sprintf("the expression of attribute %s of export %s took too much work for %d records: simplify it, and restart", name, x.Name, costlyMost)}, now)
+			}
+		}
+	}
+}
