@@ -47,7 +47,7 @@ func (c *Connection) Audit(ctx context.Context, exports []string, repair bool, t
 			}
 			all = append(all, AuditReport{
 				Connection: c.cfg.Name, Export: x.Name, List: x.List, Delivered: o.Table.In(x.List), Began: a.Began, Took: time.Since(a.Began),
-				Pending: o.Table.Counts.Pending, Repair: repair, Findings: a.Found,
+				Pending: o.Table.Counts().Pending, Repair: repair, Findings: a.Found,
 			})
 		}
 		return ctx.Err()

@@ -202,13 +202,13 @@ func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map
 	if err != nil {
 		return false, err
 	}
-	at := fmt.Sprint(read, t.Counts.People, t.Counts.Contacts, t.Counts.Pending, t.Counts.Rejected)
+	at := fmt.Sprint(read, t.Counts().People, t.Counts().Contacts, t.Counts().Pending, t.Counts().Rejected)
 	if importing, _ := t.Hanging(time.Now().Add(time.Hour)); importing { // it may take its time
 		at += time.Now().String()
 	}
 	c.setElsewhere(at)
 	hangs, waiting := t.Hanging(time.Now().Add(-c.cfg.Times.ImportStuck))
-	if t.Counts.Pending > t.Held() || t.Counts.InFlight > waiting {
+	if t.Counts().Pending > t.Held() || t.Counts().InFlight > waiting {
 		return false, nil
 	}
 	if hangs {

@@ -61,7 +61,7 @@ func (e *Engine) configureLocked() (changed bool) {
 		}
 		row, _ := json.Marshal(builtExport{x.List, e.cfg.Sources[x.Source].Name, x.Segments})
 		if string(row) != string(e.table.Meta(x.row())) {
-			changed = changed || e.table.Meta(x.row()) != nil || e.table.Counts.People > 0
+			changed = changed || e.table.Meta(x.row()) != nil || e.table.Counts().People > 0
 			e.table.SetMeta(x.row(), row)
 		}
 	}

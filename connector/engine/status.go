@@ -109,7 +109,7 @@ func (e *Engine) Status(s *Status) {
 	defer e.mu.Unlock()
 	now := e.now()
 	s.Doing, s.Why = e.doingLocked(now)
-	t := &e.table.Counts
+	t := e.table.Counts()
 	s.Account, s.LastSuccess = e.account.key.owner, e.delivery.lastApplied
 	s.Lag, s.Pending, s.InFlight = e.reader.lagLocked(), t.Pending, t.InFlight
 	s.Oldest = time.Duration(e.table.Oldest(now)) * time.Millisecond
@@ -185,7 +185,7 @@ func (e *Engine) Left(ends map[Partition]int64) (l Left, ready bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l.Records = e.reader.leftLocked(ends)
-	l.Pending = e.table.Counts.Pending - e.table.Held()
+	l.Pending = e.table.Counts().Pending - e.table.Held()
 	if e.holds.hasLocked(importsStuck) {
 		l.Pending = max(0, l.Pending-e.imports.waitingLocked())
 	}

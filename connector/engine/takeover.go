@@ -179,7 +179,7 @@ func (e *Engine) noteSources() {
 func (e *Engine) tellTakenOver(took time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	n := e.table.Counts
+	n := e.table.Counts()
 	e.log.Info("took the connection over", zap.String("account", e.account.key.owner), zap.Int("people", n.People), zap.Int("contacts", n.Contacts),
 		zap.Int("pending", n.Pending), zap.Duration("took", took))
 }

@@ -279,7 +279,7 @@ func (f *folder) fold(p partition) {
 		return
 	}
 	c := f.reader.cursors[p]
-	before := f.table.Counts
+	before := f.table.Counts()
 	failed := 0
 	for i := range f.all {
 		m := &f.all[i]
@@ -293,7 +293,7 @@ func (f *folder) fold(p partition) {
 		c.next, c.epoch, c.changed = m.record.Offset+1, m.record.LeaderEpoch, true
 	}
 	f.table.Refresh(now)
-	after := f.table.Counts
+	after := f.table.Counts()
 	stale, ignored := after.Stale-before.Stale, after.Ignored-before.Ignored
 	f.counts.Events += uint64(len(f.all))
 	f.counts.Failed += uint64(failed)

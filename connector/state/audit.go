@@ -82,13 +82,44 @@ type AuditOf struct {
 
 func auditKey(list int64) string { return "audit/" + strconv.FormatInt(list, 10) }
 
-// AuditOf tells of a list's audits.
-func (t *Table) AuditOf(list int64) AuditOf {
-	if a, ok := t.audits[list]; ok {
+// audits are what is known of the lists' audits, and the one under way.
+type audits struct {
+	journal  *journal
+	known    map[int64]*AuditOf
+	running  *Audit         // nil: none is
+	settling map[int64]bool // lists that are read whole before whom others may have put in is taken out
+}
+
+func newAudits(j *journal) *audits {
+	return &audits{journal: j, known: map[int64]*AuditOf{}, settling: map[int64]bool{}}
+}
+
+// moved notes that something was sent, answered or said of a contact.
+func (x *audits) moved(ci uint32) {
+	if x.running != nil {
+		x.running.moved[ci] = struct{}{}
+	}
+}
+
+// gone notes that the table lets go of an address.
+func (x *audits) gone(address string) {
+	if x.running != nil {
+		x.running.swept[address] = struct{}{}
+	}
+}
+
+// unverified says whether no audit has seen yet what an import has done.
+func (x *audits) unverified(l *listed) bool {
+	began := x.of(l.list).Began
+	return l.imported && (began.IsZero() || l.at >= millis(began))
+}
+
+func (x *audits) of(list int64) AuditOf {
+	if a, ok := x.known[list]; ok {
 		return *a
 	}
 	a := &AuditOf{}
-	if r := (reader{b: t.meta[auditKey(list)]}); len(r.b) > 0 {
+	if r := (reader{b: x.journal.meta[auditKey(list)]}); len(r.b) > 0 {
 		at := func() time.Time {
 			if ms := r.int(); ms != 0 {
 				return time.UnixMilli(ms)
@@ -100,9 +131,12 @@ func (t *Table) AuditOf(list int64) AuditOf {
 			*n = int(r.int())
 		}
 	}
-	t.audits[list] = a
+	x.known[list] = a
 	return *a
 }
+
+// AuditOf tells of a list's audits.
+func (t *Table) AuditOf(list int64) AuditOf { return t.audits.of(list) }
 
 func (f *Findings) counts() []*int {
 	return []*int{&f.Listed, &f.Lost, &f.Missing, &f.Changed, &f.Extra, &f.Unsubscribed, &f.Settled, &f.Skipped}
@@ -111,7 +145,7 @@ func (f *Findings) counts() []*int {
 // SetAudit notes what is known of a list's audits.
 func (t *Table) SetAudit(list int64, a AuditOf) {
 	a.Found.Examples = nil
-	t.audits[list] = &a
+	t.audits.known[list] = &a
 	b := binary.AppendVarint(nil, int64(bit(a.Due)))
 	for _, at := range []time.Time{a.Began, a.First} {
 		ms := int64(0)
@@ -140,43 +174,29 @@ func (t *Table) imported(list, at int64) int64 {
 	return at
 }
 
-// unverified says whether no audit has seen yet what an import has done.
-func (t *Table) unverified(l *listed) bool {
-	began := t.AuditOf(l.list).Began
-	return l.imported && (began.IsZero() || l.at >= millis(began))
-}
-
 // BeginAudit begins an audit of a list; there is one at a time. repair puts back who is missing, and attributes that others
 // have changed.
 func (t *Table) BeginAudit(list int64, repair bool, now time.Time) *Audit {
-	t.audit = &Audit{List: list, Began: now, t: t, repair: repair, moved: map[uint32]struct{}{}, swept: map[string]struct{}{}, sent: map[uint32]struct{}{}}
-	return t.audit
+	t.audits.running = &Audit{List: list, Began: now, t: t, repair: repair, moved: map[uint32]struct{}{}, swept: map[string]struct{}{}, sent: map[uint32]struct{}{}}
+	return t.audits.running
 }
 
 // EndAudit ends the audit under way, if there is one.
-func (t *Table) EndAudit() { t.audit = nil }
-
-// move notes that something was sent, answered or said of a contact.
-func (t *Table) move(ci uint32) {
-	if t.audit != nil {
-		t.audit.moved[ci] = struct{}{}
-	}
-}
+func (t *Table) EndAudit() { t.audits.running = nil }
 
 func (a *Audit) saw(ci uint32) bool {
 	return int(ci/64) < len(a.seen) && a.seen[ci/64]&(1<<(ci%64)) != 0
 }
 
 // open says whether something of a contact is under way, or may be: what the list shows of it tells nothing.
-func (a *Audit) open(ci uint32, r *contactRow) bool {
-	_, moved := a.moved[ci]
-	return moved || r.unknownSince != 0 || a.t.contacts.at(ci).flags&(flagInFlight|flagPinned) != 0
+func (a *Audit) open(v *view) bool {
+	_, moved := a.moved[v.ci]
+	return moved || v.row.unknownSince != 0 || v.slot().flags&(flagInFlight|flagPinned) != 0
 }
 
 // See takes up that the list holds a contact. carries compares an attribute as it was sent with what is told of it.
 func (a *Audit) See(l *sink.Listed, carries func(sent sink.Attribute, told string) bool, now time.Time) {
-	t := a.t
-	ci, ok := t.lookContact([]byte(l.Address))
+	ci, ok := a.t.store.lookContact([]byte(l.Address))
 	if ok && a.saw(ci) {
 		return // pages may tell of somebody twice
 	}
@@ -193,12 +213,17 @@ func (a *Audit) See(l *sink.Listed, carries func(sent sink.Attribute, told strin
 		a.seen = append(a.seen, make([]uint64, max(64, len(a.seen)/4))...)
 	}
 	a.seen[ci/64] |= 1 << (ci % 64)
-	t.loadContact(ci, &t.row)
-	if a.open(ci, &t.row) {
-		return // Finish counts them
+	v := a.t.view(ci)
+	defer v.end()
+	if !a.open(v) { // Finish counts the others
+		a.see(v, l, carries, now)
 	}
-	w := t.want(ci, &t.row, now)
-	p := t.row.list(a.List)
+}
+
+func (a *Audit) see(v *view, l *sink.Listed, carries func(sent sink.Attribute, told string) bool, now time.Time) {
+	t := a.t
+	w := v.want(now)
+	p := v.row.list(a.List)
 	if l.Blocked {
 		a.Found.found(&a.Found.Unsubscribed, FoundUnsubscribed, l.Address)
 	}
@@ -208,19 +233,18 @@ func (a *Audit) See(l *sink.Listed, carries func(sent sink.Attribute, told strin
 			a.Found.found(&a.Found.Extra, FoundExtra, l.Address)
 		}
 	case p.state == doubtful: // others have put it in
-		t.count(a.List, doubtful, unknown)
 		p.state = unknown
-		t.storeContact(ci, &t.row)
-		t.reconsider(ci, now)
-	case p.state == in && !l.Blocked && w.hash == t.row.hash && w.forced == 0 && !a.carriesAll(w, l, carries):
-		if t.unverified(p) {
+		v.store()
+		t.reconsider(v.ci, now)
+	case p.state == in && !l.Blocked && w.hash == v.row.hash && w.forced == 0 && !a.carriesAll(w, l, carries):
+		if t.audits.unverified(p) {
 			a.Found.found(&a.Found.Lost, FoundLost, l.Address)
-			a.resend(ci, now)
+			a.resend(v, now)
 			return
 		}
 		a.Found.found(&a.Found.Changed, FoundChanged, l.Address)
 		if a.repair {
-			a.resend(ci, now)
+			a.resend(v, now)
 		}
 	}
 }
@@ -228,7 +252,7 @@ func (a *Audit) See(l *sink.Listed, carries func(sent sink.Attribute, told strin
 // carriesAll says whether a contact has the attributes that it was given, as far as the listing tells.
 func (a *Audit) carriesAll(w *wanted, l *sink.Listed, carries func(sink.Attribute, string) bool) bool {
 	for i := range w.values {
-		name := a.t.attributeName(w.values[i].name)
+		name := a.t.names.attribute(w.values[i].name)
 		if told, ok := l.Attributes[name]; ok && !carries(sink.Attribute{Name: name, Value: w.values[i].json}, told) {
 			return false
 		}
@@ -240,68 +264,51 @@ func (a *Audit) carriesAll(w *wanted, l *sink.Listed, carries func(sink.Attribut
 const singly = 20
 
 // resend makes what was delivered of a contact unknown, in the list and of its attributes: it is sent again, alone.
-func (a *Audit) resend(ci uint32, now time.Time) {
-	t := a.t
-	t.loadContact(ci, &t.row)
-	t.count(a.List, t.row.state(a.List), unknown)
-	t.row.set(a.List, unknown, millis(now))
-	t.row.hash, t.row.halves = 0, singly
-	t.storeContact(ci, &t.row)
-	a.moved[ci], a.sent[ci] = struct{}{}, struct{}{}
-	t.reconsider(ci, now)
+func (a *Audit) resend(v *view, now time.Time) {
+	v.row.set(a.List, unknown, millis(now))
+	v.row.hash, v.row.halves = 0, singly
+	v.store()
+	a.moved[v.ci], a.sent[v.ci] = struct{}{}, struct{}{}
+	a.t.reconsider(v.ci, now)
 }
 
 // Finish looks at some of the contacts that the list should hold, from a slot on, once the whole list was seen. It says
 // where to go on; 0: all were looked at.
 func (a *Audit) Finish(from uint32, now time.Time) (next uint32) {
-	t := a.t
-	end := min(from+chunkLen, t.contacts.n)
-	for ci := from; ci < end; ci++ {
-		if t.contacts.at(ci).flags&flagLive == 0 {
-			continue
+	return a.t.some(from, now, func(v *view) {
+		if p := v.row.list(a.List); p != nil && p.state != out {
+			a.compare(v, p, now)
 		}
-		t.loadContact(ci, &t.row)
-		p := t.row.list(a.List)
-		if p == nil || p.state == out {
-			continue
-		}
-		a.compare(ci, p, now)
-	}
-	t.releaseSettled(now)
-	if end == t.contacts.n {
-		return 0
-	}
-	return end
+	})
 }
 
-// compare is for a contact whose row, with p in it, is loaded.
-func (a *Audit) compare(ci uint32, p *listed, now time.Time) {
-	t := a.t
+// compare is for a contact with p in its row.
+func (a *Audit) compare(v *view, p *listed, now time.Time) {
 	switch {
 	case p.state == unknown:
-		if _, ours := a.sent[ci]; !ours {
+		if _, ours := a.sent[v.ci]; !ours {
 			a.Found.Skipped++
 		}
-	case a.open(ci, &t.row):
-		a.stayUnverified(ci)
+	case a.open(v):
+		a.stayUnverified(v)
 		a.Found.Skipped++
-	case a.saw(ci):
+	case a.saw(v.ci):
 	case p.state == doubtful:
 		if !a.paged {
 			a.Found.Settled++
-			t.settleDoubt(ci, a.List, now)
+			v.settleDoubt(a.List, now)
 		}
-	case !slices.Contains(t.want(ci, &t.row, now).lists, a.List): // it is to leave, and has left
-		if t.unverified(p) {
-			a.resend(ci, now)
+	case !slices.Contains(v.want(now).lists, a.List): // it is to leave, and has left
+		if a.t.audits.unverified(p) {
+			a.resend(v, now)
 		}
-	case t.unverified(p):
-		a.Found.found(&a.Found.Lost, FoundLost, string(t.addressOf(ci)))
-		a.gone = append(a.gone, missing{ci, true})
+	case a.t.audits.unverified(p):
+		a.Found.found(&a.Found.Lost, FoundLost, a.t.Address(v.ci))
+		a.gone = append(a.gone, missing{v.ci, true})
 	default:
-		a.Found.found(&a.Found.Missing, FoundMissing, string(t.addressOf(ci)))
+		a.Found.found(&a.Found.Missing, FoundMissing, a.t.Address(v.ci))
 		if a.repair || a.Found.Missing <= looksMost {
-			a.gone = append(a.gone, missing{ci, false})
+			a.gone = append(a.gone, missing{v.ci, false})
 		}
 	}
 }
@@ -314,18 +321,22 @@ func (a *Audit) Gone() (address string, ok bool) {
 	for len(a.gone) > 0 {
 		ci := a.gone[len(a.gone)-1].contact
 		if a.still(ci) {
-			return string(a.t.addressOf(ci)), true
+			return a.t.Address(ci), true
 		}
-		a.stayUnverified(ci)
 		a.gone = a.gone[:len(a.gone)-1]
 	}
 	return "", false
 }
 
-// still says whether a contact stands as it did when the audit began. Its row is loaded.
+// still says whether a contact stands as it did when the audit began. Of one that does not this audit tells nothing.
 func (a *Audit) still(ci uint32) bool {
-	a.t.loadContact(ci, &a.t.row)
-	return !a.open(ci, &a.t.row) && a.t.row.state(a.List) == in
+	v := a.t.view(ci)
+	defer v.end()
+	if !a.open(v) && v.row.state(a.List) == in {
+		return true
+	}
+	a.stayUnverified(v)
+	return false
 }
 
 // Looked takes up what a look at whom Gone has named shows. Who is in the list all the same is not missing; who is
@@ -342,42 +353,46 @@ func (a *Audit) Looked(blocked bool, lists []int64, now time.Time) {
 		*found--
 	case blocked:
 		*found--
-		a.Found.found(&a.Found.Unsubscribed, FoundUnsubscribed, string(a.t.addressOf(m.contact)))
-	case !a.still(m.contact):
-		a.stayUnverified(m.contact)
-	case m.lost || a.repair:
-		a.resend(m.contact, now)
+		a.Found.found(&a.Found.Unsubscribed, FoundUnsubscribed, a.t.Address(m.contact))
+	case a.still(m.contact) && (m.lost || a.repair):
+		v := a.t.view(m.contact)
+		defer v.end()
+		a.resend(v, now)
 	}
 }
 
-// stayUnverified leaves a contact to the next audit of which this one tells nothing. Its row is loaded.
-func (a *Audit) stayUnverified(ci uint32) {
-	if p := a.t.row.list(a.List); p != nil && p.state == in && a.t.unverified(p) {
+// stayUnverified leaves a contact to the next audit of which this one tells nothing.
+func (a *Audit) stayUnverified(v *view) {
+	if p := v.row.list(a.List); p != nil && p.state == in && a.t.audits.unverified(p) {
 		p.at = max(p.at, millis(a.Began))
-		a.t.storeContact(ci, &a.t.row)
+		v.store()
 	}
 }
 
 // Close notes a finished audit.
 func (a *Audit) Close() {
 	was := a.t.AuditOf(a.List)
-	due := was.Due && a.t.importedSince(a)
+	due := was.Due && a.importedSince()
 	a.t.SetAudit(a.List, AuditOf{Due: due, Began: a.Began, First: was.First, Found: a.Found})
-	a.t.audit = nil
+	a.t.audits.running = nil
 }
 
 // importedSince says whether there may be contacts that the audit has not verified.
-func (t *Table) importedSince(a *Audit) bool {
+func (a *Audit) importedSince() bool {
 	for ci := range a.moved {
-		if t.contacts.at(ci).flags&flagLive == 0 {
-			continue
-		}
-		t.loadContact(ci, &t.row)
-		if p := t.row.list(a.List); p != nil && p.imported && p.at >= millis(a.Began) {
+		if a.t.store.alive(ci) && a.left(ci) {
 			return true
 		}
 	}
 	return false
+}
+
+// left says whether an import has brought a contact into the list since the audit began.
+func (a *Audit) left(ci uint32) bool {
+	v := a.t.view(ci)
+	defer v.end()
+	p := v.row.list(a.List)
+	return p != nil && p.imported && p.at >= millis(a.Began)
 }
 
 // ByPages forgets what was seen so far: the list is read by pages instead. Who is not seen there may be in it all the

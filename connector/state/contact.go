@@ -142,7 +142,7 @@ func (c *contactRow) encode(b []byte) []byte {
 	}
 	b = binary.LittleEndian.AppendUint64(b, c.hash)
 	extra := bit(c.unknownSince != 0) | bit(c.late)<<1 | bit(len(c.standing) > 0)<<2 |
-		bit(len(c.refused) > 0)<<3 | bit(c.rejected != "")<<4 | bit(c.halves != 0)<<5 | bit(c.erase)<<6
+		bit(len(c.refused) > 0)<<3 | bit(c.rejected != "")*extraRejected | bit(c.halves != 0)<<5 | bit(c.erase)<<6
 	b = append(b, byte(extra))
 	if c.unknownSince != 0 {
 		b = binary.AppendVarint(b, c.unknownSince)
@@ -173,6 +173,26 @@ func (c *contactRow) encode(b []byte) []byte {
 	return b
 }
 
+// extraRejected is the bit that says that a rejection follows.
+const extraRejected = 16
+
+// listed reads what a row says of a list.
+func (r *reader) listed(version uint64) listed {
+	s := r.uint()
+	l := listed{state: delivery(s >> 3), imported: s&4 != 0, passage: passage(s & 3)}
+	switch {
+	case version < 3:
+		l = listed{state: delivery(s >> 1)}
+	case version == 3:
+		l = listed{state: delivery(s >> 2), passage: passage(s & 3)}
+	}
+	l.list, l.at = r.int(), r.int()
+	if version < 3 && s&1 == 1 {
+		r.int() // since when it was withheld: the guard weighs it anew
+	}
+	return l
+}
+
 func (c *contactRow) decode(row []byte) error {
 	c.reset()
 	if len(row) == 0 {
@@ -181,19 +201,7 @@ func (c *contactRow) decode(row []byte) error {
 	r := reader{b: row}
 	version := r.version()
 	for range r.count() {
-		s := r.uint()
-		l := listed{state: delivery(s >> 3), imported: s&4 != 0, passage: passage(s & 3)}
-		switch {
-		case version < 3:
-			l = listed{state: delivery(s >> 1)}
-		case version == 3:
-			l = listed{state: delivery(s >> 2), passage: passage(s & 3)}
-		}
-		l.list, l.at = r.int(), r.int()
-		if version < 3 && s&1 == 1 {
-			r.int() // since when it was withheld: the guard weighs it anew
-		}
-		c.lists = append(c.lists, l)
+		c.lists = append(c.lists, r.listed(version))
 	}
 	c.hash = r.fixed64()
 	extra := r.uint()
@@ -211,7 +219,7 @@ func (c *contactRow) decode(row []byte) error {
 			c.refused = append(c.refused, refusal{name: uint32(r.uint()), value: r.fixed64(), at: r.int()})
 		}
 	}
-	if extra&16 != 0 {
+	if extra&extraRejected != 0 {
 		c.rejected = string(r.bytes())
 		c.rejectedAt = r.int()
 		c.rejectedWant = r.fixed64()

@@ -12,26 +12,18 @@ const countsKey = "counts"
 // Missing compares a table that was read back with what its last checkpoint said of it: how many rows of people and
 // contacts are there, and how many there should be. counted is false if no checkpoint has said so.
 func (t *Table) Missing() (have, want int, counted bool) {
-	r := reader{b: t.meta[countsKey]}
+	r := reader{b: t.journal.meta[countsKey]}
 	people, contacts, names := int(r.uint()), int(r.uint()), int(r.uint())
 	if r.err != nil {
 		return 0, 0, false
 	}
-	have, want = int(t.people.n)+t.stored+t.named(), people+contacts+names
+	have, want = int(t.store.people.Len())+t.journal.stored+t.names.named(), people+contacts+names
 	return have, want, have <= want // more were written by a version that did not count
-}
-
-// named is how many numbers have a name.
-func (t *Table) named() (n int) {
-	for _, word := range t.names.of {
-		n += int(bit(word != ""))
-	}
-	return n
 }
 
 // padNames keeps the numbers of names that were lost from being given again: what has them means nothing any more.
 func (t *Table) padNames() {
-	r := reader{b: t.meta[countsKey]}
+	r := reader{b: t.journal.meta[countsKey]}
 	_, _, _, names := r.uint(), r.uint(), r.uint(), int(r.uint())
 	for r.err == nil && len(t.names.of) < names {
 		t.names.of = append(t.names.of, "")
@@ -40,7 +32,7 @@ func (t *Table) padNames() {
 
 // Position is where reading of a partition stands in the rows: the next offset, -1 if they do not say.
 func (t *Table) Position(topic uint32, partition int32) int64 {
-	r := reader{b: t.meta[positionKey(topic, partition)]}
+	r := reader{b: t.journal.meta[positionKey(topic, partition)]}
 	if next := r.int(); r.err == nil {
 		return next
 	}
@@ -57,13 +49,13 @@ func positionKey(topic uint32, partition int32) string {
 }
 
 // forgetNameless drops what a contact's row says of attributes whose names were lost: nothing can be sent for them.
-func (t *Table) forgetNameless(ci uint32) {
-	lost := func(name uint32) bool { return int(name) >= len(t.names.of) || t.names.of[name] == "" }
-	before := len(t.row.standing) + len(t.row.refused)
-	t.row.standing = slices.DeleteFunc(t.row.standing, func(s standing) bool { return lost(s.name) })
-	t.row.refused = slices.DeleteFunc(t.row.refused, func(f refusal) bool { return lost(f.name) })
-	if len(t.row.standing)+len(t.row.refused) != before {
-		t.row.hash = 0
-		t.storeContact(ci, &t.row)
+func (v *view) forgetNameless() {
+	r, lost := &v.row, v.t.names.lost
+	before := len(r.standing) + len(r.refused)
+	r.standing = slices.DeleteFunc(r.standing, func(s standing) bool { return lost(s.name) })
+	r.refused = slices.DeleteFunc(r.refused, func(f refusal) bool { return lost(f.name) })
+	if len(r.standing)+len(r.refused) != before {
+		r.hash = 0
+		v.store()
 	}
 }

@@ -53,57 +53,68 @@ type Folded struct {
 // Fold takes a change into the table. A change that is not newer, or that concerns a person whom the table does not
 // know and does not put in or out explicitly, changes nothing. What it means for contacts is seen by Refresh.
 func (t *Table) Fold(c *Change, now time.Time) Folded {
-	t.Counts.Folded++
-	pi, known := t.findPerson(c.Person, false)
+	counts := &t.tally.counts
+	counts.Folded++
+	pi, known := t.store.findPerson(c.Person, false)
 	if !known {
 		if !c.makesRow() {
-			t.Counts.Ignored++
+			counts.Ignored++
 			return Folded{}
 		}
-		pi, _ = t.findPerson(c.Person, true)
+		pi, _ = t.store.findPerson(c.Person, true)
 	}
-	p := &t.p
-	t.loadPerson(pi, p)
-	src := &t.sources[c.Source]
-	p.source = src.number
-	if p.erased != (Stamp{}) && !c.Stamp.Newer(p.erased) {
-		t.Counts.Stale++
+	f := folding{t: t, c: c, pi: pi, p: t.person(pi), src: &t.compiled.sources[c.Source]}
+	defer t.endPerson(f.p)
+	f.p.source = f.src.number
+	if f.p.erased != (Stamp{}) && !c.Stamp.Newer(f.p.erased) {
+		counts.Stale++
 		return Folded{}
 	}
 	if c.Erase {
-		return t.erase(pi, c, now)
+		return f.erase()
 	}
-	var exits [16]uint32
-	before := p.address
-	t.differs = false
-	left, moved, news := t.foldMemberships(p, c, src, exits[:0])
-	changed, f := moved, Folded{}
+	var done Folded
+	before := f.p.address
+	moved := f.memberships()
+	changed := moved
 	if c.Profile != nil {
-		changed = t.foldProfile(p, c, src) || changed
-		if p.size() > t.rowMost() {
-			f.TooLarge = true
-			t.loadPerson(pi, p)
-			p.source, before = src.number, p.address
-			left, moved, news = t.foldMemberships(p, c, src, exits[:0])
+		changed = f.profile() || changed
+		if f.p.size() > t.rowMost() { // the memberships alone
+			done.TooLarge = true
+			t.store.loadPerson(pi, f.p)
+			f.p.source, before = f.src.number, f.p.address
+			moved = f.memberships()
 			changed = moved
 		}
 	}
 	if !changed {
-		t.Counts.Stale++
-		return f
+		counts.Stale++
+		return done
 	}
-	f.Moved, f.NoAddress = true, moved && len(p.address) == 0
-	t.Counts.Needed += bit(t.differs && len(p.address) > 0)
-	old := t.people.at(pi).contact
-	t.settleAddress(pi, before, left, news, c.Source, now)
+	done.Moved, done.NoAddress = true, moved && len(f.p.address) == 0
+	counts.Needed += bit(f.differs && len(f.p.address) > 0)
+	old := t.store.people.At(pi).contact
+	f.settleAddress(before, now)
 	if c.Live {
-		for _, slot := range []uint32{old, t.people.at(pi).contact} {
+		for _, slot := range []uint32{old, t.store.people.At(pi).contact} {
 			if slot != 0 {
-				t.live.push(slot-1, millis(now))
+				t.agenda.live.push(slot-1, millis(now))
 			}
 		}
 	}
-	return f
+	return done
+}
+
+// folding is one change that is being folded.
+type folding struct {
+	t       *Table
+	c       *Change
+	pi      uint32
+	p       *person
+	src     *sourcePlan
+	left    []uint32 // segments that were left explicitly
+	news    bool     // something newer was said, not only mapped anew
+	differs bool     // what is wanted of the person changes
 }
 
 // makesRow says whether a change makes a row of a person whom the table does not know: somebody put in, or put out
@@ -125,55 +136,58 @@ func (c *Change) newer(s Stamp) bool {
 	return c.Stamp.Newer(s) || c.Remap && c.Stamp.samePartition(s) && c.Stamp.Offset == s.Offset
 }
 
-// foldMemberships returns the segments that were left explicitly, whether a membership moved, and whether that was by
-// something newer, not by what is mapped anew.
-func (t *Table) foldMemberships(p *person, c *Change, src *sourcePlan, left []uint32) (gone []uint32, moved, news bool) {
-	move := func(segment uint32, in, explicit bool) {
-		m := p.segment(segment)
-		was := m != nil && m.in
-		first := m == nil
-		if m == nil {
-			p.memberships = append(p.memberships, membership{segment: segment})
-			m = &p.memberships[len(p.memberships)-1]
-		}
-		if !c.newer(m.stamp) {
-			return
-		}
-		news = news || c.Stamp.Newer(m.stamp)
-		t.differs = t.differs || was != in || first && explicit
-		*m = membership{segment: segment, in: in, stamp: c.Stamp.over(m.stamp)}
-		moved = true
-		if former := src.former[segment]; len(former) > 0 { // what was said of it before it was named again
-			p.memberships = slices.DeleteFunc(p.memberships, func(m membership) bool { return slices.Contains(former, m.segment) })
-		}
-		if explicit && !in {
-			left = append(left, segment)
-		}
+// memberships folds them, and says whether one has moved.
+func (f *folding) memberships() (moved bool) {
+	f.left = f.left[:0]
+	for _, m := range f.c.Memberships {
+		moved = f.move(f.src.segments[m.Segment], m.In, !f.c.Whole) || moved
 	}
-	for _, m := range c.Memberships {
-		move(src.segments[m.Segment], m.In, !c.Whole)
-	}
-	if c.Whole {
-		for i, segment := range src.segments {
-			if !slices.ContainsFunc(c.Memberships, func(m Membership) bool { return m.Segment == i }) {
-				move(segment, false, false)
+	if f.c.Whole {
+		for i, segment := range f.src.segments {
+			if !slices.ContainsFunc(f.c.Memberships, func(m Membership) bool { return m.Segment == i }) {
+				moved = f.move(segment, false, false) || moved
 			}
 		}
 	}
-	return left, moved, news
+	return moved
 }
 
-// foldProfile moves the address and each attribute for itself, so that the result does not depend on the order in
+// move moves a membership, if what is said is newer.
+func (f *folding) move(segment uint32, in, explicit bool) bool {
+	p, c := f.p, f.c
+	m := p.segment(segment)
+	was := m != nil && m.in
+	first := m == nil
+	if m == nil {
+		p.memberships = append(p.memberships, membership{segment: segment})
+		m = &p.memberships[len(p.memberships)-1]
+	}
+	if !c.newer(m.stamp) {
+		return false
+	}
+	f.news = f.news || c.Stamp.Newer(m.stamp)
+	f.differs = f.differs || was != in || first && explicit
+	*m = membership{segment: segment, in: in, stamp: c.Stamp.over(m.stamp)}
+	if former := f.src.former[segment]; len(former) > 0 { // what was said of it before it was named again
+		p.memberships = slices.DeleteFunc(p.memberships, func(m membership) bool { return slices.Contains(former, m.segment) })
+	}
+	if explicit && !in {
+		f.left = append(f.left, segment)
+	}
+	return true
+}
+
+// profile moves the address and each attribute for itself, so that the result does not depend on the order in
 // which profiles come: a null that keeps leaves its place to be filled by an older profile (S34).
-func (t *Table) foldProfile(p *person, c *Change, src *sourcePlan) bool {
-	moved := false
+func (f *folding) profile() (moved bool) {
+	p, c := f.p, f.c
 	if c.newer(p.profile) {
 		p.profile = c.Stamp.over(p.profile)
 		moved = true
 	}
 	if a := c.Profile.Address; a != "" && c.newer(p.addressAt) {
 		p.addressAt = c.Stamp.over(p.addressAt)
-		t.differs = t.differs || p.inAny() && string(p.address) != a
+		f.differs = f.differs || p.inAny() && string(p.address) != a
 		p.address = []byte(a)
 		moved = true
 	}
@@ -181,14 +195,14 @@ func (t *Table) foldProfile(p *person, c *Change, src *sourcePlan) bool {
 		if v.JSON == nil {
 			continue
 		}
-		name := src.attributes[v.Attribute]
+		name := f.src.attributes[v.Attribute]
 		have := p.value(name)
 		if have == nil {
 			p.values = append(p.values, value{name: name})
 			have = &p.values[len(p.values)-1]
 		}
 		if c.newer(have.stamp) {
-			t.differs = t.differs || p.inAny() && !bytes.Equal(have.json, v.JSON)
+			f.differs = f.differs || p.inAny() && !bytes.Equal(have.json, v.JSON)
 			*have = value{name: name, json: v.JSON, stamp: c.Stamp.over(have.stamp)}
 			moved = true
 		}
@@ -196,70 +210,47 @@ func (t *Table) foldProfile(p *person, c *Change, src *sourcePlan) bool {
 	return moved
 }
 
-// settleAddress stores the scratch person and lets the contacts of their addresses, before and now, follow.
-func (t *Table) settleAddress(pi uint32, before []byte, left []uint32, news bool, source int, now time.Time) {
-	p := &t.p
-	slot := t.people.at(pi)
+// settleAddress stores the person and lets the contacts of their addresses, before and now, follow.
+func (f *folding) settleAddress(before []byte, now time.Time) {
+	s, p := f.t.store, f.p
+	slot := s.people.At(f.pi)
 	old := slot.contact
 	if !bytes.Equal(before, p.address) {
 		p.gaveUp = slices.DeleteFunc(p.gaveUp, func(g gaveUp) bool {
 			if !bytes.Equal(g.address, p.address) {
 				return false
 			}
-			t.forgive(t.findContact(g.address), pi)
+			s.forgive(s.findContact(g.address), f.pi)
 			return true
 		})
 		if old != 0 {
 			p.gaveUp = append(p.gaveUp, gaveUp{address: slices.Clone(before)})
-			t.gave[old-1] = append(t.gave[old-1], pi)
-			t.unlink(old-1, pi)
-			t.boundFormer(p, pi)
+			s.giveUp(old-1, f.pi)
+			s.unlink(old-1, f.pi)
+			f.boundFormer()
 		}
 		slot.contact = 0
 		if len(p.address) > 0 {
-			ci := t.findContact(p.address)
-			t.link(ci, pi)
+			ci := s.findContact(p.address)
+			s.link(ci, f.pi)
 			slot.contact = ci + 1
 		}
 	}
-	t.storePerson(pi)
+	s.storePerson(f.pi, p)
 	if old != 0 && old != slot.contact {
-		t.leaves(old-1, left, source, now)
-		t.touch(old - 1)
+		f.leaves(old-1, now)
+		f.t.agenda.touch(old - 1)
 	}
 	if slot.contact != 0 {
-		t.leaves(slot.contact-1, left, source, now)
-		t.touch(slot.contact - 1)
+		f.leaves(slot.contact-1, now)
+		f.t.agenda.touch(slot.contact - 1)
 	}
-	if old != 0 && (news || old != slot.contact) {
-		t.moved(old - 1)
+	if old != 0 && (f.news || old != slot.contact) {
+		f.t.moved(old - 1)
 	}
-	if slot.contact != 0 && news {
-		t.moved(slot.contact - 1)
+	if slot.contact != 0 && f.news {
+		f.t.moved(slot.contact - 1)
 	}
-}
-
-// touch notes a contact that is to be evaluated anew: once, however many changes concern it until then. Of an address
-// that thousands carry, each evaluation looks at all of them.
-func (t *Table) touch(ci uint32) {
-	if c := t.contacts.at(ci); c.flags&flagTouched == 0 {
-		c.flags |= flagTouched
-		t.touched = append(t.touched, ci)
-	}
-}
-
-// Refresh evaluates the contacts that changes have concerned since the last time.
-func (t *Table) Refresh(now time.Time) {
-	for i := 0; i < len(t.touched); i++ { // what is let go meanwhile is added
-		ci := t.touched[i]
-		c := t.contacts.at(ci)
-		c.flags &^= flagTouched
-		if c.flags&flagLive != 0 {
-			t.reconsider(ci, now)
-		}
-		t.releaseSettled(now)
-	}
-	t.touched = t.touched[:0]
 }
 
 // formerMost is how many former addresses of a person are kept that nothing of ours ever reached: they are looked at
@@ -267,20 +258,21 @@ func (t *Table) Refresh(now time.Time) {
 const formerMost = 16
 
 // boundFormer lets go of the oldest former addresses that nothing of ours ever reached.
-func (t *Table) boundFormer(p *person, pi uint32) {
+func (f *folding) boundFormer() {
+	p := f.p
 	if len(p.gaveUp) <= formerMost {
 		return
 	}
 	bare := 0
 	for i := len(p.gaveUp) - 1; i >= 0; i-- {
 		g := &p.gaveUp[i]
-		ci, ok := t.lookContact(g.address)
-		if !ok || g.blocked || !t.bare(ci) {
+		ci, ok := f.t.store.lookContact(g.address)
+		if !ok || g.blocked || !f.t.bare(ci) {
 			continue
 		}
 		if bare++; bare > formerMost {
-			t.forgive(ci, pi)
-			t.touch(ci)
+			f.t.store.forgive(ci, f.pi)
+			f.t.agenda.touch(ci)
 			p.gaveUp = slices.Delete(p.gaveUp, i, i+1)
 		}
 	}
@@ -288,10 +280,11 @@ func (t *Table) boundFormer(p *person, pi uint32) {
 
 // bare says whether nothing of ours ever reached a contact.
 func (t *Table) bare(ci uint32) bool {
-	var r contactRow // not the scratch: callers may hold it
-	t.loadContact(ci, &r)
+	v := t.view(ci)
+	defer v.end()
+	r := &v.row
 	delivered := func(l listed) bool { return l.state == in || l.state == unknown }
-	return t.contacts.at(ci).flags&(flagInFlight|flagPinned) == 0 && r.unknownSince == 0 && r.hash == 0 && len(r.standing) == 0 && !slices.ContainsFunc(r.lists, delivered)
+	return v.slot().flags&(flagInFlight|flagPinned) == 0 && r.unknownSince == 0 && r.hash == 0 && len(r.standing) == 0 && !slices.ContainsFunc(r.lists, delivered)
 }
 
 // rowBytes is how large a person's row may be, in bytes, unless the table's topic takes less.
@@ -304,45 +297,33 @@ func (t *Table) rowMost() int {
 	return rowBytes
 }
 
-// forgive forgets that a person gave a contact up.
-func (t *Table) forgive(ci, pi uint32) {
-	l := slices.DeleteFunc(t.gave[ci], func(p uint32) bool { return p == pi })
-	if len(l) == 0 {
-		delete(t.gave, ci)
-		return
-	}
-	t.gave[ci] = l
-}
-
 // leaves makes the lists of explicitly left segments doubtful at a contact that we never delivered there: somebody
 // else may have put it in. Once: afterwards the list is in its row.
-func (t *Table) leaves(ci uint32, left []uint32, source int, now time.Time) {
-	if len(left) == 0 {
+func (f *folding) leaves(ci uint32, now time.Time) {
+	if len(f.left) == 0 {
 		return
 	}
+	v := f.t.view(ci)
+	defer v.end()
 	changed := false
-	for _, segment := range left {
-		for _, e := range t.sources[source].feeds[segment] {
-			if !changed {
-				t.loadContact(ci, &t.row)
-			}
-			if l := t.exports[e].List; t.row.state(l) == absent {
-				t.move(ci)
-				t.row.set(l, doubtful, millis(now))
-				t.count(l, absent, doubtful)
+	for _, segment := range f.left {
+		for _, e := range f.src.feeds[segment] {
+			if l := f.t.compiled.exports[e].List; v.row.state(l) == absent {
+				f.t.audits.moved(ci)
+				v.row.set(l, doubtful, millis(now))
 				changed = true
 			}
 		}
 	}
 	if changed {
-		t.storeContact(ci, &t.row)
+		v.store()
 	}
 }
 
 // erase empties the person of all that is not newer than the erasure: out everywhere, no address, no attributes, and
 // nothing older counts any more.
-func (t *Table) erase(pi uint32, c *Change, now time.Time) Folded {
-	p := &t.p
+func (f *folding) erase() Folded {
+	p, c, s := f.p, f.c, f.t.store
 	if !c.newer(p.erased) {
 		return Folded{}
 	}
@@ -352,31 +333,37 @@ func (t *Table) erase(pi uint32, c *Change, now time.Time) Folded {
 	if !p.profile.Newer(c.Stamp) {
 		p.profile = Stamp{}
 	}
-	slot := t.people.at(pi)
+	slot := s.people.At(f.pi)
 	var left []uint32 // contacts that are nobody's on account of this person any more
 	for _, g := range p.gaveUp {
-		left = append(left, t.findContact(g.address))
+		left = append(left, s.findContact(g.address))
 	}
 	p.gaveUp = p.gaveUp[:0]
 	for _, ci := range left {
-		t.forgive(ci, pi)
+		s.forgive(ci, f.pi)
 	}
 	if slot.contact != 0 && !p.addressAt.Newer(c.Stamp) {
 		left = append(left, slot.contact-1)
-		t.unlink(slot.contact-1, pi)
+		s.unlink(slot.contact-1, f.pi)
 		slot.contact, p.address, p.addressAt = 0, nil, Stamp{}
 	}
-	t.storePerson(pi)
+	s.storePerson(f.pi, p)
 	for _, ci := range left {
-		t.loadContact(ci, &t.row)
-		t.unreject(&t.row)
-		t.row.erase = c.Delete
-		t.storeContact(ci, &t.row)
-		t.moved(ci)
-		t.touch(ci)
+		f.t.nobodys(ci, c.Delete)
+		f.t.moved(ci)
+		f.t.agenda.touch(ci)
 	}
 	if slot.contact != 0 {
-		t.touch(slot.contact - 1)
+		f.t.agenda.touch(slot.contact - 1)
 	}
 	return Folded{Moved: true}
+}
+
+// nobodys notes that a contact's person was erased; it is to be deleted if that was asked for.
+func (t *Table) nobodys(ci uint32, deleted bool) {
+	v := t.view(ci)
+	defer v.end()
+	v.row.rejected = ""
+	v.row.erase = deleted
+	v.store()
 }

@@ -48,16 +48,16 @@ func (d *desk) reread(rows []Row) {
 
 // rows are all of the desk's, as if they had been read back.
 func (d *desk) rows() (all []Row) {
-	for pi := range d.people.n {
-		s := d.people.at(pi)
-		all = append(all, Row{append([]byte("p/"), s.key[:]...), slices.Clone(d.blobs.get(s.row))})
+	for pi := range d.store.people.Len() {
+		s := d.store.people.At(pi)
+		all = append(all, Row{append([]byte("p/"), s.key[:]...), slices.Clone(d.store.blobs.Get(s.row))})
 	}
-	for ci := range d.contacts.n {
-		if c := d.contacts.at(ci); c.flags&flagLive != 0 && c.row != 0 {
-			all = append(all, Row{append([]byte("c/"), d.addressOf(ci)...), slices.Clone(d.blobs.get(c.row))})
+	for ci := range d.store.contacts.Len() {
+		if c := d.store.contacts.At(ci); c.flags&flagLive != 0 && c.row != 0 {
+			all = append(all, Row{append([]byte("c/"), d.store.addressOf(ci)...), slices.Clone(d.store.blobs.Get(c.row))})
 		}
 	}
-	for k, v := range d.meta {
+	for k, v := range d.journal.meta {
 		all = append(all, Row{[]byte("k/" + k), v})
 	}
 	return append(all, d.imports...)
@@ -101,8 +101,8 @@ func freed(t *testing.T, n int, values ...Value) (*desk, *Request) {
 			d.imports = append(d.imports, row)
 		}
 	}
-	if !r.Freed() || d.Counts.InFlight != 0 {
-		t.Fatalf("it was not freed: %+v", d.Counts)
+	if !r.Freed() || d.Counts().InFlight != 0 {
+		t.Fatalf("it was not freed: %+v", d.Counts())
 	}
 	return d, r
 }
@@ -128,7 +128,7 @@ func TestAFreedImportMayUndoWhatWasSent(t *testing.T) {
 func TestWhatIsWithheldStaysSo(t *testing.T) {
 	guard := Guard{Share: 0.3, AtLeast: 1}
 	exodus := func(d *desk) {
-		d.guards[42] = guard
+		d.compiled.guards[42] = guard
 		d.Size(42, 40, d.now)
 		for i := range 40 {
 			d.member(i, false)
@@ -166,7 +166,7 @@ func TestWhatIsWithheldStaysSo(t *testing.T) {
 func TestRemovalsUnderWayAreCountedBack(t *testing.T) {
 	d, r := freed(t, 40)
 	d.rest()
-	d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
+	d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 1}
 	d.Size(42, 40, d.now)
 	for i := range 10 {
 		d.member(i, false)
@@ -176,7 +176,7 @@ func TestRemovalsUnderWayAreCountedBack(t *testing.T) {
 		d.Take(q, n, n.Contact(false), d.now)
 	}
 	d.Drop(q, d.now) // its checkpoint was not committed
-	if n := d.guardOf(42).flying; n != 0 {
+	if n := d.guards.of(42).flying; n != 0 {
 		t.Errorf("%d removals are under way that never were", n)
 	}
 	q = d.NewRequest(sink.Remove, nil, []int64{42}, d.now)
@@ -189,8 +189,8 @@ func TestRemovalsUnderWayAreCountedBack(t *testing.T) {
 	}
 	d.Close(q)
 	d.rest()
-	if n := d.guardOf(42).flying; n != 0 || d.Counts.InFlight != 0 {
-		t.Errorf("%d removals are under way, %d contacts in flight", n, d.Counts.InFlight)
+	if n := d.guards.of(42).flying; n != 0 || d.Counts().InFlight != 0 {
+		t.Errorf("%d removals are under way, %d contacts in flight", n, d.Counts().InFlight)
 	}
 }
 
@@ -213,8 +213,8 @@ func TestAFreedImportDoesNotBringAnErasedPersonBack(t *testing.T) {
 		}) {
 			t.Errorf("no %s follows", wanted)
 		}
-		if d.Counts.Contacts != 1 {
-			t.Errorf("%d contacts are left", d.Counts.Contacts)
+		if d.Counts().Contacts != 1 {
+			t.Errorf("%d contacts are left", d.Counts().Contacts)
 		}
 	}
 }
@@ -242,8 +242,8 @@ func TestAFreedImportKeepsItsContactsThroughARestart(t *testing.T) {
 	if sent := d.rest(); !slices.ContainsFunc(sent, func(r *sink.Request) bool { return r.Contacts[0].Address == "p0@example.com" }) {
 		t.Error("what the import does to the erased person's contact stands")
 	}
-	if d.Counts.Contacts != 1 || d.Counts.Pending != 0 || d.Counts.Unknown != 0 {
-		t.Errorf("in the end: %+v", d.Counts)
+	if d.Counts().Contacts != 1 || d.Counts().Pending != 0 || d.Counts().Unknown != 0 {
+		t.Errorf("in the end: %+v", d.Counts())
 	}
 }
 
@@ -264,8 +264,8 @@ func TestAFreedImportLeavesNoNumberBehind(t *testing.T) {
 	if !emptied {
 		t.Error("the number is left at the old address")
 	}
-	if d.rest(); d.Counts.Contacts != 1 || d.In(42) != 1 {
-		t.Errorf("%d contacts are left, %d in the list", d.Counts.Contacts, d.In(42))
+	if d.rest(); d.Counts().Contacts != 1 || d.In(42) != 1 {
+		t.Errorf("%d contacts are left, %d in the list", d.Counts().Contacts, d.In(42))
 	}
 }
 
@@ -290,8 +290,8 @@ func TestAHeldContactGoesElsewhere(t *testing.T) {
 		t.Errorf("%d are in the other list, %d held", d.In(43), d.Held())
 	}
 	d.Release(42, "list_gone", d.now)
-	if d.send(applied); d.In(42) != 1 || d.Counts.Pending != 0 {
-		t.Errorf("%d are in the list, %d pending", d.In(42), d.Counts.Pending)
+	if d.send(applied); d.In(42) != 1 || d.Counts().Pending != 0 {
+		t.Errorf("%d are in the list, %d pending", d.In(42), d.Counts().Pending)
 	}
 }
 
@@ -300,7 +300,7 @@ func TestWhoWasWithheldLeavesLater(t *testing.T) {
 	d := newDesk(t)
 	d.crowd(40)
 	d.send(applied)
-	d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
+	d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 1}
 	d.Size(42, 40, d.now)
 	for _, in := range []bool{false, true} {
 		for i := range 40 {
@@ -312,8 +312,8 @@ func TestWhoWasWithheldLeavesLater(t *testing.T) {
 	for i := 30; i < 33; i++ {
 		d.member(i, false)
 	}
-	if d.rest(); d.In(42) != 37 || d.Counts.Pending != 0 {
-		t.Errorf("%d are in, %d pending", d.In(42), d.Counts.Pending)
+	if d.rest(); d.In(42) != 37 || d.Counts().Pending != 0 {
+		t.Errorf("%d are in, %d pending", d.In(42), d.Counts().Pending)
 	}
 }
 
@@ -327,8 +327,8 @@ func TestPlacesOfHeldContactsDoNotAddUp(t *testing.T) {
 		d.person(1, Change{Memberships: []Membership{{0, true}}, Profile: &Profile{Address: "x@example.com"}})
 		d.person(1, Change{Erase: true})
 	}
-	if d.Held() != 1 || d.held.len() > 2048 || d.Counts.Contacts != 1 {
-		t.Errorf("%d held, %d places, %d contacts", d.Held(), d.held.len(), d.Counts.Contacts)
+	if d.Held() != 1 || d.agenda.held.len() > 2048 || d.Counts().Contacts != 1 {
+		t.Errorf("%d held, %d places, %d contacts", d.Held(), d.agenda.held.len(), d.Counts().Contacts)
 	}
 	d.Release(42, "list_gone", d.now)
 	if d.send(applied); d.In(42) != 1 || d.Held() != 0 {

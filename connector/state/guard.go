@@ -81,26 +81,52 @@ func (g *guardCount) drop(ci uint32) {
 	delete(g.pending, ci)
 }
 
-func (t *Table) guardOf(list int64) *guardCount {
-	g, ok := t.guard[list]
+// guards weigh the removals of each list. What they have counted lies in rows.
+type guards struct {
+	journal *journal
+	lists   map[int64]*guardCount
+}
+
+func (g *guards) of(list int64) *guardCount {
+	c, ok := g.lists[list]
 	if !ok {
-		g = &guardCount{others: -1, pending: map[uint32]bool{}}
-		t.guard[list] = g
-		r := reader{b: t.meta[guardKey(list)]}
-		for i := range buckets {
-			if len(r.b) == 0 {
-				break
-			}
-			g.start[i], g.count[i] = r.int(), r.int()
+		c = &guardCount{others: -1, pending: map[uint32]bool{}}
+		g.lists[list] = c
+		c.decode(g.journal.meta[guardKey(list)])
+	}
+	return c
+}
+
+func (g *guards) store(list int64) { g.journal.set(guardKey(list), g.of(list).encode()) }
+
+func (g *guardCount) decode(row []byte) {
+	r := reader{b: row}
+	for i := range buckets {
+		if len(r.b) == 0 {
+			break
 		}
-		if len(r.b) > 0 {
-			g.others, g.strange, g.tripped = r.int(), r.int(), r.int()
-			for i := range buckets {
-				g.doubted[i] = r.int()
-			}
+		g.start[i], g.count[i] = r.int(), r.int()
+	}
+	if len(r.b) > 0 {
+		g.others, g.strange, g.tripped = r.int(), r.int(), r.int()
+		for i := range buckets {
+			g.doubted[i] = r.int()
 		}
 	}
-	return g
+}
+
+func (g *guardCount) encode() (b []byte) {
+	for i := range buckets {
+		b = binary.AppendVarint(b, g.start[i])
+		b = binary.AppendVarint(b, g.count[i])
+	}
+	for _, n := range []int64{g.others, g.strange, g.tripped} {
+		b = binary.AppendVarint(b, n)
+	}
+	for i := range buckets {
+		b = binary.AppendVarint(b, g.doubted[i])
+	}
+	return b
 }
 
 func guardKey(list int64) string { return "guard/" + strconv.FormatInt(list, 10) }
@@ -108,35 +134,31 @@ func guardKey(list int64) string { return "guard/" + strconv.FormatInt(list, 10)
 // EncodeTime is the form of times in rows of the connection: Unix milliseconds.
 func EncodeTime(at time.Time) []byte { return binary.AppendVarint(nil, millis(at)) }
 
-// guarded says whether the removals of a list are weighed.
-func (t *Table) guarded(list int64) bool { return t.guards[list].Share > 0 }
-
-// withholds says whether the guard keeps back the removal of the contact with row r from a list.
-func (t *Table) withholds(r *contactRow, list int64) bool {
-	l := r.list(list)
-	if l == nil || l.passage == passed || !t.guarded(list) {
+// withholds says whether the guard keeps back a removal from a list.
+func (t *Table) withholds(l *listed) bool {
+	if l.passage == passed || !t.compiled.guarded(l.list) {
 		return false
 	}
-	g := t.guardOf(list)
+	g := t.guards.of(l.list)
 	return g.tripped != 0 || g.waiting
 }
 
-// weighed notes which removals of a contact are pending and not decided.
-func (t *Table) weighed(ci uint32, n *Need) {
-	c := t.contacts.at(ci)
-	if len(n.leaving) == 0 && c.flags&flagLeaving == 0 {
+// weighed notes which removals of a contact, whose need was evaluated, are pending and not decided.
+func (t *Table) weighed(v *view) {
+	c, leaving := v.slot(), v.need.leaving
+	if len(leaving) == 0 && c.flags&flagLeaving == 0 {
 		return
 	}
 	c.flags &^= flagLeaving
-	for _, list := range t.lists {
-		if !t.guarded(list) {
+	for _, list := range t.compiled.lists {
+		if !t.compiled.guarded(list) {
 			continue
 		}
-		if i := slices.IndexFunc(n.leaving, func(l leave) bool { return l.list == list }); i >= 0 {
-			t.guardOf(list).note(ci, n.leaving[i].doubt)
+		if i := slices.IndexFunc(leaving, func(l leave) bool { return l.list == list }); i >= 0 {
+			t.guards.of(list).note(v.ci, leaving[i].doubt)
 			c.flags |= flagLeaving
 		} else {
-			t.guardOf(list).drop(ci)
+			t.guards.of(list).drop(v.ci)
 		}
 	}
 }
@@ -146,32 +168,32 @@ func (t *Table) weighed(ci uint32, n *Need) {
 // is to leave any more. It is called before anything is planned.
 func (t *Table) Weigh(now time.Time) {
 	changed := false
-	for _, list := range t.lists {
-		cfg, g := t.guards[list], t.guardOf(list)
+	for _, list := range t.compiled.lists {
+		cfg, g := t.compiled.guards[list], t.guards.of(list)
 		switch {
 		case cfg.Share <= 0:
 			continue
 		case g.tripped != 0 && len(g.pending) == 0:
 			g.tripped, changed = 0, true
-			t.storeGuard(list, g)
+			t.guards.store(list)
 			continue
 		case g.tripped != 0 || len(g.pending) == 0:
 			continue
 		}
-		total := g.total(millis(now), t.settling[list])
+		total := g.total(millis(now), t.audits.settling[list])
 		waits := total > int64(cfg.AtLeast)
 		if waits && g.others >= 0 {
 			waits = false
 			if float64(total) > cfg.Share*float64(t.people1h(list, g, now)) {
 				g.tripped, changed = millis(now), true
-				t.storeGuard(list, g)
+				t.guards.store(list)
 			}
 		}
 		changed = changed || g.waiting && !waits
 		g.waiting = waits
 	}
 	if changed {
-		t.unheld(now)
+		t.fileHeld(now)
 	}
 }
 
@@ -179,42 +201,29 @@ func (t *Table) Weigh(now time.Time) {
 // hour's.
 func (t *Table) people1h(list int64, g *guardCount, now time.Time) int64 {
 	hour, _ := g.lastHour(millis(now))
-	return int64(t.inCount[list]-g.flying) + max(hour, int64(t.unknownIn[list])) + g.strange
+	return int64(t.tally.of(list).in-g.flying) + max(hour, int64(t.tally.of(list).unknown)) + g.strange
 }
 
 // Size notes how many contacts the account says that a list holds.
 func (t *Table) Size(list int64, contacts int64, now time.Time) {
-	g := t.guardOf(list)
+	g := t.guards.of(list)
 	entering := 0 // perhaps they are there already
-	for _, r := range t.open {
+	for _, r := range t.requests.open {
 		if slices.Contains(r.Lists, list) {
 			entering += len(r.Taken)
 		}
 	}
-	others := max(0, contacts-int64(t.inCount[list]))
-	strange := max(0, others-int64(t.unknownIn[list]+entering))
+	others := max(0, contacts-int64(t.tally.of(list).in))
+	strange := max(0, others-int64(t.tally.of(list).unknown+entering))
 	if g.others == others && g.strange == strange {
 		return
 	}
 	g.others, g.strange = others, strange
-	t.storeGuard(list, g)
+	t.guards.store(list)
 	if g.waiting {
 		g.waiting = false
-		t.unheld(now)
+		t.fileHeld(now)
 	}
-}
-
-// Lists are those of the exports, and those that were.
-func (t *Table) Lists() []int64 { return t.lists }
-
-// Guarded lists the lists whose removals are weighed.
-func (t *Table) Guarded() (all []int64) {
-	for _, l := range t.lists {
-		if t.guarded(l) {
-			all = append(all, l)
-		}
-	}
-	return all
 }
 
 // Withheld is what the guard keeps back of a list.
@@ -227,7 +236,7 @@ type Withheld struct {
 
 // WithheldOf tells what the guard keeps back of a list.
 func (t *Table) WithheldOf(list int64, now time.Time) Withheld {
-	g := t.guardOf(list)
+	g := t.guards.of(list)
 	if g.tripped == 0 {
 		return Withheld{}
 	}
@@ -239,7 +248,7 @@ func (t *Table) WithheldOf(list int64, now time.Time) Withheld {
 
 // Withheld is how many removals wait for a decision, over all lists.
 func (t *Table) Withheld() (n int) {
-	for _, g := range t.guard {
+	for _, g := range t.guards.lists {
 		if g.tripped != 0 {
 			n += len(g.pending)
 		}
@@ -251,120 +260,110 @@ func (t *Table) Withheld() (n int) {
 // event moves who carries them. It returns how many these are. What becomes pending later is weighed anew: no clock has
 // a part in it.
 func (t *Table) Decide(list int64, approved bool, now time.Time) int {
-	g := t.guardOf(list)
+	g := t.guards.of(list)
 	all := make([]uint32, 0, len(g.pending))
 	for ci := range g.pending {
 		all = append(all, ci)
 	}
 	clear(g.pending)
 	g.tripped, g.waiting, g.doubts = 0, false, 0
-	t.storeGuard(list, g)
+	t.guards.store(list)
 	for _, ci := range all {
-		t.loadContact(ci, &t.row)
-		switch l := t.row.list(list); {
-		case l == nil:
-		case approved:
-			l.passage = passed
-		case l.state == doubtful: // whoever put them in, or nobody: they are left alone
-			t.count(list, doubtful, absent)
-			t.row.forget(list)
-		default:
-			l.passage = refused // of an unknown one, too, no call is made to find out
-		}
-		t.storeContact(ci, &t.row)
+		t.decide(ci, list, approved)
 		t.reconsider(ci, now)
 	}
-	t.unheld(now)
+	t.fileHeld(now)
 	return len(all)
 }
 
+func (t *Table) decide(ci uint32, list int64, approved bool) {
+	v := t.view(ci)
+	defer v.end()
+	switch l := v.row.list(list); {
+	case l == nil:
+	case approved:
+		l.passage = passed
+	case l.state == doubtful: // whoever put them in, or nobody: they are left alone
+		v.row.forget(list)
+	default:
+		l.passage = refused // of an unknown one, too, no call is made to find out
+	}
+	v.store()
+}
+
 // rewanted ends what the guard has decided of removals that are not wanted any more: a later one is weighed anew.
-func (t *Table) rewanted(ci uint32, wanted []int64) {
-	t.unpass(ci, func(l *listed) bool { return slices.Contains(wanted, l.list) })
+func (v *view) rewanted() {
+	v.unpass(func(l *listed) bool { return slices.Contains(v.w.lists, l.list) })
 }
 
 // moved ends the refusals of a contact's removals: a newer event has said what is wanted of who carries it.
 func (t *Table) moved(ci uint32) {
-	t.loadContact(ci, &t.row)
-	t.unpass(ci, func(l *listed) bool { return l.passage == refused })
+	v := t.view(ci)
+	defer v.end()
+	v.unpass(func(l *listed) bool { return l.passage == refused })
 }
 
-// unpass takes decisions back. The contact's row is loaded.
-func (t *Table) unpass(ci uint32, which func(*listed) bool) {
+// unpass takes decisions back.
+func (v *view) unpass(which func(*listed) bool) {
 	changed := false
-	for i := range t.row.lists {
-		if l := &t.row.lists[i]; l.passage != unweighed && which(l) {
+	for i := range v.row.lists {
+		if l := &v.row.lists[i]; l.passage != unweighed && which(l) {
 			l.passage, changed = unweighed, true
 		}
 	}
 	if changed {
-		t.storeContact(ci, &t.row)
+		v.store()
 	}
 }
 
 // maxLeft is how many lists a request can take a contact out of for the removals under way to be counted.
 const maxLeft = 32
 
-// takesOut counts what a request that takes the contact with the table's row takes it out of, once for each list.
-func (t *Table) takesOut(taken *Taken, r *Request, now time.Time) {
+// takesOut counts what a request that takes a contact takes it out of, once for each list.
+func (g *guards) takesOut(row *contactRow, taken *Taken, r *Request, now time.Time) {
 	for i, list := range r.unlink {
-		l := t.row.list(list)
+		l := row.list(list)
 		if i >= maxLeft || l == nil || l.passage == passed || l.state != in && !l.state.unsure() {
 			continue
 		}
-		g := t.guardOf(list)
-		g.drop(taken.Contact)
+		c := g.of(list)
+		c.drop(taken.Contact)
 		if l.state == doubtful {
 			taken.doubt |= 1 << i
-			g.doubted[g.slot(millis(now))]++
+			c.doubted[c.slot(millis(now))]++
 		} else {
 			taken.left |= 1 << i
-			g.flying++
-			g.count[g.slot(millis(now))]++
+			c.flying++
+			c.count[c.slot(millis(now))]++
 		}
-		t.storeGuard(list, g)
+		g.store(list)
 	}
 }
 
 // returned ends what takesOut began: the request has its outcome, or is none.
-func (t *Table) returned(taken *Taken, r *Request) {
+func (g *guards) returned(taken *Taken, r *Request) {
 	for i, list := range r.unlink {
 		if taken.left&(1<<i) != 0 {
-			t.guardOf(list).flying--
+			g.of(list).flying--
 		}
 	}
 }
 
 // uncount takes removals back that certainly took nobody out: the next try counts them.
-func (t *Table) uncount(taken *Taken, r *Request) {
+func (g *guards) uncount(taken *Taken, r *Request) {
 	for i, list := range r.unlink {
 		if (taken.left|taken.doubt)&(1<<i) == 0 {
 			continue
 		}
-		g := t.guardOf(list)
-		counts := &g.count
+		c := g.of(list)
+		counts := &c.count
 		if taken.doubt&(1<<i) != 0 {
-			counts = &g.doubted
+			counts = &c.doubted
 		}
 		start := millis(r.At) - millis(r.At)%bucket.Milliseconds()
-		if i := int(start / bucket.Milliseconds() % buckets); g.start[i] == start && counts[i] > 0 {
+		if i := int(start / bucket.Milliseconds() % buckets); c.start[i] == start && counts[i] > 0 {
 			counts[i]--
-			t.storeGuard(list, g)
+			g.store(list)
 		}
 	}
-}
-
-func (t *Table) storeGuard(list int64, g *guardCount) {
-	var b []byte
-	for i := range buckets {
-		b = binary.AppendVarint(b, g.start[i])
-		b = binary.AppendVarint(b, g.count[i])
-	}
-	for _, n := range []int64{g.others, g.strange, g.tripped} {
-		b = binary.AppendVarint(b, n)
-	}
-	for i := range buckets {
-		b = binary.AppendVarint(b, g.doubted[i])
-	}
-	t.SetMeta(guardKey(list), b)
 }

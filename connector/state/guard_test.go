@@ -12,7 +12,7 @@ import (
 func guarded(t *testing.T) *desk {
 	t.Helper()
 	d := newDesk(t)
-	d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
+	d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 1}
 	d.crowd(40)
 	d.send(applied)
 	d.Size(42, 40, d.now)
@@ -56,13 +56,13 @@ func TestS63ADecisionCoversWhatIsWithheld(t *testing.T) {
 			if _, err := d.Ready(d.now); err != nil {
 				t.Fatal(err)
 			}
-			d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
+			d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 1}
 			want := 20
 			if !approved {
 				want = 40
 			}
-			if d.rest(); d.In(42) != want || d.Withheld()+d.Counts.Pending != 0 {
-				t.Fatalf("%d are in, %d withheld, %d pending", d.In(42), d.Withheld(), d.Counts.Pending)
+			if d.rest(); d.In(42) != want || d.Withheld()+d.Counts().Pending != 0 {
+				t.Fatalf("%d are in, %d withheld, %d pending", d.In(42), d.Withheld(), d.Counts().Pending)
 			}
 			d.leave(20, 34) // more than three tenths of 40, and of 20
 			if d.rest(); d.In(42) != want || d.Withheld() != 14 {
@@ -85,7 +85,7 @@ func TestS63ADecisionCoversWhatIsWithheld(t *testing.T) {
 func TestS64UnknownOnesCountAsIn(t *testing.T) {
 	t.Run("the entry had no answer", func(t *testing.T) {
 		d := newDesk(t)
-		d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
+		d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 1}
 		d.crowd(40)
 		d.send(sink.Outcome{Verdict: sink.Retry})
 		d.Size(42, 40, d.now)
@@ -120,7 +120,7 @@ func TestS62WhoeverPutThemIn(t *testing.T) {
 	}{{300, 200}, {0, 0}, {10_000, 0}} {
 		t.Run(fmt.Sprint(c.size, " in the list"), func(t *testing.T) {
 			d := newDesk(t)
-			d.guards[42] = Guard{Share: 0.3, AtLeast: 100}
+			d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 100}
 			for i := range 200 {
 				d.person(i, Change{Memberships: []Membership{{0, false}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)}})
 			}
@@ -128,8 +128,8 @@ func TestS62WhoeverPutThemIn(t *testing.T) {
 				t.Fatalf("%d go before the list's size is known", len(sent))
 			}
 			d.Size(42, c.size, d.now)
-			if d.rest(); d.Withheld() != c.withheld || d.Counts.Pending != c.withheld {
-				t.Errorf("%d are withheld, %d pending", d.Withheld(), d.Counts.Pending)
+			if d.rest(); d.Withheld() != c.withheld || d.Counts().Pending != c.withheld {
+				t.Errorf("%d are withheld, %d pending", d.Withheld(), d.Counts().Pending)
 			}
 		})
 	}
@@ -145,8 +145,8 @@ func TestAMassErasureWaits(t *testing.T) {
 		t.Errorf("%d are sent, %d withheld", len(sent), d.Withheld())
 	}
 	d.Decide(42, true, d.now)
-	if sent := d.rest(); len(sent) != 40 || d.Counts.Contacts != 0 {
-		t.Errorf("%d are sent, %d contacts are left", len(sent), d.Counts.Contacts)
+	if sent := d.rest(); len(sent) != 40 || d.Counts().Contacts != 0 {
+		t.Errorf("%d are sent, %d contacts are left", len(sent), d.Counts().Contacts)
 	}
 }
 
@@ -187,8 +187,8 @@ func TestS63ARefusalStands(t *testing.T) {
 			if c.after != nil {
 				c.after(d)
 			}
-			if d.rest(); d.In(42)+d.Counts.Unknown != c.in || d.Counts.Pending != 0 || d.Counts.Unknown > 0 && name != "while they are unknown" {
-				t.Errorf("%d are in, %d pending, %d unknown, %d withheld", d.In(42), d.Counts.Pending, d.Counts.Unknown, d.Withheld())
+			if d.rest(); d.In(42)+d.Counts().Unknown != c.in || d.Counts().Pending != 0 || d.Counts().Unknown > 0 && name != "while they are unknown" {
+				t.Errorf("%d are in, %d pending, %d unknown, %d withheld", d.In(42), d.Counts().Pending, d.Counts().Unknown, d.Withheld())
 			}
 		})
 	}
@@ -231,20 +231,20 @@ func TestS63NobodyIsCountedTwice(t *testing.T) {
 	})
 	t.Run("a doubtful one in an outage", func(t *testing.T) {
 		d := newDesk(t)
-		d.guards[42] = Guard{Share: 0.3, AtLeast: 5}
+		d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 5}
 		d.Size(42, 100, d.now)
 		d.person(1, Change{Memberships: []Membership{{0, false}}, Profile: &Profile{Address: "x@example.com"}})
 		for range 60 {
 			d.now = d.now.Add(time.Minute / 2)
 			d.send(sink.Outcome{Verdict: sink.Retry, Certain: true})
 		}
-		if d.rest(); d.Withheld() != 0 || d.Counts.Pending != 0 {
-			t.Errorf("%d withheld, %d pending", d.Withheld(), d.Counts.Pending)
+		if d.rest(); d.Withheld() != 0 || d.Counts().Pending != 0 {
+			t.Errorf("%d withheld, %d pending", d.Withheld(), d.Counts().Pending)
 		}
 	})
 	t.Run("doubtful ones do not use up whom others put in", func(t *testing.T) {
 		d := newDesk(t)
-		d.guards[42] = Guard{Share: 0.3, AtLeast: 5}
+		d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 5}
 		d.Size(42, 100, d.now)
 		exits := func(from, to int) {
 			for i := from; i < to; i++ {
@@ -263,7 +263,7 @@ func TestS63NobodyIsCountedTwice(t *testing.T) {
 	})
 	t.Run("whom an import brings while the list's size is asked for", func(t *testing.T) {
 		d := newDesk(t)
-		d.guards[42] = Guard{Share: 0.3, AtLeast: 1}
+		d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 1}
 		d.crowd(40)
 		r := d.NewRequest(sink.Import, []int64{42}, nil, d.now)
 		for n := d.Pop(QueueWrite, 42, d.now); n != nil; n = d.Pop(QueueWrite, 42, d.now) {

@@ -13,83 +13,97 @@ type held struct {
 	why map[int64][]string // the reasons for which nothing is sent for a list (0: the account), sorted
 }
 
-// hold files a contact as held.
-func (t *Table) hold(ci uint32) {
-	c := t.contacts.at(ci)
+// hold puts a contact on hold.
+func (a *agenda) hold(ci uint32) {
+	c := a.store.contacts.At(ci)
 	if c.flags&flagHeld != 0 {
 		return // its place is there still
 	}
-	if h := &t.held; h.len() > 1024 && h.len() > 2*h.n {
-		t.tidyHeld()
+	if h := &a.held; h.len() > 1024 && h.len() > 2*h.n {
+		a.tidyHeld()
 	}
 	c.flags |= flagHeld
-	t.held.push(ci)
+	a.held.push(ci)
 }
 
 // tidyHeld drops the places that are void: a hot person may leave one behind with each address.
-func (t *Table) tidyHeld() {
-	kept := make([]uint32, 0, t.held.n)
-	for _, ci := range t.held.items[t.held.head:] {
-		c := t.contacts.at(ci)
+func (a *agenda) tidyHeld() {
+	kept := make([]uint32, 0, a.held.n)
+	for _, ci := range a.held.items[a.held.head:] {
+		c := a.store.contacts.At(ci)
 		if c.flags&flagHeld != 0 && c.queue == queueHeld {
 			kept = append(kept, ci)
 		}
 		c.flags &^= flagHeld
 	}
 	for _, ci := range kept {
-		t.contacts.at(ci).flags |= flagHeld
+		a.store.contacts.At(ci).flags |= flagHeld
 	}
-	t.held.items, t.held.head = kept, 0
+	a.held.items, a.held.head = kept, 0
+}
+
+// add notes a reason; it returns false if it stands already.
+func (h *held) add(list int64, reason string) bool {
+	at, have := slices.BinarySearch(h.why[list], reason)
+	if !have {
+		h.why[list] = slices.Insert(h.why[list], at, reason)
+	}
+	return !have
+}
+
+// end forgets a reason; it returns false if it does not stand.
+func (h *held) end(list int64, reason string) bool {
+	at, have := slices.BinarySearch(h.why[list], reason)
+	if have {
+		h.why[list] = slices.Delete(h.why[list], at, at+1)
+	}
+	return have
+}
+
+// account is why nothing is sent for the account; "" it is.
+func (h *held) account() string {
+	if why := h.why[0]; len(why) > 0 {
+		return why[0]
+	}
+	return ""
+}
+
+// list is why nothing is sent for a list; "" it is.
+func (h *held) list(list int64) string {
+	if why := h.account(); why != "" {
+		return why
+	}
+	if why := h.why[list]; len(why) > 0 {
+		return why[0]
+	}
+	return ""
 }
 
 // Hold stops everything that would be sent for a list (0: the whole account) for a reason.
 func (t *Table) Hold(list int64, reason string, now time.Time) {
-	at, have := slices.BinarySearch(t.held.why[list], reason)
-	if have {
-		return
+	if t.agenda.held.add(list, reason) {
+		t.fileHeld(now)
 	}
-	t.held.why[list] = slices.Insert(t.held.why[list], at, reason)
-	t.unheld(now)
 }
 
 // Release ends a reason; what no other reason holds goes again.
 func (t *Table) Release(list int64, reason string, now time.Time) {
-	at, have := slices.BinarySearch(t.held.why[list], reason)
-	if !have {
-		return
+	if t.agenda.held.end(list, reason) {
+		t.fileHeld(now)
 	}
-	t.held.why[list] = slices.Delete(t.held.why[list], at, at+1)
-	t.unheld(now)
 }
 
-// unheld files the contacts that were held anew.
-func (t *Table) unheld(now time.Time) {
-	t.tidyHeld()
-	for range t.held.len() {
-		ci := t.held.pop()
-		t.contacts.at(ci).flags &^= flagHeld
+// fileHeld files the contacts anew that were held.
+func (t *Table) fileHeld(now time.Time) {
+	a := t.agenda
+	a.tidyHeld()
+	for range a.held.len() {
+		ci := a.held.pop()
+		t.store.contacts.At(ci).flags &^= flagHeld
 		t.reconsider(ci, now)
 	}
 	t.releaseSettled(now)
 }
 
-// accountHeld is why nothing is sent for the account; "" it is.
-func (t *Table) accountHeld() string {
-	if why := t.held.why[0]; len(why) > 0 {
-		return why[0]
-	}
-	return ""
-}
-
-func (t *Table) holds(list int64) string {
-	if why := t.accountHeld(); why != "" {
-		return why
-	}
-	if why := t.held.why[list]; len(why) > 0 {
-		return why[0]
-	}
-	return ""
-}
-
 // Held is how many pending contacts cannot go: withheld, paused or halted.
-func (t *Table) Held() int { return t.held.n }
+func (t *Table) Held() int { return t.agenda.held.n }

@@ -56,9 +56,9 @@ func (l *live) sweep(ms int64) {
 }
 
 // landed brings a contact back that was in flight, or rested, while it was live.
-func (t *Table) landed(ci uint32) {
-	if at, ok := t.live.at[ci]; ok {
-		t.live.items = append(t.live.items, liveItem{ci, at})
+func (l *live) landed(ci uint32) {
+	if at, ok := l.at[ci]; ok {
+		l.items = append(l.items, liveItem{ci, at})
 	}
 }
 
@@ -66,11 +66,11 @@ func (t *Table) landed(ci uint32) {
 // is said of Pop holds of it.
 func (t *Table) PopLive(now time.Time) *Need {
 	t.Refresh(now)
-	l, ms := &t.live, millis(now)
+	l, ms := &t.agenda.live, millis(now)
 	for n := len(l.items); n > 0; n = len(l.items) {
 		item := l.items[n-1]
 		l.items = l.items[:n-1]
-		c := t.contacts.at(item.contact)
+		c := t.store.contacts.At(item.contact)
 		switch {
 		case l.at[item.contact] != item.at:
 			continue
@@ -80,13 +80,16 @@ func (t *Table) PopLive(now time.Time) *Need {
 		case c.flags&(flagInFlight|flagWaiting) != 0, c.queue == queueHeld:
 			continue // landed brings it back
 		}
-		need := t.evaluate(item.contact, now)
-		kind, list := need.file()
+		v := t.view(item.contact)
+		n := v.evaluate(now)
+		kind, list := n.file()
 		if kind != QueueRemove && kind != QueueWrite {
+			v.end()
 			continue
 		}
-		need = t.handOut(need, queueKey{kind, list})
+		need := v.handOut(queueKey{kind, list})
 		need.live = true
+		v.end()
 		return need
 	}
 	return nil

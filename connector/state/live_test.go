@@ -22,7 +22,7 @@ func TestLiveChangesTakeNoMemory(t *testing.T) {
 		d.now = d.now.Add(20 * time.Millisecond)
 		enterLive(d, i)
 	}
-	if n := len(d.live.items); n > 75*50 {
+	if n := len(d.agenda.live.items); n > 75*50 {
 		t.Errorf("%d are live of 50 a second", n)
 	}
 	var l live

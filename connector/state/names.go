@@ -8,9 +8,12 @@ import (
 // names are the durable numbers that stand for long words in rows: sources, segments, attributes and topic ids.
 // A number is given once and never changes; its row travels in the checkpoint of the first row that uses it.
 type names struct {
+	journal *journal
 	of      []string // number to "kind\x00name"
 	numbers map[string]uint32
 }
+
+func newNames(j *journal) *names { return &names{journal: j, numbers: map[string]uint32{}} }
 
 func (n *names) split(number uint32) (kind, name string) {
 	kind, name, _ = strings.Cut(n.of[number], "\x00")
@@ -20,21 +23,35 @@ func (n *names) split(number uint32) (kind, name string) {
 const namePrefix = "name/"
 
 // number returns the number of a word, giving it one if it has none.
-func (t *Table) number(kind, name string) uint32 {
+func (n *names) number(kind, name string) uint32 {
 	word := kind + "\x00" + name
-	if n, ok := t.names.numbers[word]; ok {
-		return n
+	if k, ok := n.numbers[word]; ok {
+		return k
 	}
-	n := uint32(len(t.names.of))
-	t.names.of = append(t.names.of, word)
-	t.names.numbers[word] = n
-	t.SetMeta(nameKey(n), []byte(word))
-	return n
+	k := uint32(len(n.of))
+	n.of = append(n.of, word)
+	n.numbers[word] = k
+	n.journal.set(nameKey(k), []byte(word))
+	return k
+}
+
+// attribute is the name of an attribute.
+func (n *names) attribute(number uint32) string { _, name := n.split(number); return name }
+
+// lost says whether a number's name was lost with its row.
+func (n *names) lost(number uint32) bool { return int(number) >= len(n.of) || n.of[number] == "" }
+
+// named is how many numbers have a name.
+func (n *names) named() (k int) {
+	for _, word := range n.of {
+		k += int(bit(word != ""))
+	}
+	return k
 }
 
 // Topic is the durable number of a topic, by its id. name is kept beside it for people.
 func (t *Table) Topic(id [16]byte, name string) uint32 {
-	return t.number("topic", string(id[:])+name)
+	return t.names.number("topic", string(id[:])+name)
 }
 
 // TopicName is the name behind a topic's number.
@@ -63,19 +80,19 @@ func nameKey(n uint32) string {
 	return namePrefix + string(binary.BigEndian.AppendUint32(nil, n))
 }
 
-// applyName restores a number. Rows may come in any order; gaps are filled as they come.
-func (t *Table) applyName(key string, word []byte) error {
+// apply restores a number. Rows may come in any order; gaps are filled as they come.
+func (n *names) apply(key string, word []byte) error {
 	if len(key) != len(namePrefix)+4 {
 		return errShort
 	}
-	n := binary.BigEndian.Uint32([]byte(key[len(namePrefix):]))
-	if n > 1<<24 {
+	k := binary.BigEndian.Uint32([]byte(key[len(namePrefix):]))
+	if k > 1<<24 {
 		return errShort
 	}
-	for uint32(len(t.names.of)) <= n {
-		t.names.of = append(t.names.of, "")
+	for uint32(len(n.of)) <= k {
+		n.of = append(n.of, "")
 	}
-	t.names.of[n] = string(word)
-	t.names.numbers[string(word)] = n
+	n.of[k] = string(word)
+	n.numbers[string(word)] = k
 	return nil
 }

@@ -93,8 +93,8 @@ func TestAnErasureTakesWhatIsNotNewer(t *testing.T) {
 		t.Fatalf("the erased person's contact is not deleted: %+v", sent)
 	}
 	d.fold(entry) // S15: a replay from before it
-	if sent := d.send(applied); len(sent) != 0 || d.Counts.Contacts != 0 {
-		t.Errorf("a replay brought the person back: %+v, %d contacts", sent, d.Counts.Contacts)
+	if sent := d.send(applied); len(sent) != 0 || d.Counts().Contacts != 0 {
+		t.Errorf("a replay brought the person back: %+v, %d contacts", sent, d.Counts().Contacts)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestTheGuardCountsARemovalOnce(t *testing.T) {
 	d := newDesk(t)
 	d.enter("x@example.com")
 	d.send(applied)
-	d.guards[42] = Guard{Share: 0.1, AtLeast: 5}
+	d.compiled.guards[42] = Guard{Share: 0.1, AtLeast: 5}
 	d.Size(42, 1, d.now)
 	d.fold(Change{Memberships: []Membership{{0, false}}})
 	for range 30 {
@@ -136,7 +136,7 @@ func TestAnOutageDoesNotRejectAnybody(t *testing.T) {
 	}
 	d.now = d.now.Add(2 * time.Minute)
 	d.send(sink.Outcome{Verdict: sink.Retry, Alone: true, Code: "500"})
-	if d.Counts.Rejected != 0 {
+	if d.Counts().Rejected != 0 {
 		t.Error("the first failure of its own rejects it")
 	}
 }
@@ -171,10 +171,10 @@ func TestRefusedNumbersAreTriedAgainTogether(t *testing.T) {
 		}
 		tries(0)
 		d.now = d.now.Add(time.Second)
-		d.letGoAny(d.number("attribute", "SMS"), d.now)
+		d.refusals.letGoAny(d.names.number("attribute", "SMS"), d.now)
 		rest := max(time.Minute, time.Duration(people)*time.Second)
 		early, due, late := tries(rest-time.Second), tries(time.Second), tries(30*time.Minute)
-		if early != 0 || due != people || late != 0 || d.Counts.Pending != 0 {
+		if early != 0 || due != people || late != 0 || d.Counts().Pending != 0 {
 			t.Errorf("%d people: %d tries before the rest is over, %d then, %d later", people, early, due, late)
 		}
 	}
@@ -202,7 +202,7 @@ func TestALettingGoOutlivesItsOwner(t *testing.T) {
 	}
 	try(d.Table)
 	d.now = d.now.Add(time.Second)
-	d.letGoAny(d.number("attribute", "SMS"), d.now)
+	d.refusals.letGoAny(d.names.number("attribute", "SMS"), d.now)
 	for restart := range 2 { // the second finds nothing to take up any more
 		rows = append(rows, d.Cut(nil).Rows...)
 		back := New(d.cfg)
@@ -300,7 +300,7 @@ func TestAnErasureInAHalt(t *testing.T) {
 	d.Hold(0, "halted", d.now)
 	d.fold(Change{Erase: true, Delete: true})
 	d.Release(0, "halted", d.now)
-	if sent := d.rest(); len(sent) != 1 || sent[0].Kind != sink.Delete || d.Counts.Contacts != 0 {
-		t.Errorf("%+v is sent; %d contacts are left", sent, d.Counts.Contacts)
+	if sent := d.rest(); len(sent) != 1 || sent[0].Kind != sink.Delete || d.Counts().Contacts != 0 {
+		t.Errorf("%+v is sent; %d contacts are left", sent, d.Counts().Contacts)
 	}
 }

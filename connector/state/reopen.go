@@ -10,7 +10,7 @@ import (
 
 // reopen reads an open request back. Its contacts are in flight, or only pinned if it was freed.
 func (t *Table) reopen(number uint64, parts map[string][]byte) error {
-	r := &Request{Number: number, freed: t.meta[freedKey(number)] != nil}
+	r := &Request{Number: number, freed: t.journal.meta[freedKey(number)] != nil}
 	for part, v := range parts {
 		rd := reader{b: v}
 		rd.version()
@@ -36,22 +36,22 @@ func (t *Table) reopen(number uint64, parts map[string][]byte) error {
 			if rd.err != nil {
 				break
 			}
-			r.Taken = append(r.Taken, Taken{Contact: t.findContact(address), Hash: hash})
+			r.Taken = append(r.Taken, Taken{Contact: t.store.findContact(address), Hash: hash})
 		}
 		if rd.err != nil {
 			return rd.err
 		}
 	}
 	for i := range r.Taken {
-		c := t.contacts.at(r.Taken[i].Contact)
+		c := t.store.contacts.At(r.Taken[i].Contact)
 		if r.freed {
 			c.flags |= flagPinned
 			continue
 		}
 		c.flags |= flagInFlight
-		t.Counts.InFlight++
+		t.tally.counts.InFlight++
 	}
-	t.open[number] = r
+	t.requests.open[number] = r
 	return nil
 }
 
@@ -62,7 +62,7 @@ func freedKey(number uint64) string { return fmt.Sprintf("freed/%016x", number) 
 // ToFree asks that the contacts of a list's imports be freed that were announced before a time, should the imports
 // still not have ended. It is for a table that was read by Peek.
 func (t *Table) ToFree(list int64, before time.Time) (imports, contacts int) {
-	for _, r := range t.open {
+	for _, r := range t.requests.open {
 		if r.Kind == sink.Import && !r.freed && r.At.Before(before) && slices.Contains(r.Lists, list) {
 			t.SetMeta(freeKey(r.Number), EncodeTime(before))
 			imports++
@@ -76,7 +76,7 @@ func (t *Table) ToFree(list int64, before time.Time) (imports, contacts int) {
 // more. The import stays open. Until it ends they stay in the table, however they stand, and none is deleted: when it
 // does (Abandon), they are unknown once more, for it may have undone what was sent meanwhile.
 func (t *Table) Free(r *Request, now time.Time) bool {
-	if t.meta[freeKey(r.Number)] == nil || r.freed {
+	if t.journal.meta[freeKey(r.Number)] == nil || r.freed {
 		return false
 	}
 	r.freed = true
@@ -84,7 +84,7 @@ func (t *Table) Free(r *Request, now time.Time) bool {
 	t.SetMeta(freedKey(r.Number), EncodeTime(now))
 	for i := range r.Taken {
 		t.land(r.Taken[i].Contact)
-		t.contacts.at(r.Taken[i].Contact).flags |= flagPinned
+		t.store.contacts.At(r.Taken[i].Contact).flags |= flagPinned
 	}
 	t.unknow(r, now)
 	return true
@@ -93,7 +93,7 @@ func (t *Table) Free(r *Request, now time.Time) bool {
 // forgetFreed removes what says that an import's contacts are to be freed, or were.
 func (t *Table) forgetFreed(r *Request) {
 	for _, key := range []string{freeKey(r.Number), freedKey(r.Number)} {
-		if t.meta[key] != nil {
+		if t.journal.meta[key] != nil {
 			t.SetMeta(key, nil)
 		}
 	}
@@ -102,7 +102,7 @@ func (t *Table) forgetFreed(r *Request) {
 // Hanging is about the imports that were announced before a time and have not ended: whether there are any, and how many
 // contacts wait for them.
 func (t *Table) Hanging(before time.Time) (hangs bool, contacts int) {
-	for _, r := range t.open {
+	for _, r := range t.requests.open {
 		if r.Kind == sink.Import && r.At.Before(before) {
 			hangs = true
 			if !r.freed {
@@ -120,7 +120,7 @@ func (r *Request) Freed() bool { return r.freed }
 func (t *Table) Abandon(r *Request, now time.Time) {
 	for i := range r.Taken {
 		if r.freed { // they may be in flight elsewhere
-			t.contacts.at(r.Taken[i].Contact).flags &^= flagPinned
+			t.store.contacts.At(r.Taken[i].Contact).flags &^= flagPinned
 		} else {
 			t.land(r.Taken[i].Contact)
 		}
@@ -134,17 +134,14 @@ func (t *Table) Abandon(r *Request, now time.Time) {
 func (t *Table) unknow(r *Request, now time.Time) {
 	for i := range r.Taken {
 		ci := r.Taken[i].Contact
-		t.loadContact(ci, &t.row)
-		t.unanswered(ci, &t.row, r, i, now)
-		t.storeContact(ci, &t.row)
-		t.remind(ci, t.row.unknownSince+t.cfg.LateApply.Milliseconds())
-		w, ok := t.waits[ci]
-		if !ok {
-			w = &wait{failing: millis(now)}
-			t.waits[ci] = w
-		}
+		v := t.view(ci)
+		v.unanswered(r, i, now)
+		v.store()
+		t.agenda.remind(ci, v.row.unknownSince+t.cfg.LateApply.Milliseconds())
+		v.end()
+		w := t.agenda.waitOf(ci, now)
 		w.reason = "unknown"
-		t.waitUntil(ci, w, millis(now)+t.cfg.Rest.Milliseconds())
+		t.agenda.waitUntil(ci, w, millis(now)+t.cfg.Rest.Milliseconds())
 		t.reconsider(ci, now)
 	}
 }

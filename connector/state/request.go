@@ -34,6 +34,31 @@ type Taken struct {
 	Since   int64  // when it became dirty, Unix milliseconds
 }
 
+// requests are those that are announced and not closed.
+type requests struct {
+	open   map[uint64]*Request
+	closed []*Request // answered; their rows go with the next cut
+	next   uint64
+	parts  map[uint64]map[string][]byte // of open requests, while the table is restored
+}
+
+// add numbers a request.
+func (q *requests) add(r *Request) {
+	r.Number = q.next
+	q.next++
+	q.open[r.Number] = r
+}
+
+// processes are those whose process is known, and whose row does not say so.
+func (q *requests) processes() (all []*Request) {
+	for _, r := range q.open {
+		if r.Process != 0 && !r.process {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 // NewRequest begins a request; Take fills it. A request that nothing was taken into is forgotten.
 func (t *Table) NewRequest(kind sink.Kind, lists, unlink []int64, now time.Time) *Request {
 	return &Request{
@@ -45,24 +70,22 @@ func (t *Table) NewRequest(kind sink.Kind, lists, unlink []int64, now time.Time)
 // Take puts the contact of a need that was popped into a request, as c. Until its outcome is settled no other request
 // takes it.
 func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
-	slot := t.contacts.at(n.contact)
-	taken := Taken{Contact: n.contact, Want: n.want, Since: slot.since}
+	v := t.view(n.contact)
+	defer v.end()
+	taken := Taken{Contact: n.contact, Want: n.want, Since: v.slot().since}
 	if c.Attributes != nil {
 		taken.Hash = n.hash
 	}
-	t.loadContact(n.contact, &t.row)
-	t.takesOut(&taken, r, now)
+	t.guards.takesOut(&v.row, &taken, r, now)
 	r.Taken = append(r.Taken, taken)
 	r.Send.Contacts = append(r.Send.Contacts, c)
-	slot.flags |= flagInFlight
-	t.move(n.contact)
-	t.Counts.InFlight++
+	v.slot().flags |= flagInFlight
+	t.audits.moved(n.contact)
+	t.tally.counts.InFlight++
 	if len(r.Taken) == 1 {
 		r.Send.Again = n.Again
-		t.queueAt(n.from).since = millis(now)
-		r.Number = t.next
-		t.next++
-		t.open[r.Number] = r
+		t.agenda.queueAt(n.from).since = millis(now)
+		t.requests.add(r)
 	}
 }
 
@@ -71,76 +94,41 @@ func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 func (t *Table) Pop(kind queueKind, list int64, now time.Time) *Need {
 	t.Refresh(now)
 	key := queueKey{kind, list}
-	q, ok := t.queues[key]
+	q, ok := t.agenda.queues[key]
 	if !ok {
 		return nil
 	}
 	for q.len() > 0 {
 		ci := q.pop()
-		c := t.contacts.at(ci)
+		c := t.store.contacts.At(ci)
 		c.flags &^= placeIn[kind]
 		if c.flags&flagLive == 0 || c.flags&(flagInFlight|flagWaiting) != 0 {
 			continue
 		}
-		n := t.evaluate(ci, now)
-		if !slices.Contains(n.places(), key) {
-			t.reconsider(ci, now)
-			continue
+		if n := t.needFor(ci, key, now); n != nil {
+			return n
 		}
-		return t.handOut(n, key)
+		t.reconsider(ci, now)
 	}
 	return nil
+}
+
+// needFor is a contact's need, if it belongs into a queue.
+func (t *Table) needFor(ci uint32, key queueKey, now time.Time) *Need {
+	v := t.view(ci)
+	defer v.end()
+	if !slices.Contains(v.evaluate(now).places(), key) {
+		return nil
+	}
+	return v.handOut(key)
 }
 
 // Return puts a popped contact that was not taken back at the end of its queue.
 func (t *Table) Return(n *Need) {
 	if n.live {
-		t.landed(n.contact)
+		t.agenda.live.landed(n.contact)
 	}
-	t.place(n)
-}
-
-// place gives a contact the places that it lacks.
-func (t *Table) place(n *Need) {
-	c := t.contacts.at(n.contact)
-	for _, k := range n.places() {
-		if c.flags&placeIn[k.kind] == 0 {
-			c.flags |= placeIn[k.kind]
-			t.queueAt(k).push(n.contact)
-		}
-	}
-}
-
-// Queue is one list's dirty contacts of a kind.
-type Queue struct {
-	Kind queueKind
-	List int64
-	Len  int
-	Age  int64 // how long it has held something that nothing was taken of, in milliseconds
-}
-
-// Queues lists the queues that hold something, beginning with another one each time.
-func (t *Table) Queues(now time.Time) []Queue {
-	t.Refresh(now)
-	var all []Queue
-	for i := range t.order {
-		k := t.order[(i+t.turn)%len(t.order)]
-		if n := t.queues[k].len(); n > 0 {
-			all = append(all, Queue{Kind: k.kind, List: k.list, Len: n, Age: millis(now) - t.queues[k].since})
-		}
-	}
-	t.turn++
-	return all
-}
-
-// Waiting is how many contacts wait to be written.
-func (t *Table) Waiting() (n int) {
-	for k, q := range t.queues {
-		if k.kind == QueueWrite {
-			n += q.len()
-		}
-	}
-	return n
+	t.agenda.place(n)
 }
 
 // Accepted notes the process id of an import, for the next checkpoint.
@@ -150,29 +138,41 @@ func (t *Table) Accepted(r *Request, process int64) { r.Process = process }
 func (t *Table) Drop(r *Request, now time.Time) {
 	for i := range r.Taken {
 		t.land(r.Taken[i].Contact)
-		t.returned(&r.Taken[i], r)
-		t.uncount(&r.Taken[i], r)
+		t.guards.returned(&r.Taken[i], r)
+		t.guards.uncount(&r.Taken[i], r)
 	}
 	for i := range r.Taken {
 		t.reconsider(r.Taken[i].Contact, now)
 	}
-	delete(t.open, r.Number)
+	delete(t.requests.open, r.Number)
 }
 
 // land takes a contact out of flight.
 func (t *Table) land(ci uint32) {
-	if c := t.contacts.at(ci); c.flags&flagInFlight != 0 {
+	if c := t.store.contacts.At(ci); c.flags&flagInFlight != 0 {
 		c.flags &^= flagInFlight
-		t.Counts.InFlight--
+		t.tally.counts.InFlight--
 	}
-	t.move(ci)
-	t.landed(ci)
+	t.audits.moved(ci)
+	t.agenda.live.landed(ci)
+}
+
+// Close forgets an answered request; the next checkpoint removes its rows.
+func (t *Table) Close(r *Request) {
+	delete(t.requests.open, r.Number)
+	if r.Kind == sink.Import {
+		t.forgetFreed(r)
+	}
+	if r.parts > 0 {
+		t.requests.closed = append(t.requests.closed, r)
+		t.journal.bytes += 64 * r.parts
+	}
 }
 
 // Open lists the requests that are announced and not closed.
 func (t *Table) Open() []*Request {
-	all := make([]*Request, 0, len(t.open))
-	for _, r := range t.open {
+	all := make([]*Request, 0, len(t.requests.open))
+	for _, r := range t.requests.open {
 		all = append(all, r)
 	}
 	return all

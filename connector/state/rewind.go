@@ -12,37 +12,26 @@ func (t *Table) Retire(lists []int64) { t.cfg.Retired = lists }
 func (t *Table) Follow(source int, renamed []int) { t.cfg.Sources[source].Renamed = renamed }
 
 // Address is the address of a contact's slot.
-func (t *Table) Address(ci uint32) string { return string(t.addressOf(ci)) }
+func (t *Table) Address(ci uint32) string { return string(t.store.addressOf(ci)) }
 
 // MakeUnknown makes everything that was delivered to a list unknown, so that it is sent again (backfill --resend).
 func (t *Table) MakeUnknown(list int64, now time.Time) {
-	for ci := range t.contacts.n {
-		if t.contacts.at(ci).flags&(flagLive|flagInFlight) != flagLive {
-			continue
+	t.all(now, func(v *view) {
+		l := v.row.list(list)
+		if v.slot().flags&flagInFlight != 0 || l == nil || l.state != in || l.passage == refused {
+			return
 		}
-		t.loadContact(ci, &t.row)
-		l := t.row.list(list)
-		if l == nil || l.state != in || l.passage == refused {
-			continue
-		}
-		t.count(list, in, unknown)
 		l.state = unknown
-		t.row.hash = 0
-		t.maybeStanding(ci, &t.row)
-		t.storeContact(ci, &t.row)
-		t.reconsider(ci, now)
-	}
-	t.releaseSettled(now)
+		v.row.hash = 0
+		v.maybeStanding()
+		v.store()
+		t.reconsider(v.ci, now)
+	})
 }
 
 // Walk hands every contact with an address and its lists to f: what is wanted and what was delivered there.
 func (t *Table) Walk(list int64, now time.Time, f func(address string, wanted, delivered bool)) {
-	for ci := range t.contacts.n {
-		if t.contacts.at(ci).flags&flagLive == 0 {
-			continue
-		}
-		t.loadContact(ci, &t.row)
-		w := t.want(ci, &t.row, now)
-		f(string(t.addressOf(ci)), slices.Contains(w.lists, list), t.row.state(list) == in)
-	}
+	t.all(now, func(v *view) {
+		f(string(t.store.addressOf(v.ci)), slices.Contains(v.want(now).lists, list), v.row.state(list) == in)
+	})
 }

@@ -28,64 +28,40 @@ type Cut struct {
 	processes []*Request
 }
 
-// ChangedBytes is roughly how many bytes the next cut will hold.
-func (t *Table) ChangedBytes() int { return t.changedBytes }
-
 // Changed says whether there is anything to cut.
 func (t *Table) Changed() bool {
-	if len(t.touched)+len(t.changedPeople)+len(t.changedContacts)+len(t.changedMeta)+len(t.tombstones)+len(t.closed) > 0 {
-		return true
-	}
-	for _, r := range t.open {
-		if r.Process != 0 && !r.process {
-			return true
-		}
-	}
-	return false
+	return len(t.agenda.touched)+len(t.requests.closed) > 0 || !t.journal.empty() || len(t.requests.processes()) > 0
 }
 
 // Cut takes every row changed since the last one, with the rows of the requests that are announced by it and the
 // tombstones of those closed.
 func (t *Table) Cut(announced []*Request) *Cut {
-	c := &Cut{people: t.changedPeople, contacts: t.changedContacts, gone: t.tombstones, closed: t.closed}
-	w := rowWriter{cut: c, arena: make([]byte, 0, t.changedBytes+t.changedBytes/4)}
-	t.stored -= len(c.gone)
+	w := rowWriter{arena: make([]byte, 0, t.journal.bytes+t.journal.bytes/4)}
+	c := t.journal.cut()
+	w.cut = c
 	for _, a := range c.gone {
 		w.row([]byte("c/"+a), nil)
 	}
 	for _, pi := range c.people {
-		s := t.people.at(pi)
+		s := t.store.people.At(pi)
 		s.changed = false
-		w.row(append([]byte("p/"), s.key[:]...), t.blobs.get(s.row))
+		w.row(append([]byte("p/"), s.key[:]...), t.store.blobs.Get(s.row))
 	}
 	for _, ci := range c.contacts {
-		s := t.contacts.at(ci)
-		s.flags &^= flagChanged
-		if s.flags&flagLive != 0 && s.row != 0 {
-			if s.flags&flagStored == 0 {
-				s.flags |= flagStored
-				t.stored++
-			}
-			w.row(append([]byte("c/"), t.blobs.get(s.address)...), t.blobs.get(s.row))
-		}
+		t.cutContact(ci, &w)
 	}
-	for k := range t.changedMeta {
-		c.meta = append(c.meta, k)
-	}
-	slices.Sort(c.meta)
 	for _, k := range c.meta {
-		w.row([]byte("k/"+k), t.meta[k])
+		w.row([]byte("k/"+k), t.journal.meta[k])
 	}
 	for _, r := range announced {
 		t.announce(r, &w)
 	}
-	for _, r := range t.open {
-		if r.Process != 0 && !r.process {
-			r.process = true
-			c.processes = append(c.processes, r)
-			w.row([]byte(processKey(r.Number)), processRow(r))
-		}
+	c.processes = t.requests.processes()
+	for _, r := range c.processes {
+		r.process = true
+		w.row([]byte(processKey(r.Number)), processRow(r))
 	}
+	c.closed, t.requests.closed = t.requests.closed, nil
 	for _, r := range c.closed {
 		for i := range r.parts {
 			w.row([]byte(requestKey(r.Number, i)), nil)
@@ -95,42 +71,50 @@ func (t *Table) Cut(announced []*Request) *Cut {
 		}
 	}
 	if len(c.Rows) > 0 {
-		var counts []byte
-		for _, n := range []int{int(t.people.n), t.stored, t.named(), len(t.names.of)} {
-			counts = binary.AppendUvarint(counts, uint64(n))
-		}
-		t.meta[countsKey] = counts
-		w.row([]byte("k/"+countsKey), t.meta[countsKey])
+		t.cutCounts(&w)
 	}
-	t.changedPeople, t.changedContacts, t.tombstones, t.closed = nil, nil, nil, nil
-	t.changedMeta = map[string]struct{}{}
-	t.changedBytes = 0
 	return c
+}
+
+func (t *Table) cutContact(ci uint32, w *rowWriter) {
+	s := t.store.contacts.At(ci)
+	s.flags &^= flagChanged
+	if s.flags&flagLive == 0 || s.row == 0 {
+		return
+	}
+	if s.flags&flagStored == 0 {
+		s.flags |= flagStored
+		t.journal.stored++
+	}
+	w.row(append([]byte("c/"), t.store.blobs.Get(s.address)...), t.store.blobs.Get(s.row))
+}
+
+// cutCounts writes how many rows there are.
+func (t *Table) cutCounts(w *rowWriter) {
+	var counts []byte
+	for _, n := range []int{int(t.store.people.Len()), t.journal.stored, t.names.named(), len(t.names.of)} {
+		counts = binary.AppendUvarint(counts, uint64(n))
+	}
+	t.journal.meta[countsKey] = counts
+	w.row([]byte("k/"+countsKey), counts)
 }
 
 // GiveBack returns a cut that was certainly not committed: all of it belongs to the next one.
 func (t *Table) GiveBack(c *Cut) {
 	for _, pi := range c.people {
-		if s := t.people.at(pi); !s.changed {
+		if s := t.store.people.At(pi); !s.changed {
 			s.changed = true
-			t.changedPeople = append(t.changedPeople, pi)
+			t.journal.people = append(t.journal.people, pi)
 		}
 	}
 	for _, ci := range c.contacts {
-		t.changedContact(ci, 0)
+		t.store.changedContact(ci, 0)
 	}
-	for _, k := range c.meta {
-		t.changedMeta[k] = struct{}{}
-	}
-	t.tombstones = append(t.tombstones, c.gone...) // they are written before the row of one that was made again
-	t.stored += len(c.gone)
 	for _, r := range c.processes {
 		r.process = false
 	}
-	t.closed = append(t.closed, c.closed...)
-	for _, r := range c.Rows {
-		t.changedBytes += len(r.Key) + len(r.Value)
-	}
+	t.requests.closed = append(t.requests.closed, c.closed...)
+	t.journal.giveBack(c)
 }
 
 // rowWriter copies rows out of the table: their bytes change once the lock is let go.
@@ -172,7 +156,7 @@ func (t *Table) announce(r *Request, w *rowWriter) {
 		if len(b) == 0 {
 			b = t.requestHead(r, b)
 		}
-		b = putBytes(b, t.addressOf(r.Taken[i].Contact))
+		b = putBytes(b, t.store.addressOf(r.Taken[i].Contact))
 		b = binary.LittleEndian.AppendUint64(b, r.Taken[i].Hash)
 		if len(b) > most {
 			flush()
@@ -220,18 +204,18 @@ func (t *Table) applyPerson(key PersonKey, v []byte) error {
 	if v[0] > Version {
 		return fmt.Errorf("%w (row version %d)", ErrVersion, v[0])
 	}
-	pi, _ := t.findPerson(key, true)
-	s := t.people.at(pi)
-	s.row = t.blobs.replace(s.row, v)
+	pi, _ := t.store.findPerson(key, true)
+	s := t.store.people.At(pi)
+	s.row = t.store.blobs.Replace(s.row, v)
 	return nil
 }
 
 func (t *Table) applyContact(address, v []byte) error {
 	if v == nil {
-		if ci, ok := t.lookContact(address); ok {
-			c := t.contacts.at(ci)
-			t.blobs.drop(c.row)
-			t.stored -= int(bit(c.flags&flagStored != 0))
+		if ci, ok := t.store.lookContact(address); ok {
+			c := t.store.contacts.At(ci)
+			t.store.blobs.Drop(c.row)
+			t.journal.stored -= int(bit(c.flags&flagStored != 0))
 			c.row, c.flags = 0, c.flags&^flagStored
 		}
 		return nil
@@ -239,47 +223,47 @@ func (t *Table) applyContact(address, v []byte) error {
 	if v[0] > Version {
 		return fmt.Errorf("%w (row version %d)", ErrVersion, v[0])
 	}
-	c := t.contacts.at(t.findContact(address))
-	c.row = t.blobs.replace(c.row, v)
-	t.stored += int(bit(c.flags&flagStored == 0))
+	c := t.store.contacts.At(t.store.findContact(address))
+	c.row = t.store.blobs.Replace(c.row, v)
+	t.journal.stored += int(bit(c.flags&flagStored == 0))
 	c.flags |= flagStored
 	return nil
 }
 
 func (t *Table) applyMeta(key string, v []byte) error {
 	if v == nil {
-		delete(t.meta, key)
+		delete(t.journal.meta, key)
 		return nil
 	}
-	t.meta[key] = slices.Clone(v)
+	t.journal.meta[key] = slices.Clone(v)
 	if strings.HasPrefix(key, namePrefix) {
-		return t.applyName(key, v)
+		return t.names.apply(key, v)
 	}
 	return nil
 }
 
 // applyRequest keeps the parts of open requests until Ready.
 func (t *Table) applyRequest(key string, v []byte) error {
-	if t.parts == nil {
-		t.parts = map[uint64]map[string][]byte{}
+	if t.requests.parts == nil {
+		t.requests.parts = map[uint64]map[string][]byte{}
 	}
 	number, part, ok := strings.Cut(key, ".")
 	n, err := strconv.ParseUint(number, 16, 64)
 	if !ok || err != nil {
 		return fmt.Errorf("a request's row has the key %q", key)
 	}
-	t.next = max(t.next, n+1)
+	t.requests.next = max(t.requests.next, n+1)
 	if v == nil {
-		delete(t.parts[n], part)
-		if len(t.parts[n]) == 0 {
-			delete(t.parts, n)
+		delete(t.requests.parts[n], part)
+		if len(t.requests.parts[n]) == 0 {
+			delete(t.requests.parts, n)
 		}
 		return nil
 	}
-	if t.parts[n] == nil {
-		t.parts[n] = map[string][]byte{}
+	if t.requests.parts[n] == nil {
+		t.requests.parts[n] = map[string][]byte{}
 	}
-	t.parts[n][part] = slices.Clone(v)
+	t.requests.parts[n][part] = slices.Clone(v)
 	return nil
 }
 
@@ -313,59 +297,53 @@ func (t *Table) Peek(now time.Time) error {
 // rejoin makes a table of the rows that were read back, open requests with them.
 func (t *Table) rejoin(now time.Time) error {
 	t.padNames()
-	t.compile()
-	for pi := range t.people.n {
+	t.compiled = compile(&t.cfg, t.names)
+	for pi := range t.store.people.Len() {
 		if err := t.join(pi); err != nil {
 			return err
 		}
 	}
-	for ci := range t.contacts.n {
-		t.loadContact(ci, &t.row)
-		t.forgetNameless(ci)
-		for _, l := range t.row.lists {
-			t.count(l.list, absent, l.state)
-		}
-		t.Counts.Rejected += int(bit(t.row.rejected != ""))
-		for _, f := range t.row.refused {
-			t.noteRefused(ci, f.name, f.value, f.at)
-		}
-		if t.row.unknownSince != 0 {
-			t.remind(ci, t.row.unknownSince+t.cfg.LateApply.Milliseconds())
-		}
+	for ci := range t.store.contacts.Len() {
+		t.tally.row(t.store.blobs.Get(t.store.contacts.At(ci).row), +1)
 	}
-	t.restoreLetGo(now)
-	for n, parts := range t.parts {
+	t.all(now, func(v *view) {
+		v.forgetNameless()
+		for _, f := range v.row.refused {
+			t.refusals.note(v.ci, f.name, f.value, f.at)
+		}
+		if v.row.unknownSince != 0 {
+			t.agenda.remind(v.ci, v.row.unknownSince+t.cfg.LateApply.Milliseconds())
+		}
+	})
+	t.refusals.restore(now)
+	for n, parts := range t.requests.parts {
 		if err := t.reopen(n, parts); err != nil {
 			return err
 		}
 	}
-	t.parts = nil
+	t.requests.parts = nil
 	return nil
 }
 
 func (t *Table) reconsiderAll(now time.Time) {
-	for ci := range t.contacts.n {
-		if t.contacts.at(ci).flags&flagLive != 0 {
-			t.reconsider(ci, now)
-		}
-	}
-	t.releaseSettled(now)
+	t.all(now, func(v *view) { t.reconsider(v.ci, now) })
 }
 
 // join links a restored person to their contact.
 func (t *Table) join(pi uint32) error {
-	s := t.people.at(pi)
-	if err := t.p.decode(t.blobs.get(s.row)); err != nil {
+	s := t.store.people.At(pi)
+	p := t.persons.lend()
+	defer t.persons.giveBack(p)
+	if err := p.decode(t.store.blobs.Get(s.row)); err != nil {
 		return err
 	}
-	if len(t.p.address) > 0 {
-		ci := t.findContact(t.p.address)
-		t.link(ci, pi)
+	if len(p.address) > 0 {
+		ci := t.store.findContact(p.address)
+		t.store.link(ci, pi)
 		s.contact = ci + 1
 	}
-	for _, g := range t.p.gaveUp {
-		ci := t.findContact(g.address)
-		t.gave[ci] = append(t.gave[ci], pi)
+	for _, g := range p.gaveUp {
+		t.store.giveUp(t.store.findContact(g.address), pi)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -34,64 +35,64 @@ func (t *Table) Settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 	ci := taken.Contact
 	t.land(ci)
 	s := Settlement{Contact: ci, Taken: *taken, Outcome: o}
-	row := &t.row
-	t.loadContact(ci, row)
-	t.returned(taken, r)
-	switch o.Verdict {
-	case sink.Applied:
-		if r.Kind != sink.Look {
-			t.applied(ci, row, r, i, o, now)
-			t.storeContact(ci, row)
-			s.Delivered = true
-		}
-		t.endWait(ci)
-		t.looked(ci, r)
-	case sink.Blocked:
-		t.uncount(taken, r)
-		t.block(ci, o.Address)
-	case sink.Reject:
-		t.uncount(taken, r)
-		s.Rejected = t.reject(ci, row, r, i, o, now)
-		s.Code = o.Code
-	case sink.Halt:
-		t.again(ci, o, true, now).failing = millis(now) // held by the list until the halt ends; certainly not applied
-		t.uncount(taken, r)
-	default:
-		s.Rejected = t.retry(ci, row, r, i, o, healthy, now)
-		if s.Rejected {
-			s.Code = "server_error"
-		}
-	}
+	t.guards.returned(taken, r)
+	t.settle(r, i, o, healthy, now, &s)
 	if s.Rejected {
-		s.Position, s.Mask = t.position(ci), Mask(string(t.addressOf(ci)))
+		s.Position, s.Mask = t.position(ci), Mask(string(t.store.addressOf(ci)))
 	}
 	t.reconsider(ci, now)
 	t.releaseSettled(now)
 	return s
 }
 
-// applied moves what was delivered to what was sent.
-func (t *Table) applied(ci uint32, row *contactRow, r *Request, i int, o sink.Outcome, now time.Time) {
-	ms := millis(now)
-	set := func(list int64, to delivery) {
-		t.count(list, row.state(list), to)
-		row.set(list, to, ms)
+func (t *Table) settle(r *Request, i int, o sink.Outcome, healthy bool, now time.Time, s *Settlement) {
+	taken := &r.Taken[i]
+	v := t.view(taken.Contact)
+	defer v.end()
+	switch o.Verdict {
+	case sink.Applied:
+		if r.Kind != sink.Look {
+			v.applied(r, i, o, now)
+			v.store()
+			s.Delivered = true
+		}
+		t.agenda.endWait(v.ci)
+		t.looked(v.ci, r)
+	case sink.Blocked:
+		t.guards.uncount(taken, r)
+		t.block(v.ci, o.Address)
+	case sink.Reject:
+		t.guards.uncount(taken, r)
+		s.Rejected, s.Code = v.reject(r, i, o, now), o.Code
+	case sink.Halt:
+		t.again(v.ci, o, true, now).failing = millis(now) // held by the list until the halt ends; certainly not applied
+		t.guards.uncount(taken, r)
+	default:
+		if s.Rejected = v.retry(r, i, o, healthy, now); s.Rejected {
+			s.Code = codeServerError
+		}
 	}
-	t.unreject(row)
+}
+
+// codeServerError is the reject of a contact that alone keeps failing.
+const codeServerError = "server_error"
+
+// applied moves what was delivered to what was sent.
+func (v *view) applied(r *Request, i int, o sink.Outcome, now time.Time) {
+	t, row, ms := v.t, &v.row, millis(now)
+	row.rejected = ""
 	row.halves = 0
 	row.erase = row.erase && r.Kind != sink.Delete && len(r.Lists) == 0
 	if o.Absent || r.Kind == sink.Delete && !o.Unlinked {
 		for _, l := range slices.Clone(row.lists) {
-			set(l.list, out)
+			row.set(l.list, out, ms)
 		}
-		for _, s := range row.standing {
-			t.letGo(ci, s.name, s.value, now)
-		}
+		v.letGoAll(now)
 		row.hash, row.standing = 0, row.standing[:0]
 		return
 	}
 	for _, l := range r.Lists {
-		set(l, in)
+		row.set(l, in, ms)
 		if p := row.list(l); r.Kind == sink.Import {
 			p.imported, p.at = true, t.imported(l, ms)
 		}
@@ -99,10 +100,10 @@ func (t *Table) applied(ci uint32, row *contactRow, r *Request, i int, o sink.Ou
 	unproven := false
 	for _, l := range r.unlink {
 		p := row.list(l)
-		unproven = unproven || p != nil && p.state == in && t.unverified(p)
-		set(l, out)
+		unproven = unproven || p != nil && p.state == in && t.audits.unverified(p)
+		row.set(l, out, ms)
 	}
-	if unproven && !slices.ContainsFunc(row.lists, func(l listed) bool { return l.state == in && t.unverified(&l) }) {
+	if unproven && !slices.ContainsFunc(row.lists, func(l listed) bool { return l.state == in && t.audits.unverified(&l) }) {
 		row.hash = 0 // no audit will tell whether the import has set its attributes
 	}
 	if r.Kind == sink.Add || r.Kind == sink.Remove {
@@ -111,26 +112,32 @@ func (t *Table) applied(ci uint32, row *contactRow, r *Request, i int, o sink.Ou
 	if r.Taken[i].Hash != 0 {
 		row.hash = r.Taken[i].Hash
 	}
-	t.stands(ci, row, r, i, now)
+	v.stands(r, i, now)
+}
+
+// letGoAll lets go of every unique attribute that stands at the contact.
+func (v *view) letGoAll(now time.Time) {
+	for _, s := range v.row.standing {
+		v.t.letGo(v.ci, s.name, s.value, now)
+	}
 }
 
 // stands notes which unique attributes a request leaves at its contact, and which values it lets go. Of an adopted
 // import it is not known which were set.
-func (t *Table) stands(ci uint32, row *contactRow, r *Request, i int, now time.Time) {
+func (v *view) stands(r *Request, i int, now time.Time) {
+	t, row := v.t, &v.row
 	if r.Send == nil || i >= len(r.Send.Contacts) {
-		for _, s := range row.standing {
-			t.letGo(ci, s.name, s.value, now)
-		}
-		t.maybeStanding(ci, row)
+		v.letGoAll(now)
+		v.maybeStanding()
 		return
 	}
 	for _, a := range r.Send.Contacts[i].Attributes {
-		if t.cfg.Unique == nil || !t.cfg.Unique(a.Name) {
+		if !t.cfg.unique(a.Name) {
 			continue
 		}
-		name, value := t.number("attribute", a.Name), hashBytes(a.Value)
+		name, value := t.names.number("attribute", a.Name), hashBytes(a.Value)
 		if was, stood := row.stood(name); stood && was != value {
-			t.letGo(ci, name, was, now)
+			t.letGo(v.ci, name, was, now)
 		}
 		if a.Empties() {
 			row.emptied(name)
@@ -142,39 +149,40 @@ func (t *Table) stands(ci uint32, row *contactRow, r *Request, i int, now time.T
 }
 
 // mayStand notes which unique attributes a request without an answer may have set: beside what stood.
-func (t *Table) mayStand(row *contactRow, c *sink.Contact) {
+func (v *view) mayStand(c *sink.Contact) {
 	for _, a := range c.Attributes {
-		if a.Empties() || t.cfg.Unique == nil || !t.cfg.Unique(a.Name) {
+		if a.Empties() || !v.t.cfg.unique(a.Name) {
 			continue
 		}
-		name, value := t.number("attribute", a.Name), hashBytes(a.Value)
-		if was, stood := row.stood(name); stood && was != value {
+		name, value := v.t.names.number("attribute", a.Name), hashBytes(a.Value)
+		if was, stood := v.row.stood(name); stood && was != value {
 			value = 0
 		}
-		row.stand(name, value)
+		v.row.stand(name, value)
 	}
 }
 
 // unanswered makes unknown what a request without an answer may have changed.
-func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now time.Time) {
+func (v *view) unanswered(r *Request, i int, now time.Time) {
+	row := &v.row
 	if r.Kind == sink.Look {
 		return
 	}
-	touch := func(list int64) {
-		t.count(list, row.state(list), unknown)
+	touch := func(list int64) *listed {
 		decided := unweighed
 		if was := row.list(list); was != nil {
 			decided = was.passage
 		}
 		row.set(list, unknown, millis(now))
-		row.list(list).passage = decided
+		l := row.list(list)
+		l.passage = decided
+		return l
 	}
 	for _, l := range r.Lists {
 		touch(l)
 	}
 	for _, l := range r.unlink {
-		touch(l)
-		if l := row.list(l); l.passage != refused {
+		if l := touch(l); l.passage != refused {
 			l.passage = passed // the guard has counted it
 		}
 	}
@@ -186,35 +194,35 @@ func (t *Table) unanswered(ci uint32, row *contactRow, r *Request, i int, now ti
 	if r.Kind != sink.Add && r.Kind != sink.Remove {
 		row.hash = 0
 		if r.Send == nil {
-			t.maybeStanding(ci, row)
+			v.maybeStanding()
 		} else {
-			t.mayStand(row, &r.Send.Contacts[i])
+			v.mayStand(&r.Send.Contacts[i])
 		}
 	}
 	row.unknownSince, row.late = millis(now), false
 }
 
 // retry keeps a contact dirty. It returns true if the contact is rejected instead: it alone has kept failing.
-func (t *Table) retry(ci uint32, row *contactRow, r *Request, i int, o sink.Outcome, healthy bool, now time.Time) bool {
+func (v *view) retry(r *Request, i int, o sink.Outcome, healthy bool, now time.Time) bool {
+	t, row := v.t, &v.row
 	if !o.Certain {
-		t.unanswered(ci, row, r, i, now)
-		t.storeContact(ci, row)
-		t.remind(ci, row.unknownSince+t.cfg.LateApply.Milliseconds())
+		v.unanswered(r, i, now)
+		v.store()
+		t.agenda.remind(v.ci, row.unknownSince+t.cfg.LateApply.Milliseconds())
 	}
 	if o.Split {
-		row.halves = min(row.halves+1, 20)
-		t.storeContact(ci, row)
+		v.halve()
 	}
 	if o.Absent { // it may not exist there: the next write brings its attributes
 		row.hash = 0
-		t.storeContact(ci, row)
-		t.endWait(ci)
+		v.store()
+		t.agenda.endWait(v.ci)
 		return false
 	}
 	if o.Certain {
-		t.uncount(&r.Taken[i], r)
+		t.guards.uncount(&r.Taken[i], r)
 	}
-	w := t.again(ci, o, o.Certain, now)
+	w := t.again(v.ci, o, o.Certain, now)
 	if !healthy || !o.Alone || len(r.Taken) > 1 { // it does not fail alone
 		w.failing = millis(now)
 		return false
@@ -222,77 +230,52 @@ func (t *Table) retry(ci uint32, row *contactRow, r *Request, i int, o sink.Outc
 	if millis(now)-w.failing < AloneFor.Milliseconds() {
 		return false
 	}
-	if row.rejected == "" {
-		t.Counts.Rejected++
-	}
-	row.rejected, row.rejectedAt, row.rejectedWant = "server_error", millis(now), r.Taken[i].Want
-	t.storeContact(ci, row)
-	t.endWait(ci)
+	row.rejected, row.rejectedAt, row.rejectedWant = codeServerError, millis(now), r.Taken[i].Want
+	v.store()
+	t.agenda.endWait(v.ci)
 	return true
+}
+
+// halve notes that a bulk call that held the contact failed as a whole: the next has half as many.
+func (v *view) halve() {
+	v.row.halves = min(v.row.halves+1, singly)
+	v.store()
 }
 
 // again makes a contact wait before its next request: full-jitter backoff, or what the answer says.
 func (t *Table) again(ci uint32, o sink.Outcome, certain bool, now time.Time) *wait {
-	w, ok := t.waits[ci]
-	if !ok {
-		w = &wait{failing: millis(now)}
-		t.waits[ci] = w
-	}
+	w := t.agenda.waitOf(ci, now)
 	w.reason = o.Code
 	pause := max(backoff.Jitter(backoff.Pause(backoffBase, backoffMost, w.tries)), o.Wait)
 	w.tries++
 	if !certain {
 		pause = max(pause, t.cfg.Rest)
 	}
-	t.waitUntil(ci, w, millis(now)+max(pause.Milliseconds(), 1))
+	t.agenda.waitUntil(ci, w, millis(now)+max(pause.Milliseconds(), 1))
 	return w
-}
-
-func (t *Table) waitUntil(ci uint32, w *wait, until int64) {
-	w.until = until
-	t.contacts.at(ci).flags |= flagWaiting
-	t.remind(ci, w.until)
-}
-
-func (t *Table) endWait(ci uint32) {
-	delete(t.waits, ci)
-	t.contacts.at(ci).flags &^= flagWaiting
 }
 
 // reject sets a contact aside: with the offending attribute emptied where one is named and its value is unique, else
 // whole, until what is wanted changes.
-func (t *Table) reject(ci uint32, row *contactRow, r *Request, i int, o sink.Outcome, now time.Time) bool {
+func (v *view) reject(r *Request, i int, o sink.Outcome, now time.Time) bool {
+	row := &v.row
 	if o.Split {
-		row.halves = min(row.halves+1, 20)
-		t.storeContact(ci, row)
+		v.halve()
 		return false
 	}
 	if o.Attribute != "" && r.Send != nil {
 		for _, a := range r.Send.Contacts[i].Attributes {
 			if a.Name == o.Attribute && !a.Empties() {
-				return t.refuse(ci, row, r, t.number("attribute", a.Name), a.Value, now)
+				return v.refuse(r, v.t.names.number("attribute", a.Name), a.Value, now)
 			}
 		}
 	}
 	if row.late { // said once more, which is all that was owed
 		row.late, row.unknownSince = false, 0
 	}
-	if row.rejected == "" {
-		t.Counts.Rejected++
-	}
-	row.rejected, row.rejectedAt, row.rejectedWant = o.Code, millis(now), r.Taken[i].Want
-	if o.Code == "" {
-		row.rejected = "rejected"
-	}
-	t.storeContact(ci, row)
+	row.rejected, row.rejectedAt, row.rejectedWant = cmp.Or(o.Code, "rejected"), millis(now), r.Taken[i].Want
+	v.store()
 	return true
-}
-
-func (t *Table) unreject(row *contactRow) {
-	if row.rejected != "" {
-		row.rejected = ""
-		t.Counts.Rejected--
-	}
 }
 
 // looked marks the addresses that were looked at before the write of contact ci, for all who carry it and gave them
@@ -301,38 +284,41 @@ func (t *Table) looked(ci uint32, r *Request) {
 	if r.Send == nil || len(r.Send.Look) == 0 {
 		return
 	}
-	var room [8]uint32
-	for _, pi := range t.carriersOf(ci, room[:0]) {
-		t.loadPerson(pi, &t.p)
-		changed := false
-		for i := range t.p.gaveUp {
-			g := &t.p.gaveUp[i]
-			if slices.Contains(r.Send.Look, string(g.address)) {
-				changed = changed || !g.looked
-				g.looked = true
-				t.settled = append(t.settled, t.findContact(g.address))
-			}
+	t.markGaveUp(ci, func(g *gaveUp) bool {
+		if !slices.Contains(r.Send.Look, string(g.address)) {
+			return false
 		}
-		if changed {
-			t.storePerson(pi)
-		}
-	}
+		t.agenda.settled = append(t.agenda.settled, t.store.findContact(g.address))
+		was := g.looked
+		g.looked = true
+		return !was
+	})
 }
 
 // block marks an address that a look found blocked or unsubscribed, for all who gave it up and carry ci's address.
 func (t *Table) block(ci uint32, address string) {
+	t.markGaveUp(ci, func(g *gaveUp) bool {
+		if string(g.address) != address || g.blocked {
+			return false
+		}
+		g.blocked = true
+		return true
+	})
+}
+
+// markGaveUp shows mark the former addresses of all who carry a contact's; it says what it has changed.
+func (t *Table) markGaveUp(ci uint32, mark func(g *gaveUp) bool) {
 	var room [8]uint32
-	for _, pi := range t.carriersOf(ci, room[:0]) {
-		t.loadPerson(pi, &t.p)
+	for _, pi := range t.store.carriersOf(ci, room[:0]) {
+		p := t.person(pi)
 		changed := false
-		for i := range t.p.gaveUp {
-			if g := &t.p.gaveUp[i]; string(g.address) == address && !g.blocked {
-				g.blocked, changed = true, true
-			}
+		for i := range p.gaveUp {
+			changed = mark(&p.gaveUp[i]) || changed
 		}
 		if changed {
-			t.storePerson(pi)
+			t.store.storePerson(pi, p)
 		}
+		t.endPerson(p)
 	}
 }
 
@@ -340,43 +326,27 @@ func (t *Table) block(ci uint32, address string) {
 func (t *Table) position(ci uint32) Stamp {
 	var newest Stamp
 	var room [8]uint32
-	for _, pi := range t.carriersOf(ci, room[:0]) {
-		t.loadPerson(pi, &t.p)
-		if newest == (Stamp{}) || t.p.profile.newerPerson(newest) {
-			newest = t.p.profile
+	for _, pi := range t.store.carriersOf(ci, room[:0]) {
+		p := t.person(pi)
+		if newest == (Stamp{}) || p.profile.newerPerson(newest) {
+			newest = p.profile
 		}
+		t.endPerson(p)
 	}
 	return newest
 }
 
-// Close forgets an answered request; the next checkpoint removes its rows.
-func (t *Table) Close(r *Request) {
-	delete(t.open, r.Number)
-	if r.Kind == sink.Import {
-		t.forgetFreed(r)
-	}
-	if r.parts > 0 {
-		t.closed = append(t.closed, r)
-		t.changedBytes += 64 * r.parts
-	}
-}
-
 // RetryRejected lets the rejected contacts of a list (0: all) try again, and returns how many.
-func (t *Table) RetryRejected(list int64, now time.Time) int {
-	n := 0
-	for ci := range t.contacts.n {
-		if t.contacts.at(ci).flags&flagLive == 0 {
-			continue
+func (t *Table) RetryRejected(list int64, now time.Time) (n int) {
+	t.all(now, func(v *view) {
+		if v.row.rejected == "" || list != 0 && v.row.list(list) == nil {
+			return
 		}
-		t.loadContact(ci, &t.row)
-		if t.row.rejected == "" || list != 0 && !slices.ContainsFunc(t.row.lists, func(l listed) bool { return l.list == list }) {
-			continue
-		}
-		t.unreject(&t.row)
-		t.storeContact(ci, &t.row)
-		t.reconsider(ci, now)
+		v.row.rejected = ""
+		v.store()
+		t.reconsider(v.ci, now)
 		n++
-	}
+	})
 	return n
 }
 

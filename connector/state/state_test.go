@@ -27,13 +27,13 @@ func newTable(t interface{ Fatal(...any) }) *Table {
 }
 
 // view is everything that a row of a person says, for comparison.
-func (t *Table) view(key PersonKey) string {
-	pi, ok := t.findPerson(key, false)
+func (t *Table) told(key PersonKey) string {
+	pi, ok := t.store.findPerson(key, false)
 	if !ok {
 		return "unknown"
 	}
 	var p person
-	t.loadPerson(pi, &p)
+	t.store.loadPerson(pi, &p)
 	members := map[uint32]bool{}
 	for _, m := range p.memberships {
 		members[m.segment] = m.in
@@ -82,7 +82,7 @@ func TestAFoldDoesNotDependOnTheOrderOfPartitions(t *testing.T) {
 					}
 				}
 				if len(open) == 0 {
-					return tab.view(key)
+					return tab.told(key)
 				}
 				n := rapid.SampledFrom(open).Draw(t, label)
 				tab.Fold(&parts[n][at[n]], time.Unix(1e9, 0))
@@ -135,9 +135,9 @@ func TestATableIsWhatItsRowsSay(t *testing.T) {
 		if _, err := back.Ready(now); err != nil {
 			t.Fatal(err)
 		}
-		for pi := range tab.people.n {
-			key := tab.people.at(pi).key
-			if a, b := tab.view(key), back.view(key); a != b {
+		for pi := range tab.store.people.Len() {
+			key := tab.store.people.At(pi).key
+			if a, b := tab.told(key), back.told(key); a != b {
 				t.Fatalf("%q was written, %q read back", a, b)
 			}
 		}
@@ -168,29 +168,6 @@ func deliver(t *rapid.T, tab *Table, now time.Time) {
 	}
 }
 
-// An index finds what was put and not removed, and nothing else.
-func TestAnIndexFindsWhatItHolds(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		spread := rapid.SampledFrom([]uint64{1, 7, 1 << 40}).Draw(t, "spread") // how many share a home
-		x := index{hash: func(s uint32) uint64 { return uint64(s) / 16 * spread }}
-		held := map[uint32]bool{}
-		for range rapid.IntRange(1, 400).Draw(t, "steps") {
-			s := uint32(rapid.IntRange(0, 300).Draw(t, "slot"))
-			if held[s] {
-				x.remove(x.hash(s), s)
-			} else {
-				x.put(x.hash(s), s)
-			}
-			held[s] = !held[s]
-		}
-		for s := range uint32(301) {
-			if _, ok := x.find(x.hash(s), func(o uint32) bool { return o == s }); ok != held[s] {
-				t.Fatalf("slot %d is found: %v", s, ok)
-			}
-		}
-	})
-}
-
 // Two who want one number: it ends, whoever has it.
 func TestTwoWhoWantOneNumberComeToRest(t *testing.T) {
 	tab, now := newTable(t), time.Unix(1e9, 0)
@@ -219,8 +196,8 @@ func TestTwoWhoWantOneNumberComeToRest(t *testing.T) {
 			}
 		}
 	}
-	if calls > 4 || tab.Counts.Pending != 0 {
-		t.Errorf("%d calls, %d pending", calls, tab.Counts.Pending)
+	if calls > 4 || tab.Counts().Pending != 0 {
+		t.Errorf("%d calls, %d pending", calls, tab.Counts().Pending)
 	}
 }
 
@@ -349,16 +326,16 @@ func TestS78AddressesOfOnePersonDoNotAddUp(t *testing.T) {
 	for i := range 3000 {
 		d.enter(fmt.Sprintf("a%d@example.com", i))
 	}
-	pi, _ := d.findPerson(KeyOf("s", "p"), false)
-	if n := len(d.blobs.get(d.people.at(pi).row)); n > 1000 || d.Counts.Contacts > formerMost+2 {
-		t.Errorf("a row of %d bytes, %d contacts", n, d.Counts.Contacts)
+	pi, _ := d.store.findPerson(KeyOf("s", "p"), false)
+	if n := len(d.store.blobs.Get(d.store.people.At(pi).row)); n > 1000 || d.Counts().Contacts > formerMost+2 {
+		t.Errorf("a row of %d bytes, %d contacts", n, d.Counts().Contacts)
 	}
 	d.Release(0, "no_answer", d.now)
 	for range 10 {
 		d.rest()
 	}
-	if d.In(42) != 1 || d.Counts.Pending != 0 || d.Counts.Contacts != 1 {
-		t.Errorf("%d are in, %d pending, %d contacts", d.In(42), d.Counts.Pending, d.Counts.Contacts)
+	if d.In(42) != 1 || d.Counts().Pending != 0 || d.Counts().Contacts != 1 {
+		t.Errorf("%d are in, %d pending, %d contacts", d.In(42), d.Counts().Pending, d.Counts().Contacts)
 	}
 }
 
@@ -390,8 +367,8 @@ func TestS78ARowHasAnEnd(t *testing.T) {
 			t.Errorf("membership %d did not move", i)
 		}
 	}
-	pi, _ := tab.findPerson(KeyOf("s", "p"), false)
-	if n := len(tab.blobs.get(tab.people.at(pi).row)); n > rowBytes || refused != 50-7 {
+	pi, _ := tab.store.findPerson(KeyOf("s", "p"), false)
+	if n := len(tab.store.blobs.Get(tab.store.people.At(pi).row)); n > rowBytes || refused != 50-7 {
 		t.Errorf("a row of %d bytes; %d refused", n, refused)
 	}
 }

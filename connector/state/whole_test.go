@@ -16,18 +16,18 @@ import (
 func invariant(t *rapid.T, tab *Table, now time.Time) {
 	tab.Refresh(now)
 	places := map[queueKind]map[uint32]int{QueueRemove: {}, QueueWrite: {}, queueHeld: {}}
-	for k, q := range tab.queues {
+	for k, q := range tab.agenda.queues {
 		for _, ci := range q.items[q.head:] {
 			places[k.kind][ci]++
 		}
 	}
-	for _, ci := range tab.held.items[tab.held.head:] {
+	for _, ci := range tab.agenda.held.items[tab.agenda.held.head:] {
 		places[queueHeld][ci]++
 	}
 	var counts Counts
 	ins, unknowns, doubts, held := map[int64]int{}, map[int64]int{}, map[int64]int{}, 0
-	for ci := range tab.contacts.n {
-		c := tab.contacts.at(ci)
+	for ci := range tab.store.contacts.Len() {
+		c := tab.store.contacts.At(ci)
 		for kind, flag := range map[queueKind]contactFlag{QueueRemove: flagRemoval, QueueWrite: flagWrite, queueHeld: flagHeld} {
 			if has := places[kind][ci]; has > 1 || has == 1 && c.flags&flag == 0 && c.flags&flagLive != 0 || has == 0 && c.flags&flag != 0 {
 				t.Fatalf("contact %d (flags %b) has %d places of kind %d", ci, c.flags, has, kind)
@@ -44,10 +44,10 @@ func invariant(t *rapid.T, tab *Table, now time.Time) {
 		counts.InFlight += int(bit(c.flags&flagInFlight != 0))
 		held += int(bit(c.queue == queueHeld))
 		if c.queue != queueNone && places[c.queue][ci] == 0 && c.flags&(flagWaiting|flagInFlight) == 0 {
-			t.Fatalf("%s is dirty and forgotten", tab.addressOf(ci))
+			t.Fatalf("%s is dirty and forgotten", tab.store.addressOf(ci))
 		}
 		var r contactRow
-		tab.loadContact(ci, &r)
+		tab.store.loadContact(ci, &r)
 		counts.Rejected += int(bit(r.rejected != ""))
 		for _, l := range r.lists {
 			ins[l.list] += int(bit(l.state == in))
@@ -56,16 +56,16 @@ func invariant(t *rapid.T, tab *Table, now time.Time) {
 			counts.Unknown += int(bit(l.state.unsure()))
 		}
 	}
-	c := &tab.Counts
+	c := tab.Counts()
 	counts.People, counts.Folded, counts.Stale, counts.Ignored, counts.Needed = c.People, c.Folded, c.Stale, c.Ignored, c.Needed
-	if counts != tab.Counts || held != tab.Held() {
-		t.Fatalf("%+v and %d held are counted; they are %+v and %d", tab.Counts, tab.Held(), counts, held)
+	if counts != tab.Counts() || held != tab.Held() {
+		t.Fatalf("%+v and %d held are counted; they are %+v and %d", tab.Counts(), tab.Held(), counts, held)
 	}
-	for _, l := range tab.lists {
-		if tab.guarded(l) {
+	for _, l := range tab.compiled.lists {
+		if tab.compiled.guarded(l) {
 			weighed(t, tab, l, now)
 		}
-		have, are := [3]int{tab.inCount[l], tab.unknownIn[l], tab.doubts[l]}, [3]int{ins[l], unknowns[l], doubts[l]}
+		have, are := [3]int{tab.tally.of(l).in, tab.tally.of(l).unknown, tab.tally.of(l).doubtful}, [3]int{ins[l], unknowns[l], doubts[l]}
 		if have != are {
 			t.Fatalf("of list %d %v in, unknown and doubtful are counted; they are %v", l, have, are)
 		}
@@ -74,9 +74,9 @@ func invariant(t *rapid.T, tab *Table, now time.Time) {
 
 // weighed is true of what the guard of a list weighs: the removals that are pending and not decided, each once.
 func weighed(t *rapid.T, tab *Table, list int64, now time.Time) {
-	g, doubts := tab.guardOf(list), 0
-	for ci := range tab.contacts.n {
-		c := tab.contacts.at(ci)
+	g, doubts := tab.guards.of(list), 0
+	for ci := range tab.store.contacts.Len() {
+		c := tab.store.contacts.At(ci)
 		doubt, is := g.pending[ci]
 		doubts += int(bit(is && doubt))
 		if is && c.flags&(flagLive|flagLeaving) != flagLive|flagLeaving {
@@ -85,12 +85,13 @@ func weighed(t *rapid.T, tab *Table, list int64, now time.Time) {
 		if c.flags&flagLive == 0 || c.flags&flagInFlight != 0 {
 			continue
 		}
-		n := tab.evaluate(ci, now)
-		if tab.row.rejected != "" {
+		v := tab.view(ci)
+		n := v.evaluate(now)
+		if v.end(); v.row.rejected != "" {
 			continue // what another contact holds back may have changed what is wanted of it
 		}
 		if at := slices.IndexFunc(n.leaving, func(l leave) bool { return l.list == list }); (at >= 0) != is || is && n.leaving[at].doubt != doubt {
-			t.Fatalf("%s leaves %+v, and is weighed for list %d: %v %v", tab.addressOf(ci), n.leaving, list, is, doubt)
+			t.Fatalf("%s leaves %+v, and is weighed for list %d: %v %v", tab.store.addressOf(ci), n.leaving, list, is, doubt)
 		}
 	}
 	if doubts != g.doubts || g.flying < 0 {
@@ -268,7 +269,7 @@ func forgetsNothing(t *rapid.T) {
 		c.now = c.now.Add(20 * time.Second)
 		c.Tick(c.now)
 		c.Weigh(c.now)
-		for _, l := range c.lists {
+		for _, l := range c.Lists() {
 			if c.WithheldOf(l, c.now).Removals > 0 {
 				c.Decide(l, true, c.now)
 			}
@@ -286,38 +287,32 @@ func forgetsNothing(t *rapid.T) {
 				c.Close(r)
 			}
 		}
-		if c.Counts.Pending+c.Counts.Unknown+owing(c.Table)+len(c.Queues(c.now)) == 0 {
+		if c.Counts().Pending+c.Counts().Unknown+owing(c.Table)+len(c.Queues(c.now)) == 0 {
 			break
 		}
 	}
 	invariant(t, c.Table, c.now)
 	kept := 0 // unknown ones whose removal somebody refused: no call is made to find out
-	for ci := range c.contacts.n {
-		if c.loadContact(ci, &c.row); c.contacts.at(ci).flags&flagLive != 0 {
-			for _, l := range c.row.lists {
-				kept += int(bit(l.passage == refused && l.state.unsure()))
-			}
+	c.all(c.now, func(v *view) {
+		for _, l := range v.row.lists {
+			kept += int(bit(l.passage == refused && l.state.unsure()))
 		}
-	}
-	if n := c.Counts; n.Pending+n.Unknown-kept+n.InFlight > 0 || len(c.Queues(c.now)) > 0 {
+	})
+	if n := c.Counts(); n.Pending+n.Unknown-kept+n.InFlight > 0 || len(c.Queues(c.now)) > 0 {
 		t.Fatalf("it does not come to rest: %+v %+v", n, c.Queues(c.now))
 	}
-	for ci := range c.contacts.n {
-		c.loadContact(ci, &c.row)
-		if slices.ContainsFunc(c.row.lists, func(l listed) bool { return l.passage == refused }) {
-			continue // somebody wants it to stay
+	c.all(c.now, func(v *view) {
+		if slices.ContainsFunc(v.row.lists, func(l listed) bool { return l.passage == refused }) {
+			return // somebody wants it to stay
 		}
-		if s := c.contacts.at(ci); s.flags&flagLive != 0 && s.carriers == 0 && len(c.gave[ci]) == 0 {
-			t.Fatalf("nobody carries %s, and it is kept", c.addressOf(ci))
+		if v.slot().carriers == 0 && !c.store.givenUp(v.ci) {
+			t.Fatalf("nobody carries %s, and it is kept", c.store.addressOf(v.ci))
 		}
-	}
+	})
 }
 
 // owing is how many contacts are to be sent once more.
 func owing(t *Table) (n int) {
-	for ci := range t.contacts.n {
-		t.loadContact(ci, &t.row)
-		n += int(bit(t.contacts.at(ci).flags&flagLive != 0 && t.row.unknownSince != 0))
-	}
+	t.all(time.Time{}, func(v *view) { n += int(bit(v.row.unknownSince != 0)) })
 	return n
 }

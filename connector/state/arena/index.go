@@ -1,17 +1,17 @@
-package state
+package arena
 
-// index finds slots by the hash of what they hold, in four bytes a cell: a map would hold each key a second time. Open
+// Index finds slots by the hash of what they hold, in four bytes a cell: a map would hold each key a second time. Open
 // addressing with linear probing; a cell holds a slot plus one, 0 is empty.
-type index struct {
+type Index struct {
 	cells []uint32
 	n     int
-	hash  func(slot uint32) uint64 // of what a slot holds
+	Hash  func(slot uint32) uint64 // of what a slot holds
 }
 
 const leastCells = 1 << 10
 
-// find returns the slot with a hash that holds what is looked for.
-func (x *index) find(hash uint64, is func(slot uint32) bool) (uint32, bool) {
+// Find returns the slot with a hash that holds what is looked for.
+func (x *Index) Find(hash uint64, is func(slot uint32) bool) (uint32, bool) {
 	if len(x.cells) == 0 {
 		return 0, false
 	}
@@ -24,14 +24,14 @@ func (x *index) find(hash uint64, is func(slot uint32) bool) (uint32, bool) {
 	return 0, false
 }
 
-// put adds a slot that is not there. Three quarters full it doubles.
-func (x *index) put(hash uint64, slot uint32) {
+// Put adds a slot that is not there. Three quarters full it doubles.
+func (x *Index) Put(hash uint64, slot uint32) {
 	if (x.n+1)*4 > len(x.cells)*3 {
 		old := x.cells
 		x.cells = make([]uint32, max(leastCells, len(old)*2))
 		for _, c := range old {
 			if c != 0 {
-				x.place(x.hash(c-1), c)
+				x.place(x.Hash(c-1), c)
 			}
 		}
 	}
@@ -39,7 +39,7 @@ func (x *index) put(hash uint64, slot uint32) {
 	x.place(hash, slot+1)
 }
 
-func (x *index) place(hash uint64, cell uint32) {
+func (x *Index) place(hash uint64, cell uint32) {
 	mask := uint64(len(x.cells) - 1)
 	i := hash & mask
 	for x.cells[i] != 0 {
@@ -48,8 +48,8 @@ func (x *index) place(hash uint64, cell uint32) {
 	x.cells[i] = cell
 }
 
-// remove takes a slot out, while it still holds what it was found by, and closes the gap that it leaves.
-func (x *index) remove(hash uint64, slot uint32) {
+// Remove takes a slot out, while it still holds what it was found by, and closes the gap that it leaves.
+func (x *Index) Remove(hash uint64, slot uint32) {
 	mask := uint64(len(x.cells) - 1)
 	i := hash & mask
 	for x.cells[i] != slot+1 {
@@ -66,7 +66,7 @@ func (x *index) remove(hash uint64, slot uint32) {
 			if x.cells[i] == 0 {
 				return
 			}
-			if home := x.hash(x.cells[i]-1) & mask; (i-home)&mask >= (i-gap)&mask {
+			if home := x.Hash(x.cells[i]-1) & mask; (i-home)&mask >= (i-gap)&mask {
 				break // it may stand in the gap: its home is not behind it
 			}
 		}
@@ -74,3 +74,6 @@ func (x *index) remove(hash uint64, slot uint32) {
 		gap = i
 	}
 }
+
+// Bytes is what the index takes.
+func (x *Index) Bytes() int { return len(x.cells) * 4 }

@@ -1,0 +1,195 @@
+package state
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Config is what the table is for: the exports of one connection.
+type Config struct {
+	Sources []Source
+	Exports []Export
+	// Retired lists once fed by an export that now feeds another: nobody is wanted there.
+	Retired []int64
+	// Unique says whether no two contacts may have the same value of an attribute.
+	Unique func(attribute string) bool
+	// RowMost bounds a person's row further, in bytes: what the table's topic takes. 0: it does not.
+	RowMost int
+	// PartMost bounds a part of an announcement likewise.
+	PartMost int
+	// Looks is how many looks fit before a write; 0: any.
+	Looks int
+	// Rest is how long an unanswered contact waits before it is sent again; LateApply how long after it the
+	// destination may still apply it.
+	Rest, LateApply time.Duration
+	// RetryRefused is how long a refused attribute rests before it is tried again.
+	RetryRefused time.Duration
+}
+
+// unique says whether no two contacts may have the same value of an attribute.
+func (c *Config) unique(attribute string) bool { return c.Unique != nil && c.Unique(attribute) }
+
+// Source is a namespace of people. Changes name its segments and attributes by their place here.
+type Source struct {
+	Name       string
+	Segments   []string
+	Attributes []string
+	// Renamed is how often each of the segments was taken out of the configuration and named again: what was said of it
+	// before is not known to hold any more.
+	Renamed []int
+}
+
+// Export is one list that segments of a source feed.
+type Export struct {
+	Name       string
+	Source     int
+	Segments   []string
+	List       int64
+	Attributes []string
+	Delete     bool // on_exit: delete_contact
+	Guard      Guard
+}
+
+// Guard withholds removals of a list when those of the last hour exceed a share of the people delivered in.
+type Guard struct {
+	Share   float64
+	AtLeast int
+}
+
+// exportPlan is an export with durable numbers.
+type exportPlan struct {
+	Export
+	attributes []uint32 // sorted by the attribute's name
+}
+
+// sourcePlan is a source with durable numbers.
+type sourcePlan struct {
+	number     uint32
+	segments   []uint32            // by place in Source.Segments
+	attributes []uint32            // by place in Source.Attributes
+	feeds      map[uint32][]int    // segment to exports
+	former     map[uint32][]uint32 // segment to its numbers before it was named again
+	renamed    map[uint32]uint32   // the reverse
+}
+
+// compiled is the configuration with durable numbers.
+type compiled struct {
+	exports  []exportPlan
+	sources  []sourcePlan
+	sourceOf map[uint32]int // source number to its place
+	lists    []int64        // of the exports, and those that were; sorted
+	deletes  map[int64]bool
+	guards   map[int64]Guard
+	unique   []bool   // by name number
+	uniques  []uint32 // attributes, by name
+}
+
+// compile gives everything of the configuration its durable number. It is called once the table is restored.
+func compile(cfg *Config, names *names) *compiled {
+	c := &compiled{sourceOf: map[uint32]int{}, deletes: map[int64]bool{}, guards: map[int64]Guard{}}
+	for _, e := range cfg.Exports {
+		p := exportPlan{Export: e}
+		sorted := slices.Clone(e.Attributes)
+		slices.Sort(sorted)
+		for _, a := range sorted {
+			p.attributes = append(p.attributes, names.number("attribute", a))
+		}
+		c.exports = append(c.exports, p)
+		c.deletes[e.List] = c.deletes[e.List] || e.Delete
+		c.guards[e.List] = e.Guard
+		c.lists = append(c.lists, e.List)
+	}
+	for _, l := range cfg.Retired {
+		if !slices.Contains(c.lists, l) {
+			c.guards[l] = Guard{Share: 0.3, AtLeast: 100}
+			c.lists = append(c.lists, l)
+		}
+	}
+	slices.Sort(c.lists)
+	c.lists = slices.Compact(c.lists)
+	for i := range cfg.Sources {
+		p := c.source(i, &cfg.Sources[i], names)
+		c.sources = append(c.sources, p)
+		c.sourceOf[p.number] = i
+	}
+	for n := range names.of {
+		kind, name := names.split(uint32(n))
+		unique := kind == "attribute" && cfg.unique(name)
+		c.unique = append(c.unique, unique)
+		if unique {
+			c.uniques = append(c.uniques, uint32(n))
+		}
+	}
+	slices.SortFunc(c.uniques, func(a, b uint32) int { return cmp.Compare(names.attribute(a), names.attribute(b)) })
+	return c
+}
+
+func (c *compiled) source(i int, s *Source, names *names) sourcePlan {
+	p := sourcePlan{number: names.number("source", s.Name), feeds: map[uint32][]int{}, former: map[uint32][]uint32{}, renamed: map[uint32]uint32{}}
+	current := map[string]uint32{}
+	for place, g := range s.Segments {
+		times := 0
+		if place < len(s.Renamed) {
+			times = s.Renamed[place]
+		}
+		n := names.number("segment", segmentWord(s.Name, g, times))
+		p.segments, current[g] = append(p.segments, n), n
+		for before := range times {
+			if was, ok := names.numbers["segment\x00"+segmentWord(s.Name, g, before)]; ok {
+				p.former[n] = append(p.former[n], was)
+				p.renamed[was] = n
+			}
+		}
+	}
+	for _, a := range s.Attributes {
+		p.attributes = append(p.attributes, names.number("attribute", a))
+	}
+	for e := range c.exports {
+		if c.exports[e].Source != i {
+			continue
+		}
+		for _, g := range c.exports[e].Segments {
+			n, ok := current[g]
+			if !ok {
+				n = names.number("segment", segmentWord(s.Name, g, 0))
+			}
+			p.feeds[n] = append(p.feeds[n], e)
+		}
+	}
+	return p
+}
+
+// isUnique says whether no two contacts may have the same value of an attribute.
+func (c *compiled) isUnique(name uint32) bool { return int(name) < len(c.unique) && c.unique[name] }
+
+// guarded says whether the removals of a list are weighed.
+func (c *compiled) guarded(list int64) bool { return c.guards[list].Share > 0 }
+
+// Lists are those of the exports, and those that were.
+func (t *Table) Lists() []int64 { return t.compiled.lists }
+
+// Guarded lists the lists whose removals are weighed.
+func (t *Table) Guarded() (all []int64) {
+	for _, l := range t.compiled.lists {
+		if t.compiled.guarded(l) {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// KnowsSegment says whether people may have memberships of a segment that were never taken out of the configuration.
+func (t *Table) KnowsSegment(source, segment string) bool {
+	_, ok := t.names.numbers["segment\x00"+segmentWord(source, segment, 0)]
+	return ok
+}
+
+// segmentWord names a segment; one that was named again is another.
+func segmentWord(source, segment string, times int) string {
+	if times == 0 {
+		return source + "\x00" + segment
+	}
+	return source + "\x00" + segment + "\x00" + strconv.Itoa(times)
+}
