@@ -1,9 +1,7 @@
 package engine
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -71,51 +69,6 @@ func newAudits(a audits) *audits {
 	return &a
 }
 
-// exporting is an export under way.
-type exporting struct {
-	process int64
-	began   time.Time
-	last    time.Time // the last look that did not find it ended
-	ended   bool
-	done    chan sink.Process
-}
-
-// due is when to look at an export.
-func (x *exporting) due() time.Time {
-	if x.last.IsZero() {
-		return x.began.Add(firstLook)
-	}
-	return x.last.Add(rarer(x.last.Sub(x.began)))
-}
-
-// looked takes up what a look says of the export under way.
-func (a *audits) looked(byID map[int64]sink.Process) {
-	x := a.underWay()
-	if x == nil {
-		return
-	}
-	p, listed := byID[x.process]
-	if !listed {
-		var err error
-		if p, err = a.watcher.lookAt(x.process); err != nil {
-			p = sink.Process{}
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	x.last = a.now()
-	if p.Done && !x.ended {
-		x.ended = true
-		x.done <- p // there is room
-	}
-}
-
-func (a *audits) underWay() *exporting {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.exporting
-}
-
 // run audits one list at a time, live traffic first, as long as the epoch lasts.
 func (a *audits) run() {
 	t := time.NewTicker(auditEvery)
@@ -159,115 +112,6 @@ func (a *audits) note(list int64, err error) {
 	f.tries++
 	a.failures[list] = f // after some tries doubtful removals go by calls
 	a.log.Warn("a list could not be audited", zap.Int64("list", list), zap.Int("tries", f.tries), zap.Error(err))
-}
-
-// due picks a list to audit, the one whose last audit is the oldest; 0: none is due. asks says that it should be asked
-// first whether the list is empty; pages that an export of it has failed.
-func (a *audits) due() (list int64, asks, pages bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.now()
-	if a.draining.Load() || a.holds.atLocked(place{}) {
-		return 0, false, false
-	}
-	behind := a.reader.behindLocked()
-	bulk := behind || len(a.imports.open) > 0 || now.Sub(a.imports.lastEnd) < auditSettles || a.planning.bulkLocked(now)
-	var oldest time.Time
-	for _, l := range a.table.Lists() {
-		if a.holds.atLocked(place{list: l}) {
-			continue
-		}
-		if a.perhapsEmptyLocked(l, now) {
-			return l, true, false
-		}
-		if now.Before(a.failures[l].again) {
-			continue
-		}
-		last := a.lastLocked(l, now)
-		waited := now.Sub(last)
-		if list != 0 && !last.Before(oldest) {
-			continue
-		}
-		if a.doubtfulLocked(l) && (!behind || waited > auditRest) || (!bulk || waited > auditLate) && (a.importsUnseenLocked(l, now) || a.scheduledLocked(l, now)) {
-			list, oldest = l, last
-		}
-	}
-	return list, false, a.failures[list].tries >= auditTries-1
-}
-
-// lastLocked is when the last audit of a list began; without one, since when audits of it are known of.
-//
-// +checklocks:a.mu
-func (a *audits) lastLocked(list int64, now time.Time) time.Time {
-	last := a.table.AuditOf(list)
-	if last.First.IsZero() {
-		last.First = now
-		a.table.SetAudit(list, last)
-		a.changedLocked(now)
-		a.nudge()
-	}
-	if last.Began.IsZero() {
-		return last.First
-	}
-	return last.Began
-}
-
-// importsUnseenLocked says whether a list is to be audited for the imports that have ended. A bounded run does not rest: what
-// they have lost is found before it ends.
-//
-// +checklocks:a.mu
-func (a *audits) importsUnseenLocked(list int64, now time.Time) bool {
-	last := a.table.AuditOf(list)
-	return a.cfg.Audit.AfterImports && last.Due && (last.Began.IsZero() || a.process.Bounded || now.Sub(last.Began) >= auditRest)
-}
-
-// scheduledLocked says whether a list of an export is to be audited because the last audit was long ago.
-//
-// +checklocks:a.mu
-func (a *audits) scheduledLocked(list int64, now time.Time) bool {
-	fed := slices.ContainsFunc(a.cfg.Exports, func(x Export) bool { return x.List == list })
-	return fed && a.cfg.Audit.Every > 0 && now.Sub(a.lastLocked(list, now)) >= a.cfg.Audit.Every
-}
-
-// owedLocked says whether a bounded run is not done before a list was audited.
-//
-// +checklocks:a.mu
-func (a *audits) owedLocked(now time.Time) bool {
-	for _, l := range a.table.Lists() {
-		owed := a.table.DoubtsHeld(l) || a.perhapsEmptyLocked(l, now) ||
-			a.failures[l].tries < auditTries && (a.doubtfulLocked(l) || a.importsUnseenLocked(l, now))
-		if owed && !a.holds.atLocked(place{list: l}) {
-			return true
-		}
-	}
-	return false
-}
-
-// doubtfulLocked says whether so many may have been put into a list by others, and are to leave it, that reading the list is
-// cheaper than taking them out.
-//
-// +checklocks:a.mu
-func (a *audits) doubtfulLocked(list int64) bool {
-	return a.table.Doubts(list) > doubtCalls*a.cfg.Limits.Batch && a.failures[list].tries < auditTries && !a.byCalls[list]
-}
-
-// perhapsEmptyLocked says whether the account should be asked whether a list is empty before more than a few are taken out in
-// case others have put them in.
-//
-// +checklocks:a.mu
-func (a *audits) perhapsEmptyLocked(list int64, now time.Time) bool {
-	return a.table.Doubts(list) > a.cfg.Limits.Batch && a.table.Empty(list) && now.Sub(a.asked[list]) > time.Minute && !a.reader.behindLocked()
-}
-
-// holdDoubtsLocked keeps such removals back until the list was read, or the account was asked. Before anything is
-// planned.
-//
-// +checklocks:a.mu
-func (a *audits) holdDoubtsLocked(now time.Time) {
-	for _, l := range a.table.Lists() {
-		reads := a.reading == l && a.table.DoubtsHeld(l)
-		a.table.HoldDoubts(l, reads || a.doubtfulLocked(l) || a.perhapsEmptyLocked(l, now), now)
-	}
 }
 
 // askEmpty asks whether a list is empty, into which nothing of ours is under way: then nobody is to be taken out of it.
@@ -378,48 +222,4 @@ func (c *Config) auditable(list int64, types map[string]sink.AttributeType) []st
 		}
 	}
 	return slices.Sorted(maps.Keys(all))
-}
-
-// awaitExport waits until the watcher sees that an export has ended.
-func (a *audits) awaitExport(ctx context.Context, process int64) (sink.Process, error) {
-	x := &exporting{process: process, began: a.now(), done: make(chan sink.Process, 1)}
-	a.mu.Lock()
-	a.exporting = x
-	a.mu.Unlock()
-	a.watcher.wake()
-	most := time.NewTimer(exportMost)
-	defer most.Stop()
-	select {
-	case p := <-x.done:
-		return p, nil
-	case <-most.C:
-		return sink.Process{}, errExportLong(process)
-	case <-ctx.Done():
-		return sink.Process{}, ctx.Err()
-	}
-}
-
-func errExportLong(process int64) error {
-	return fmt.Errorf("the export (process %d) has not ended within %s", process, exportMost)
-}
-
-// pollExport looks at an export until it has ended, for an audit without an engine.
-func pollExport(r sink.Reader) func(context.Context, int64) (sink.Process, error) {
-	return func(ctx context.Context, process int64) (sink.Process, error) {
-		x := &exporting{process: process, began: time.Now()}
-		for time.Since(x.began) < exportMost {
-			if sleep(ctx, time.Until(x.due())); ctx.Err() != nil {
-				return sink.Process{}, ctx.Err()
-			}
-			p, err := r.Process(ctx, process)
-			switch {
-			case err != nil && !errors.Is(err, sink.ErrNoRoom):
-				return p, err
-			case err == nil && p.Done:
-				return p, nil
-			}
-			x.last = time.Now()
-		}
-		return sink.Process{}, errExportLong(process)
-	}
 }

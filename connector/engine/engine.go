@@ -55,7 +55,6 @@ type Engine struct {
 	*core
 	proc  *Process
 	lease *ownership.Lease
-	end   context.CancelCauseFunc
 	done  chan struct{}
 	epoch epoch
 
@@ -73,6 +72,7 @@ type Engine struct {
 
 // epoch is what an engine's life is made of.
 type epoch struct {
+	end        context.CancelCauseFunc
 	goroutines sync.WaitGroup // all of them
 	lines      *lines
 	restored   atomic.Int64 // rows
@@ -94,7 +94,7 @@ func New(cfg *Config, p *Process, cl *kgo.Client, lease *ownership.Lease, counts
 			}
 		},
 	}
-	c.ctx, e.end = context.WithCancelCause(context.Background())
+	c.ctx, e.epoch.end = context.WithCancelCause(context.Background())
 	e.core = c
 	e.compose(woken)
 	return e
@@ -185,7 +185,7 @@ func (e *Engine) Kill(why error) {
 	if errors.Is(why, ownership.ErrLost) || errors.Is(why, kerr.FencedInstanceID) {
 		e.lease.End()
 	}
-	e.end(why)
+	e.epoch.end(why)
 }
 
 // Done is closed when the epoch has ended, and all its requests have returned.
