@@ -304,3 +304,25 @@ func TestAnErasureInAHalt(t *testing.T) {
 		t.Errorf("%+v is sent; %d contacts are left", sent, d.Counts().Contacts)
 	}
 }
+
+// What is handed out to be sent shares nothing with the table: looking at another contact, or folding, changes nothing of it.
+func TestANeedIsAValueOfItsOwn(t *testing.T) {
+	d := newDesk(t)
+	say := func(i int, address, value string) {
+		d.person(i, Change{Memberships: []Membership{{0, true}}, Profile: &Profile{Address: address, Values: []Value{{0, []byte(value)}}}})
+	}
+	say(1, "ann@example.com", `"ann"`)
+	say(2, "bob@example.com", `"bob"`)
+	q := d.Queues(d.now)[0]
+	ann := d.Pop(q.Kind, q.List, d.now)
+	was := fmt.Sprintf("%s %q %v %v", ann.Address, ann.Contact(true), ann.Wanted, ann.Add)
+	bob := d.Pop(q.Kind, q.List, d.now)
+	say(1, "ann@example.com", `"xxx"`) // in the place of what was
+	say(2, "bob@example.com", `"yyy"`)
+	if is := fmt.Sprintf("%s %q %v %v", ann.Address, ann.Contact(true), ann.Wanted, ann.Add); is != was {
+		t.Errorf("it was %s, and is %s", was, is)
+	}
+	if a, b := ann.Contact(true).Attributes[0].Value, bob.Contact(true).Attributes[0].Value; string(a) == string(b) {
+		t.Errorf("two contacts are one: %s, %s", a, b)
+	}
+}
