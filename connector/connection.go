@@ -67,7 +67,7 @@ func (c *Connection) Run(ctx context.Context) error {
 		}
 		c.setWaiting(err.Error())
 		c.cfg.Log.Warn("starting over", zap.Error(err))
-		sleep(ctx, backoff.Jitter(backoff.Pause(time.Second, 15*time.Second, try))+10*time.Millisecond)
+		backoff.Sleep(ctx, backoff.Jitter(backoff.Pause(time.Second, 15*time.Second, try))+10*time.Millisecond)
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (c *Connection) environment(ctx context.Context) error {
 		if try%20 == 0 {
 			c.cfg.Log.Warn("waiting for the environment", zap.Error(err))
 		}
-		sleep(ctx, backoff.Pause(time.Second, 15*time.Second, try))
+		backoff.Sleep(ctx, backoff.Pause(time.Second, 15*time.Second, try))
 	}
 }
 
@@ -160,8 +160,7 @@ func (m *membership) join() error {
 	opts := append(slices.Clone(c.cfg.Kafka),
 		kgo.ConsumerGroup(c.cfg.Group()), kgo.Balancers(c.balancer), kgo.DisableAutoCommit(),
 		kgo.SessionTimeout(c.cfg.Session), kgo.HeartbeatInterval(min(c.cfg.Session/10, 3*time.Second)), kgo.RebalanceTimeout(c.cfg.Session+c.cfg.Times.Drain+15*time.Second),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxPartitionBytes(256<<10), kgo.FetchMaxBytes(8<<20), kgo.MetadataMaxAge(time.Minute),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.MetadataMaxAge(time.Minute), // it fetches nothing: its partitions are paused
 		kgo.OnPartitionsAssigned(m.assigned), kgo.OnPartitionsRevoked(m.revoked), kgo.OnPartitionsLost(m.lost),
 	)
 	if c.cfg.Instance != "" {
@@ -355,13 +354,4 @@ func (m *membership) close(ctx context.Context) {
 	}
 	m.lease.End()
 	m.cl.Close()
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
+	"segsync/connector/backoff"
 	"segsync/connector/changelog"
 	"segsync/connector/engine"
 	"segsync/connector/state"
@@ -69,7 +70,7 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 	pause := onceEvery
 	moved, last := time.Now(), ""
 	for ctx.Err() == nil {
-		sleep(ctx, pause)
+		backoff.Sleep(ctx, pause)
 		done, err := c.doneTo(ctx, cl, ends, tell)
 		if now, waits := c.progress(); now != last || waits {
 			moved, last = time.Now(), now

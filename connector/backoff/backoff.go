@@ -1,8 +1,8 @@
-// Package backoff spaces what is tried again: each pause twice the one before, up to a bound. It waits for nothing
-// itself, and knows no clock.
+// Package backoff spaces what is tried again: each pause twice the one before, up to a bound.
 package backoff
 
 import (
+	"context"
 	"math/bits"
 	"math/rand/v2"
 	"time"
@@ -20,4 +20,14 @@ func Pause(first, most time.Duration, failures int) time.Duration {
 // Jitter is a random part of a pause, up to all of it: whoever failed together does not come back together.
 func Jitter(pause time.Duration) time.Duration {
 	return rand.N(pause + 1) //nolint:gosec // no secret
+}
+
+// Sleep waits for a while, or until ctx has ended.
+func Sleep(ctx context.Context, pause time.Duration) {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }

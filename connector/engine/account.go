@@ -51,17 +51,10 @@ type account struct {
 
 // watch checks a key that has changed, and claims the account, as long as the epoch lasts.
 func (a *account) watch() {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		select {
-		case <-a.ctx.Done():
-			return
-		case <-t.C:
-		}
+	a.every(time.Second, func() {
 		a.watchKey()
 		a.claim()
-	}
+	})
 }
 
 func (a *account) setTypes(types map[string]sink.AttributeType) {

@@ -46,7 +46,7 @@ func (a *account) askTypes(ctx context.Context) (map[string]sink.AttributeType, 
 		if try%20 == 0 {
 			a.log.Warn("the account does not tell its attributes' types", zap.Error(err))
 		}
-		if sleep(ctx, backoff.Pause(time.Second, 15*time.Second, try)); ctx.Err() != nil {
+		if backoff.Sleep(ctx, backoff.Pause(time.Second, 15*time.Second, try)); ctx.Err() != nil {
 			return nil, err
 		}
 	}

@@ -70,22 +70,15 @@ func newAudits(a audits) *audits {
 }
 
 // run audits one list at a time, live traffic first, as long as the epoch lasts.
-func (a *audits) run() {
-	t := time.NewTicker(auditEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-		case <-a.ctx.Done():
-			return
-		}
-		switch list, asks, pages := a.due(); {
-		case list == 0:
-		case asks:
-			a.askEmpty(list)
-		default:
-			a.note(list, a.audit(list, pages))
-		}
+func (a *audits) run() { a.every(auditEvery, a.next) }
+
+func (a *audits) next() {
+	switch list, asks, pages := a.due(); {
+	case list == 0:
+	case asks:
+		a.askEmpty(list)
+	default:
+		a.note(list, a.audit(list, pages))
 	}
 }
 

@@ -62,7 +62,7 @@ func (k *checkpointer) run() error {
 		if c != nil {
 			switch err := k.commit(c); {
 			case errors.Is(err, changelog.ErrAborted): // Kafka refuses it: not again at once
-				sleep(k.ctx, backoff.Pause(50*time.Millisecond, 5*time.Second, k.refusals-1))
+				backoff.Sleep(k.ctx, backoff.Pause(50*time.Millisecond, 5*time.Second, k.refusals-1))
 			case err != nil:
 				return err
 			}

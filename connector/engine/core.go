@@ -63,11 +63,16 @@ func (c *core) isReady() bool { return c.ready.Load() }
 // ended says whether the epoch has ended: whatever comes back after that is dropped.
 func (c *core) ended() bool { return c.ctx.Err() != nil }
 
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
+// every calls f again and again, until the epoch has ended.
+func (c *core) every(pause time.Duration, f func()) {
+	t := time.NewTicker(pause)
 	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-t.C:
+			f()
+		}
 	}
 }

@@ -109,18 +109,7 @@ func (d *damage) tellLocked() {
 const topicEvery = 5 * time.Minute
 
 // watch tells of settings of the table's topic that will lose its rows. What is in memory is whole still.
-func (d *damage) watch() {
-	t := time.NewTicker(topicEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-d.ctx.Done():
-			return
-		case <-t.C:
-		}
-		d.checkTopic()
-	}
-}
+func (d *damage) watch() { d.every(topicEvery, d.checkTopic) }
 
 func (d *damage) checkTopic() {
 	ctx, cancel := context.WithTimeout(d.ctx, askCall)

@@ -212,20 +212,11 @@ func (e *Engine) Join(given map[string][]int32) { e.positions.join(given) }
 
 // keepLease proves the membership again and again. Losing it ends the epoch.
 func (e *Engine) keepLease() {
-	t := time.NewTicker(max(e.cfg.Session/10, 200*time.Millisecond))
-	defer t.Stop()
-	for {
-		select {
-		case <-e.ctx.Done():
-			return
-		case <-t.C:
-		}
+	e.every(max(e.cfg.Session/10, 200*time.Millisecond), func() {
 		ctx, cancel := context.WithTimeout(e.ctx, e.cfg.Session/2)
-		err := e.lease.Prove(ctx, e.cl, e.cfg.Group(), e.cfg.Instance)
-		cancel()
-		if errors.Is(err, ownership.ErrLost) {
+		defer cancel()
+		if err := e.lease.Prove(ctx, e.cl, e.cfg.Group(), e.cfg.Instance); errors.Is(err, ownership.ErrLost) {
 			e.Kill(err)
-			return
 		}
-	}
+	})
 }

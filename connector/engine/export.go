@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"segsync/connector/backoff"
 	"segsync/sink"
 )
 
@@ -82,7 +83,7 @@ func pollExport(r sink.Reader) func(context.Context, int64) (sink.Process, error
 	return func(ctx context.Context, process int64) (sink.Process, error) {
 		x := &exporting{process: process, began: time.Now()}
 		for time.Since(x.began) < exportMost {
-			if sleep(ctx, time.Until(x.due())); ctx.Err() != nil {
+			if backoff.Sleep(ctx, time.Until(x.due())); ctx.Err() != nil {
 				return sink.Process{}, ctx.Err()
 			}
 			p, err := r.Process(ctx, process)

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"segsync/connector/backoff"
 	"segsync/connector/state"
 	"segsync/sink"
 )
@@ -94,7 +95,7 @@ func (g *guard) sizes() {
 		if len(told) > 0 {
 			g.log.Info("the lists", zap.Strings("lists", told))
 		}
-		sleep(g.ctx, pause)
+		backoff.Sleep(g.ctx, pause)
 		if g.ctx.Err() != nil {
 			return
 		}

@@ -11,18 +11,11 @@ import (
 
 // probe tries again, slowly, what is held until the account says otherwise, and ends what is held for a time.
 func (h *holds) probe() {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		select {
-		case <-h.ctx.Done():
-			return
-		case <-t.C:
-		}
+	h.every(time.Second, func() {
 		if list, ok := h.dueProbe(h.now()); ok {
 			h.probeList(list)
 		}
-	}
+	})
 }
 
 // dueProbe picks a list to ask for (0: the account), and ends what was held for a time.

@@ -19,25 +19,9 @@ const tailEvery = 5 * time.Second
 // tails moves reading to the end of partitions whose last records do not come, because they were compacted away. Only
 // what a broker has answered counts: one that is slow to answer is no end.
 func (r *reader) tails() {
-	t := time.NewTicker(tailEvery)
-	defer t.Stop()
 	was := map[partition]int64{}
-	for {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-t.C:
-		}
-		r.mu.Lock()
-		quiet := map[partition]cursor{}
-		for at, c := range r.cursors {
-			if !c.stopped && c.next < c.end && c.next == was[at] && r.held.Load() == 0 && !r.paused.Load() {
-				quiet[at] = *c
-			}
-			was[at] = c.next
-		}
-		r.mu.Unlock()
-		for at, c := range quiet {
+	r.every(tailEvery, func() {
+		for at, c := range r.quiet(was) {
 			empty, err := r.tailEmpty(at, c.next, c.end)
 			if err != nil && !r.ended() {
 				r.log.Debug("looking at the end of a partition", zap.String("topic", at.topic), zap.Int32("partition", at.n), zap.Error(err))
@@ -46,7 +30,21 @@ func (r *reader) tails() {
 				r.passTail(at, c.next, c.end)
 			}
 		}
+	})
+}
+
+// quiet are the partitions whose end was not reached, and that have brought nothing since the last time; was is where they
+// stood then.
+func (r *reader) quiet(was map[partition]int64) map[partition]cursor {
+	quiet := map[partition]cursor{}
+	idle := r.held.Load() == 0 && !r.paused.Load()
+	for at, c := range r.snapshot() {
+		if !c.stopped && c.next < c.end && c.next == was[at] && idle {
+			quiet[at] = c
+		}
+		was[at] = c.next
 	}
+	return quiet
 }
 
 // passTail moves a cursor to an end before which nothing comes.

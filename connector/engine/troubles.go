@@ -64,22 +64,12 @@ func (t *trouble) due(now time.Time) bool {
 }
 
 // watch tells of what has been going wrong for a while, once.
-func (t *troubles) watch() {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-t.ctx.Done():
-			return
-		case <-tick.C:
-		}
-		t.tell(t.now())
-	}
-}
+func (t *troubles) watch() { t.every(time.Second, t.tell) }
 
-func (t *troubles) tell(now time.Time) {
+func (t *troubles) tell() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := t.now()
 	for _, began := range t.calling {
 		if now.Sub(began) >= tellAfter {
 			t.api.is("a call is not answered", began)
