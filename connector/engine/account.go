@@ -32,6 +32,9 @@ type builtAccount struct {
 // account sees to it that nothing is sent with a key whose account is not known (account.go), or beside another
 // connection to the account (claim.go), and knows the types of its attributes (attributes.go).
 //
+// Races: a key is asked whose it is, it changes, the answer comes: the one that was asked with is trusted only if it is the
+// configured one still (Account.Trust); the next look checks the other.
+//
 // +checklocksalias:holds.mu=mu
 type account struct {
 	*core

@@ -34,6 +34,9 @@ const (
 
 // audits are the comparisons of lists with what was delivered: which are due, the one under way, and what was found.
 //
+// Races: an export begins, a contact is sent, answered or said something of, the file comes: of that contact it tells nothing
+// (state.Audit). An import ends while a list is read: what it has brought stays unverified, and the next audit looks at it.
+//
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:reader.mu=mu
 // +checklocksalias:imports.mu=mu

@@ -16,6 +16,10 @@ import (
 // checkpointer makes the checkpoints: one goroutine, one at a time, the only one that writes rows, dead letters and
 // offsets.
 //
+// Races: a cut is made, rows change, it is committed: the changes belong to the next, for a cut copies its rows. A cut is
+// made, it is certainly not committed: all of it is given back, and what it would have announced never was. Whether it was
+// committed is not known: the epoch ends, and the next one reads what Kafka has.
+//
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:letters.mu=mu
 // +checklocksalias:reader.mu=mu
@@ -33,6 +37,7 @@ type checkpointer struct {
 	delivery  *delivery
 	woken     chan struct{}
 	refusals  int // checkpoints that were not committed, in a row; this goroutine's
+	rows      int // of these, for something else than dead letters
 }
 
 // cut is one consistent cut of the engine, as a checkpoint writes it.
@@ -194,7 +199,7 @@ func (k *checkpointer) commit(c *cut) error {
 		return err
 	}
 	k.meters.committed.Inc()
-	k.refusals = 0
+	k.refusals, k.rows = 0, 0
 	k.holds.releaseLocked(checkpointRefused, now)
 	k.letters.committedLocked(len(c.letters), now)
 	k.log.Debug("checkpoint", zap.Int("rows", len(c.table.Rows)), zap.Int("requests", len(c.requests)), zap.Int("dead_letters", len(c.letters)), zap.Int("offsets", len(c.offsets)))
@@ -219,7 +224,7 @@ func (k *checkpointer) refusedLocked(c *cut, err error, now time.Time) {
 		c.letters = k.letters.refusedLocked(c.letters, refused, now)
 		return
 	}
-	if k.refusals >= tellsRefusal {
+	if k.rows++; k.rows >= tellsRefusal {
 		k.holds.addLocked(checkpointRefused, hold{mend: "Kafka does not take what segsync has to write, so nothing is sent and no offset goes on: " + err.Error(), partial: true}, now)
 	}
 }

@@ -12,6 +12,9 @@ import (
 
 // delivery has the senders: each makes one call at a time, never repeats one, and settles what became of it.
 //
+// Races: a call is made, the epoch ends, the answer comes: it is dropped, for the successor has found the request open, and
+// its contacts unknown. A request is announced, the lease ends, a sender takes it: nothing is sent, and it is certain.
+//
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:letters.mu=mu
 // +checklocksalias:breaker.mu=mu

@@ -51,6 +51,9 @@ type hold struct {
 
 // holds are the reasons why something is not sent or read: a set for each place, so that one reason's end does not end
 // another's. They are the only ones that hold the table, and that tell of it: log, status and metric.
+//
+// Races: a list is asked for whether it is well again, a call halts it anew, the answer comes: it is released, and halted
+// again by the next call.
 type holds struct {
 	*core
 	// +checklocks:mu

@@ -27,6 +27,11 @@ type importing struct {
 // imports are those that have not ended, from their plan to their outcome: planned → announced → sent → followed by the
 // watcher → settled. What is lost, and what does not end, is told here.
 //
+// Races: an import is posted, its answer is lost, no process is in sight for 15 s, its contacts are sent again, it comes all
+// the same: their late re-send mends what it does, and no other begins without a look until then. An import does not end,
+// its contacts are freed and sent again, it ends: they are unknown once more. An import is posted, the owner dies, the next
+// one adopts it: whoever it holds waits for its end, and nobody repeats it.
+//
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:delivery.mu=mu
 // +checklocksalias:watcher.mu=mu

@@ -18,6 +18,8 @@ import (
 // letters are the dead letters that wait for the next checkpoint. One must never keep rows and offsets from being
 // written: a letter that Kafka refuses is cut, and if that does not help it is dropped, which is told. Rows never are.
 //
+// Races: a checkpoint takes the letters, more come, it is refused: those that it held go before the others into the next.
+//
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:breaker.mu=mu
 type letters struct {

@@ -43,13 +43,10 @@ func (l *lines) write(log *zap.Logger) {
 		select {
 		case x := <-l.queue:
 			l.put(x, log)
-			continue
-		default:
-		}
-		select {
-		case x := <-l.queue:
-			l.put(x, log)
 		case <-l.stop:
+			for n := len(l.queue); n > 0; n-- {
+				l.put(<-l.queue, log)
+			}
 			return
 		}
 	}

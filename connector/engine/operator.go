@@ -15,6 +15,9 @@ import (
 type Operator struct {
 	cfg   *Config
 	Table *state.Table
+
+	missing bool // rows are known to be, or a source was found to lack some
+	counted bool // the table says how many it must have
 }
 
 // Open makes a table of the rows that restore applies.
@@ -23,20 +26,19 @@ func Open(cfg *Config, restore func(apply func(key, v []byte) error) error, now 
 	if err := restore(t.Apply); err != nil {
 		return nil, err
 	}
+	have, want, counted := t.Missing() // as it was written: the configuration may name more
+	o := &Operator{cfg: cfg, Table: t, missing: counted && have != want || len(t.MetaKeys(damageKey)) > 0, counted: counted}
 	cfg.follow(t)
 	for _, x := range cfg.Exports {
 		if !x.Enabled { // first: what lies in a queue already is held when it is taken from there
 			t.Hold(x.List, codeDisabled, now)
 		}
 	}
-	return &Operator{cfg, t}, t.Peek(now)
+	return o, t.Peek(now)
 }
 
 // Whole says whether no row of the table is known to be missing. start is where its topic begins.
-func (o *Operator) Whole(start int64) bool {
-	have, want, counted := o.Table.Missing()
-	return (!counted || have == want) && (counted || start <= 0) && len(o.Table.MetaKeys(damageKey)) == 0
-}
+func (o *Operator) Whole(start int64) bool { return !o.missing && (o.counted || start <= 0) }
 
 // Decide approves or refuses the removals that the guard withholds of an export's list, and of lists that the export once
 // fed. It says how many people that concerns.

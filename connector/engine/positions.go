@@ -18,6 +18,9 @@ import (
 // stands, partitions that come later, positions that a log has lost (era.go), topics that were made again, and reading
 // again from an earlier point (rewind.go).
 //
+// Races: partitions come while the table is restored: they wait in later until the engine works. A log goes back while it is
+// read: the epoch ends, so that nothing of the old log waits to be folded, and the next one asks how far.
+//
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:reader.mu=mu
 // +checklocksalias:damage.mu=mu

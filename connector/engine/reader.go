@@ -35,6 +35,9 @@ type cursor struct {
 // reader is a client with its cursors: it brings the records of a source's partitions to the workers. The group's client
 // decides who owns, not where reading stands.
 //
+// Races: a batch is queued, its source is halted, a worker takes the batch: it is dropped, for the cursor is stopped. Fetching
+// is paused at the bound, a partition is parked, the bound is left: only those that are not parked go on (pausing).
+//
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:letters.mu=mu
 // +checklocksalias:breaker.mu=mu

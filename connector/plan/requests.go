@@ -74,8 +74,8 @@ func (p *Planner) next(f Facts, now time.Time) *state.Request {
 	return nil
 }
 
-// pop takes the next contact off a queue and decides its route; nil if there is none. imports says whether one may begin
-// for it.
+// pop takes the next contact off a queue and decides its route; nil if there is none. imports says whether one may begin;
+// nobody who is to be taken out waits for that.
 func (r *round) pop(q state.Queue, imports bool) *need {
 	n := r.table.Pop(q.Kind, q.List, r.now)
 	if n == nil {
@@ -130,7 +130,7 @@ func (r *round) removals(q state.Queue) *state.Request {
 	if !r.reserve(1) {
 		return nil
 	}
-	n := r.pop(q, false)
+	n := r.pop(q, true)
 	switch {
 	case n == nil:
 		r.budget.Unreserve(1)
@@ -150,7 +150,7 @@ func (r *round) removal(n *need, q state.Queue) *state.Request {
 		if len(made.Taken) >= most {
 			break
 		}
-		if n = r.pop(q, false); n != nil && (n.Delete || r.limits.Batch>>n.Halves < most || n.Writes() && n.route == Update) {
+		if n = r.pop(q, true); n != nil && (n.Delete || r.limits.Batch>>n.Halves < most || n.Writes() && n.route == Update) {
 			r.table.Return(n.Need)
 			break
 		}

@@ -53,7 +53,7 @@ func choose(n *state.Need, s situation) Route {
 		return Look
 	case len(n.Look) > 0:
 		return single(n)
-	case imports && len(n.Remove) > 0 && !s.alone:
+	case imports && len(n.Remove) > 0 && !s.alone && (s.begin || n.Halves == 0):
 		return Remove
 	case imports && len(n.Remove) == 0 && s.begin:
 		return Import

@@ -35,6 +35,7 @@ func TestTheWayOfEachDifference(t *testing.T) {
 		"alone an upsert also tells whether they exist":    {state.Need{Add: in, Wanted: in, Known: true}, situation{}, Upsert},
 		"who enters one list and leaves another has a PUT": {state.Need{Add: in, Remove: []int64{43}, Wanted: in, Attributes: true}, situation{}, Update},
 		"in bulk the exit goes first":                      {state.Need{Add: in, Remove: []int64{43}, Wanted: in, Attributes: true}, situation{imports: true, begin: true}, Remove},
+		"whose last import failed does both in one PUT":    {state.Need{Add: in, Remove: []int64{43}, Wanted: in, Attributes: true, Halves: 1}, situation{imports: true}, Update},
 		"changed attributes alone":                         {state.Need{Wanted: in, Attributes: true}, situation{}, Upsert},
 	} {
 		t.Run(name, func(t *testing.T) {

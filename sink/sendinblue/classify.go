@@ -109,6 +109,7 @@ func status(code int, p problem, wait time.Duration) (o sink.Outcome, ok bool) {
 	default:
 		return o, false
 	}
+	o.Mend = mend(o)
 	return o, true
 }
 
@@ -149,7 +150,6 @@ func classify(r *sink.Request, code int, h http.Header, body []byte) sink.Answer
 	case ok && o.Verdict == sink.Applied:
 		return applied(r, o, body)
 	case ok:
-		o.Mend = mend(o)
 		return sink.All(o)
 	case code == http.StatusNotFound && (r.Kind == sink.Update || r.Kind == sink.Delete):
 		o.Verdict, o.Absent = sink.Applied, true // it is in no list, which is what was asked of the lists to leave

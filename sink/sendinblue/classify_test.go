@@ -272,3 +272,20 @@ func TestS83WhereReportsMayLie(t *testing.T) {
 		}
 	}
 }
+
+// What halts says what to do about it, whatever was asked: a write, a look before one, or a list.
+func TestEveryHaltSaysWhatToDo(t *testing.T) {
+	c, _ := client(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, nil)
+	looked := one(sink.Upsert)
+	looked.Look = []string{"old@example.com"}
+	for _, r := range []*sink.Request{one(sink.Upsert), looked} {
+		c.Reserve(r.Calls())
+		if o := c.Send(t.Context(), r).Of(0); o.Verdict != sink.Halt || o.Mend == "" {
+			t.Errorf("%+v", o)
+		}
+	}
+	var o *sink.OutcomeError
+	if _, err := c.List(t.Context(), 42); !errors.As(err, &o) || o.Outcome.Mend == "" {
+		t.Errorf("%v", err)
+	}
+}

@@ -57,11 +57,11 @@ func (c *Client) get(ctx context.Context, cl call, into any) error {
 	switch {
 	case !ok && a.status == http.StatusNotFound:
 		o.Verdict, o.Absent = sink.Halt, true
+		o.Mend = mend(o)
 	case !ok && a.status >= 400 && a.status < 500:
 		o.Verdict = sink.Reject
 	}
 	if o.Verdict != sink.Applied {
-		o.Mend = mend(o)
 		return errorf(o, "%s %s", cl.method, cl.endpoint)
 	}
 	if err := json.Unmarshal(a.body, into); err != nil {
