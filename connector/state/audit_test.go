@@ -279,3 +279,41 @@ func TestContactsOfOlderVersionsAreRead(t *testing.T) {
 		t.Errorf("%+v, %v", imports, err)
 	}
 }
+
+// A contact whose attributes an import has lost is sent to another list while its list is audited: that audit tells nothing
+// of it, and the next one finds what the import has lost.
+func TestAnAuditLeavesToTheNextWhomAnotherListHasMoved(t *testing.T) {
+	a := newAccount(t)
+	a.Table = New(Config{
+		Sources: []Source{{Name: "s", Segments: []string{"vip", "news"}, Attributes: []string{"A"}}},
+		Exports: []Export{
+			{Name: "e", Segments: []string{"vip"}, List: 42, Attributes: []string{"A"}},
+			{Name: "f", Segments: []string{"news"}, List: 43, Attributes: []string{"A"}},
+		},
+		Rest: time.Second, LateApply: time.Minute, RetryRefused: time.Hour,
+	})
+	if _, err := a.Ready(a.now); err != nil {
+		t.Fatal(err)
+	}
+	a.enter(1, "Ann")
+	a.deliver(true, func() bool { return true })
+	a.in["p1@example.com"], a.contacts["p1@example.com"] = true, `"old"` // the import has put it in, and lost its attributes
+	a.now = a.now.Add(time.Minute)
+	audit := a.BeginAudit(42, false, a.now)
+	export := a.list()
+	a.person(1, Change{Memberships: []Membership{{1, true}}})
+	if calls := a.deliver(false, nil); calls != 1 {
+		t.Fatalf("%d calls for the other list", calls)
+	}
+	a.finish(audit, export)
+	if audit.Found.Skipped != 1 || a.contacts["p1@example.com"] != `"old"` {
+		t.Fatalf("%+v, attributes %s", audit.Found, a.contacts["p1@example.com"])
+	}
+	a.now = a.now.Add(time.Hour)
+	audit = a.BeginAudit(42, false, a.now)
+	a.finish(audit, a.list())
+	a.deliver(false, nil)
+	if audit.Found.Lost != 1 || a.contacts["p1@example.com"] != `"Ann"` {
+		t.Errorf("%+v, attributes %s", audit.Found, a.contacts["p1@example.com"])
+	}
+}
