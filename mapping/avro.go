@@ -3,76 +3,101 @@ package mapping
 import (
 	"fmt"
 	"math/big"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/linkedin/goavro/v2"
 )
 
-// Decimal is an Avro decimal: an unscaled integer and its scale.
-type Decimal struct {
-	unscaled *big.Int
-	scale    int
-}
-
-// String writes all digits that the scale has.
-func (d Decimal) String() string {
-	return new(big.Rat).SetFrac(d.unscaled, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.scale)), nil)).FloatString(d.scale)
-}
-
-// Float is the nearest float64.
-func (d Decimal) Float() float64 {
-	f, _ := new(big.Rat).SetFrac(d.unscaled, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.scale)), nil)).Float64()
-	return f
-}
-
-// Date is an Avro date: days of the calendar, without a zone.
-type Date struct{ time.Time }
-
-func (d Date) String() string { return d.Format(time.DateOnly) }
+// useGoavro lets goavro decode, in place of our own reader: SEGSYNC_READER=goavro.
+var useGoavro = os.Getenv("SEGSYNC_READER") == "goavro"
 
 // codec decodes records of one schema.
 type codec struct {
 	schema *schema
-	avro   *goavro.Codec
+	plain  string // the schema for goavro
+	avro   func() (*goavro.Codec, error)
 }
 
-// newCodec parses a schema. goavro panics on some malformed ones: that is an error like another.
-func newCodec(text string, references []string) (c *codec, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c, err = nil, fmt.Errorf("the schema cannot be used: %v", p)
-		}
-	}()
+// newCodec parses a schema.
+func newCodec(text string, references []string) (*codec, error) {
 	s, plain, err := parseSchema(text, references)
 	if err != nil {
 		return nil, err
 	}
-	a, err := goavro.NewCodec(plain)
-	if err != nil {
-		return nil, fmt.Errorf("the schema cannot be used: %w", err)
+	c := &codec{schema: s, plain: plain}
+	c.avro = sync.OnceValues(func() (*goavro.Codec, error) { return newGoavro(plain) })
+	if useGoavro {
+		if _, err := c.avro(); err != nil {
+			return nil, err
+		}
 	}
-	return &codec{s, a}, nil
+	return c, nil
 }
 
-// decode reads one datum that fills all of b. Strings are copied; bytes values alias b.
-func (c *codec) decode(b []byte) (v any, err error) {
+// newGoavro makes goavro's codec. It panics on some malformed schemas: that is an error like another.
+func newGoavro(text string) (a *goavro.Codec, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			v, err = nil, fmt.Errorf("decoding Avro: %v", p)
+			a, err = nil, fmt.Errorf("the schema cannot be used: %v", p)
 		}
 	}()
-	rest, err := c.schema.check(b)
-	if err != nil {
-		return nil, fmt.Errorf("decoding Avro: %w", err)
+	if a, err = goavro.NewCodec(text); err != nil {
+		return nil, fmt.Errorf("the schema cannot be used: %w", err)
 	}
-	if len(rest) > 0 {
+	return a, nil
+}
+
+// decode reads one datum that fills all of b: of a record, what is asked for. Texts are copied; bytes alias b.
+func (c *codec) decode(b []byte, asked *fields) (any, error) {
+	v, rest, err := c.read(b, asked)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("decoding Avro: %w", err)
+	case len(rest) > 0:
 		return nil, fmt.Errorf("decoding Avro: %d bytes are left over: the record was written with another schema", len(rest))
 	}
-	native, _, err := c.avro.NativeFromBinary(b)
+	return v, nil
+}
+
+func (c *codec) read(b []byte, asked *fields) (any, []byte, error) {
+	if !useGoavro {
+		return c.schema.read(b, asked)
+	}
+	rest, err := c.schema.check(b)
+	if err != nil || len(rest) > 0 {
+		return nil, rest, err
+	}
+	v, err := c.goavro(b)
+	return v, nil, err
+}
+
+// goavro decodes with goavro what check has found to be sound.
+func (c *codec) goavro(b []byte) (v any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			v, err = nil, fmt.Errorf("%v", p)
+		}
+	}()
+	a, err := c.avro()
 	if err != nil {
-		return nil, fmt.Errorf("decoding Avro: %w", err)
+		return nil, err
+	}
+	native, _, err := a.NativeFromBinary(b)
+	if err != nil {
+		return nil, err
 	}
 	return unwrap(c.schema, native), nil
+}
+
+// fingerprint is the CRC-64-AVRO of the canonical form of a schema's text, as goavro makes it.
+func fingerprint(text string) (uint64, error) {
+	a, err := newGoavro(text)
+	if err != nil {
+		return 0, err
+	}
+	return a.Rabin, nil
 }
 
 // unwrap takes the one-key maps off goavro's unions, by schema (a map of one key looks the same), and applies logical
@@ -86,7 +111,7 @@ func unwrap(s *schema, v any) any {
 		}
 		for name, inner := range m {
 			for _, b := range s.of {
-				if b.name == name {
+				if b.branch == name {
 					return unwrap(b, inner)
 				}
 			}
@@ -100,6 +125,7 @@ func unwrap(s *schema, v any) any {
 					m[f.name] = unwrap(f.typ, inner)
 				}
 			}
+			return s.record(m)
 		}
 	case kindMap:
 		if m, ok := v.(map[string]any); ok && s.items.nested() {
@@ -114,17 +140,15 @@ func unwrap(s *schema, v any) any {
 			}
 		}
 	default:
-		if s.logical != "" {
-			return logical(s, v)
-		}
-		if n, ok := v.(int32); ok {
-			return int(n)
-		}
-		if n, ok := v.(int64); ok {
-			return int(n)
-		}
-		if f, ok := v.(float32); ok {
-			return float64(f)
+		switch v := v.(type) {
+		case int32:
+			return s.whole(int64(v))
+		case int64:
+			return s.whole(v)
+		case float32:
+			return widen(v)
+		case []byte:
+			return s.binary(v)
 		}
 	}
 	return v
@@ -135,21 +159,8 @@ func (s *schema) nested() bool {
 	return s.kind != kindString && s.kind != kindEnum && s.kind != kindBoolean && s.kind != kindDouble
 }
 
-func logical(s *schema, v any) any {
-	var n int64
-	switch v := v.(type) {
-	case int32:
-		n = int64(v)
-	case int64:
-		n = v
-	case []byte:
-		if s.logical == "decimal" {
-			return decimal(v, s.scale)
-		}
-		return v
-	default:
-		return v
-	}
+// whole gives a whole number the kind that the schema says it is of.
+func (s *schema) whole(n int64) any {
 	switch s.logical {
 	case "timestamp-millis", "local-timestamp-millis":
 		return time.UnixMilli(n).UTC()
@@ -161,6 +172,30 @@ func logical(s *schema, v any) any {
 		return Date{time.Unix(n*86400, 0).UTC()}
 	}
 	return int(n)
+}
+
+// binary gives bytes the kind that the schema says they are of.
+func (s *schema) binary(b []byte) any {
+	switch {
+	case s.logical == "decimal":
+		return decimal(b, s.scale)
+	case s.logical == "uuid" && len(b) == 16:
+		return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	}
+	return b
+}
+
+// record gives a record the kind that the schema says it is of.
+func (s *schema) record(m map[string]any) any {
+	if s.logical != "variable-decimal" {
+		return m
+	}
+	scale, ok := m["scale"].(int)
+	digits, is := m["value"].([]byte)
+	if !ok || !is || scale < 0 || scale > 1<<10 {
+		return m
+	}
+	return decimal(digits, scale)
 }
 
 // decimal reads a two's-complement big-endian integer.

@@ -42,7 +42,7 @@ func BenchmarkMap(b *testing.B) {
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, _, _, err := d.decode(value); err != nil {
+			if _, _, err := d.decode(value, everything); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -60,7 +60,7 @@ func (i *inspector) Visit(node *ast.Node) {
 	case i.c.Functions[id.Value] == nil:
 		i.fail(id, "unknown function %s%s", id.Value, Closest(id.Value, functionNames(i.c)))
 	case id.Value == "phone" && len(call.Arguments) > 1:
-		if region, ok := call.Arguments[1].(*ast.StringNode); ok && !phonenumbers.GetSupportedRegions()[strings.ToUpper(region.Value)] {
+		if region, ok := call.Arguments[1].(*ast.StringNode); ok && !phonenumbers.GetSupportedRegions()[strings.ToUpper(region.Value)] && !strings.EqualFold(region.Value, "UK") {
 			i.fail(region, "%q is no country: phone takes two letters, such as \"FR\"", region.Value)
 		}
 	}

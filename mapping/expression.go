@@ -5,19 +5,20 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"sync"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+	exprparser "github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
 )
 
-// expression is a compiled mapping expression. One that depends on the schema is compiled for each.
+// expression is a compiled mapping expression. It holds for records of every schema: a field that a schema lacks is null.
 type expression struct {
 	source  string
-	mu      sync.RWMutex
-	program map[schemaID]program
+	program program
+	quick   quick      // nil: it takes the VM
+	paths   [][]string // of the fields that it names; an empty one is the whole record
 }
 
 // program is compiled; metered says that it asks for a budget.
@@ -49,10 +50,10 @@ var kafkaEnv = types.Map{
 	"offset": types.Int, "timestamp": types.Any,
 }
 
-// environment types a record for the compiler: a field that the schema lacks is found when the expression is
-// compiled. Scalars are open: any may be null.
+// environment types a record for the compiler, so that a field that the schema lacks is found (Check). Scalars are open:
+// any may be null.
 func (s *schema) environment() types.Map {
-	w := typing{left: typesMost}
+	w := typing{left: typesMost, within: map[*schema]bool{}}
 	m, ok := w.typ(s, 0).(types.Map)
 	if !ok {
 		return types.Map{types.Extra: types.Any, "kafka": kafkaEnv}
@@ -65,7 +66,10 @@ func (s *schema) environment() types.Map {
 // is memory. What is beyond is open.
 const typesMost = 1 << 14
 
-type typing struct{ left int }
+type typing struct {
+	left   int
+	within map[*schema]bool // records that are being typed: one that lies in itself is open there
+}
 
 func (w *typing) typ(s *schema, depth int) types.Type {
 	if w.left--; depth > 16 || w.left < 0 {
@@ -73,6 +77,11 @@ func (w *typing) typ(s *schema, depth int) types.Type {
 	}
 	switch s.kind {
 	case kindRecord:
+		if w.within[s] || s.logical != "" {
+			return types.Any
+		}
+		w.within[s] = true
+		defer delete(w.within, s)
 		m := types.Map{}
 		for _, f := range s.fields {
 			m[f.name] = w.typ(f.typ, depth+1)
@@ -118,10 +127,59 @@ func newExpression(source string) (*expression, error) {
 	if source == "" {
 		return nil, nil
 	}
-	if _, err := compile(source, nil); err != nil {
+	p, err := compile(source, nil)
+	if err != nil {
 		return nil, err
 	}
-	return &expression{source: source, program: map[schemaID]program{}}, nil
+	e := &expression{source: source, program: p}
+	tree, err := exprparser.Parse(source)
+	if err != nil {
+		return nil, expressionError(source, err)
+	}
+	e.quick = quickOf(tree.Node)
+	n := naming{paths: map[ast.Node][]string{}, longest: map[ast.Node]bool{}, declared: map[string]bool{}}
+	ast.Walk(&tree.Node, &n)
+	for node := range n.longest {
+		if path := n.paths[node]; len(path) == 0 || !n.declared[path[0]] {
+			e.paths = append(e.paths, path)
+		}
+	}
+	return e, nil
+}
+
+// naming collects the fields that an expression names, as paths.
+type naming struct {
+	paths    map[ast.Node][]string
+	longest  map[ast.Node]bool // those that are no part of a longer path
+	declared map[string]bool   // variables of the expression's own
+}
+
+// Visit implements ast.Visitor: parts come before what they are parts of.
+func (n *naming) Visit(node *ast.Node) {
+	switch x := (*node).(type) {
+	case *ast.IdentifierNode:
+		path := []string{x.Value}
+		if x.Value == "$env" {
+			path = nil // the whole record
+		}
+		n.paths[x], n.longest[x] = path, true
+	case *ast.VariableDeclaratorNode:
+		n.declared[x.Name] = true
+	case *ast.ChainNode:
+		if path, ok := n.paths[x.Node]; ok && n.longest[x.Node] {
+			n.replace(x.Node, x, path)
+		}
+	case *ast.MemberNode:
+		name, constant := x.Property.(*ast.StringNode)
+		if path, ok := n.paths[x.Node]; ok && constant && path != nil {
+			n.replace(x.Node, x, append(slices.Clone(path), name.Value))
+		}
+	}
+}
+
+func (n *naming) replace(part, whole ast.Node, path []string) {
+	delete(n.longest, part)
+	n.paths[whole], n.longest[whole] = path, true
 }
 
 // runner evaluates expressions; each goroutine has one.
@@ -130,44 +188,49 @@ type runner struct {
 	budget budget
 }
 
-// eval evaluates against a record of a schema.
-func (e *expression) eval(r *runner, id schemaID, c *codec, env map[string]any) (any, error) {
-	e.mu.RLock()
-	p := e.program[id]
-	e.mu.RUnlock()
-	if p.Program == nil {
-		var err error
-		var s *schema
-		if c != nil {
-			s = c.schema
+// eval evaluates against a record.
+func (e *expression) eval(r *runner, env map[string]any) (any, error) {
+	if e.quick != nil {
+		if v, ok, err := e.quick(env); ok {
+			return v, e.failed(err)
 		}
-		if p, err = compile(e.source, s); err != nil {
-			return nil, err
-		}
-		e.mu.Lock()
-		e.program[id] = p
-		e.mu.Unlock()
 	}
+	v, err := e.run(r, env)
+	return normal(v), e.failed(err)
+}
+
+// run evaluates by the VM.
+func (e *expression) run(r *runner, env map[string]any) (any, error) {
 	r.budget.left = workMost
-	if p.metered {
+	if e.program.metered {
 		env[budgetName] = &r.budget
 		defer delete(env, budgetName)
 	}
-	v, err := r.vm.Run(p.Program, env)
+	v, err := r.vm.Run(e.program.Program, env)
 	if r.budget.left < workMost/2 {
 		r.vm = vm.VM{} // it keeps what loops in loops took
 	}
-	switch v.(type) {
-	case []any, map[string]any, map[any][]any, [][2]any:
-		if err == nil {
+	if err == nil {
+		switch v.(type) {
+		case []any, map[string]any, map[any][]any, [][2]any:
 			err = r.budget.weigh(reflect.ValueOf(v)) // a list may lie in another twice, and that one in a third
 		}
 	}
-	if errors.Is(err, ErrBudget) {
-		return nil, fmt.Errorf("expression %q: %w", e.source, ErrBudget)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("expression %q failed", e.source) // expr's error quotes values
+		return nil, err
 	}
 	return v, nil
+}
+
+// failed is the error of an evaluation: the expression and, if it is known, the cause. expr's own quotes values.
+func (e *expression) failed(err error) error {
+	switch cause, known := errors.AsType[causeError](err); {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrBudget):
+		return fmt.Errorf("expression %q: %w", e.source, ErrBudget)
+	case known:
+		return fmt.Errorf("expression %q: %w", e.source, cause)
+	}
+	return fmt.Errorf("expression %q failed", e.source)
 }

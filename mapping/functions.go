@@ -1,12 +1,10 @@
 package mapping
 
 import (
+	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/expr-lang/expr"
@@ -15,68 +13,92 @@ import (
 
 // functions are what expressions may call beside expr's own. All give null for null; now() is off: a record must map
 // to the same changes whenever it is read.
-var functions = []expr.Option{
-	expr.DisableBuiltin("now"), expr.DisableBuiltin("date"), expr.DisableBuiltin("lower"), expr.DisableBuiltin("upper"),
-	expr.DisableBuiltin("trim"), expr.DisableBuiltin("keys"), expr.DisableBuiltin("values"), expr.DisableBuiltin("join"),
-	expr.DisableBuiltin("float"), expr.DisableBuiltin("string"), expr.DisableBuiltin("toPairs"),
-	text("lower", strings.ToLower),
-	text("upper", strings.ToUpper),
-	text("trim", strings.TrimSpace),
-	text("title", title),
-	expr.Function("string", func(p ...any) (any, error) { return one(p, func(v any) (any, error) { return textOf(v), nil }) }, new(func(any) any)),
-	expr.Function("float", func(p ...any) (any, error) { return one(p, number) }, new(func(any) any)),
-	expr.Function("date", func(p ...any) (any, error) { return one(p, dateOf) }, new(func(any) any)),
-	expr.Function("phone", phone, new(func(any) any), new(func(any, string) any)),
-	expr.Function("default", func(p ...any) (any, error) {
-		if p[0] == nil || p[0] == "" {
-			return p[1], nil
+var functions = options()
+
+// callable is a function of values, whose arguments have the form of their kinds, and the types that expr checks.
+type callable struct {
+	f     func(p []any) (any, error)
+	types []any
+}
+
+var (
+	ofOne = []any{new(func(any) any)}
+	lists = []any{new(func(any) []any)}
+)
+
+var callables = map[string]callable{
+	"lower":     text(strings.ToLower),
+	"upper":     text(strings.ToUpper),
+	"trim":      text(trim),
+	"title":     text(title),
+	"string":    text(func(s string) string { return s }),
+	"float":     {func(p []any) (any, error) { return floatOf(p[0]) }, ofOne},
+	"date":      {func(p []any) (any, error) { return some(dateOf(p[0])) }, ofOne},
+	"phone":     {phone, []any{new(func(any) any), new(func(any, any) any)}},
+	"fromJSON":  {fromJSON, ofOne},
+	"default":   {otherwise, []any{new(func(any, any) any)}},
+	"join":      {join, []any{new(func(any) any), new(func(any, string) any)}},
+	"keys":      {func(p []any) (any, error) { return pairs(p[0], func(k string, _ any) any { return k }) }, lists},
+	"values":    {func(p []any) (any, error) { return pairs(p[0], func(_ string, v any) any { return v }) }, lists},
+	"toPairs":   {func(p []any) (any, error) { return pairs(p[0], func(k string, v any) any { return []any{k, v} }) }, lists},
+	"keysWhere": {keysWhere, []any{new(func(any, string, any) []any)}},
+}
+
+// builtins are those of expr's that have one of ours in their place, or none.
+var builtins = []string{"now", "date", "lower", "upper", "trim", "keys", "values", "join", "float", "string", "toPairs", "fromJSON"}
+
+func options() (all []expr.Option) {
+	for _, name := range builtins {
+		all = append(all, expr.DisableBuiltin(name))
+	}
+	for name, c := range callables {
+		all = append(all, expr.Function(name, func(p ...any) (any, error) {
+			for i := range p {
+				p[i] = normal(p[i])
+			}
+			return c.f(p)
+		}, c.types...))
+	}
+	return all
+}
+
+// text is a function of a text; it gives null for null.
+func text(f func(string) string) callable {
+	return callable{func(p []any) (any, error) {
+		if p[0] == nil {
+			return nil, nil
 		}
-		return p[0], nil
-	}, new(func(any, any) any)),
-	expr.Function("join", join, new(func(any) any), new(func(any, string) any)),
-	expr.Function("keys", func(p ...any) (any, error) { return pairs(p[0], func(k string, _ any) any { return k }) }, new(func(any) []any)),
-	expr.Function("values", func(p ...any) (any, error) { return pairs(p[0], func(_ string, v any) any { return v }) }, new(func(any) []any)),
-	expr.Function("toPairs", func(p ...any) (any, error) { return pairs(p[0], func(k string, v any) any { return []any{k, v} }) }, new(func(any) []any)),
-	expr.Function("keysWhere", keysWhere, new(func(any, string, []any) []any)),
+		s, err := textOf(p[0])
+		if err != nil {
+			return nil, err
+		}
+		return f(s), nil
+	}, ofOne}
 }
 
-// one applies f to an argument that is not null.
-func one(p []any, f func(any) (any, error)) (any, error) {
-	if p[0] == nil {
-		return nil, nil
+// otherwise gives another value for null, and for an empty text.
+func otherwise(p []any) (any, error) {
+	if p[0] == nil || p[0] == "" {
+		return p[1], nil
 	}
-	return f(p[0])
+	return p[0], nil
 }
 
-func text(name string, f func(string) string) expr.Option {
-	return expr.Function(name, func(p ...any) (any, error) {
-		return one(p, func(v any) (any, error) { return f(textOf(v)), nil })
-	}, new(func(any) any))
-}
-
-// textOf writes a value as text.
-func textOf(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case []byte:
-		return string(v)
-	case int:
-		return strconv.Itoa(v)
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64)
-	case time.Time:
-		return v.Format(time.RFC3339Nano)
+// some gives null for an empty text.
+func some(s string, err error) (any, error) {
+	if err != nil || s == "" {
+		return nil, err
 	}
-	return fmt.Sprint(v)
+	return s, nil
 }
 
-// title puts each word's first letter in upper case, the rest in lower.
+// title puts each word's first letter in upper case, the rest in lower. Marks that combine, digits and apostrophes are
+// within a word.
 func title(s string) string {
 	start := true
 	return strings.Map(func(r rune) rune {
 		was := start
-		start = !unicode.IsLetter(r) && r != '\''
+		start = !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && r != '\'' && r != '’'
 		if was {
 			return unicode.ToTitle(r)
 		}
@@ -84,64 +106,83 @@ func title(s string) string {
 	}, s)
 }
 
-func number(v any) (any, error) {
-	switch v := v.(type) {
-	case Decimal:
-		return v.Float(), nil
-	case int:
-		return float64(v), nil
-	case float64:
-		return v, nil
-	case string:
-		return strconv.ParseFloat(strings.TrimSpace(v), 64)
-	}
-	return nil, errors.New("not a number")
+// trim takes off spaces, and what is pasted along unseen: zero-width ones, direction marks, a byte order mark.
+func trim(s string) string {
+	return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unseen(r) })
 }
 
-// dateOf gives the calendar day of a time, or reads one from text.
-func dateOf(v any) (any, error) {
-	switch v := v.(type) {
-	case Date:
-		return v.String(), nil
-	case time.Time:
-		return v.UTC().Format(time.DateOnly), nil
-	case int:
-		return time.UnixMilli(int64(v)).UTC().Format(time.DateOnly), nil
-	case string:
-		if v = strings.TrimSpace(v); v == "" {
-			return nil, nil
-		}
-		for _, layout := range []string{time.DateOnly, time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006/01/02"} {
-			if t, err := time.Parse(layout, v); err == nil {
-				return t.Format(time.DateOnly), nil
-			}
-		}
-	}
-	return nil, errors.New("not a date")
+func unseen(r rune) bool {
+	return r == '\uFEFF' || r >= '\u200B' && r <= '\u200F' || r >= '\u202A' && r <= '\u202E' || r == '\u2060' || r >= '\u2066' && r <= '\u2069'
 }
 
-// phone gives a number in E.164. Without a region the number needs its country code. An impossible number is an
-// error: the attribute is left out.
-func phone(p ...any) (any, error) {
-	return one(p, func(v any) (any, error) {
-		raw := strings.TrimSpace(textOf(v))
-		if raw == "" {
-			return nil, nil
+// fromJSON reads a text of JSON; whole numbers stay whole. An empty text is null.
+func fromJSON(p []any) (any, error) {
+	if p[0] == nil {
+		return nil, nil
+	}
+	s, err := textOf(p[0])
+	if err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(s) == "" {
+		return nil, nil
+	}
+	d := json.NewDecoder(strings.NewReader(s))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil || d.More() {
+		return nil, errors.New("not JSON")
+	}
+	return numerals(v), nil
+}
+
+// phone gives a number in E.164. Without a region the number needs its country code, with + or 00 before it. An impossible
+// number is an error: the attribute is left out.
+func phone(p []any) (any, error) {
+	if p[0] == nil {
+		return nil, nil
+	}
+	raw, err := textOf(p[0])
+	if err != nil {
+		return nil, notPhone
+	}
+	if raw = strings.Map(visible, trim(raw)); raw == "" {
+		return nil, nil
+	}
+	if e164(raw) {
+		return raw, nil
+	}
+	region := "ZZ"
+	if len(p) > 1 && p[1] != nil {
+		if region, err = textOf(p[1]); err != nil {
+			return nil, notPhone
 		}
-		region := "ZZ"
-		if len(p) > 1 {
-			region, _ = p[1].(string)
-		}
-		n, err := phonenumbers.Parse(raw, strings.ToUpper(region))
-		if err != nil || !phonenumbers.IsPossibleNumber(n) { // not "valid": the ranges that are known lag behind those in use
-			return nil, errors.New("not a telephone number")
-		}
-		return phonenumbers.Format(n, phonenumbers.E164), nil
-	})
+	}
+	switch region = strings.ToUpper(trim(region)); region {
+	case "UK":
+		region = "GB"
+	case "":
+		region = "ZZ"
+	}
+	if region == "ZZ" && strings.HasPrefix(raw, "00") {
+		raw = "+" + raw[2:]
+	}
+	n, err := phonenumbers.Parse(raw, region)
+	if err != nil || !phonenumbers.IsPossibleNumber(n) { // not "valid": the ranges that are known lag behind those in use
+		return nil, notPhone
+	}
+	return phonenumbers.Format(n, phonenumbers.E164), nil
+}
+
+func visible(r rune) rune {
+	if unseen(r) {
+		return -1
+	}
+	return r
 }
 
 // join puts the parts that are neither null nor empty together.
-func join(p ...any) (any, error) {
+func join(p []any) (any, error) {
 	parts, ok := p[0].([]any)
 	if !ok {
 		return nil, nil
@@ -152,16 +193,15 @@ func join(p ...any) (any, error) {
 	}
 	var all []string
 	for _, v := range parts {
-		if v != nil {
-			if s := textOf(v); s != "" {
-				all = append(all, s)
-			}
+		s, err := textOf(normal(v))
+		if err != nil {
+			return nil, err
+		}
+		if s != "" {
+			all = append(all, s)
 		}
 	}
-	if len(all) == 0 {
-		return nil, nil
-	}
-	return strings.Join(all, sep), nil
+	return some(strings.Join(all, sep), nil)
 }
 
 // pairs lists a map's entries by key, so that the order is always the same.
@@ -184,7 +224,7 @@ func pairs(v any, pick func(string, any) any) ([]any, error) {
 
 // keysWhere lists the keys of a map of records whose field has one of the values: the snapshot shape's
 // keysWhere(segmentMembership.ups, "status", ["realized", "existing"]).
-func keysWhere(p ...any) (any, error) {
+func keysWhere(p []any) (any, error) {
 	m, _ := p[0].(map[string]any)
 	field, _ := p[1].(string)
 	allowed, _ := p[2].([]any)
@@ -195,9 +235,5 @@ func keysWhere(p ...any) (any, error) {
 		}
 	}
 	slices.Sort(keys)
-	out := make([]any, len(keys))
-	for i, k := range keys {
-		out[i] = k
-	}
-	return out, nil
+	return listOf(keys), nil
 }

@@ -28,7 +28,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{2, 'e', 6, 'v', 'i', 'p', 2, 'p', 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, c := range codecs {
-			v, err := c.decode(b)
+			v, err := c.decode(b, everything)
 			if err == nil && v == nil {
 				t.Error("a record that is nothing")
 			}
@@ -43,7 +43,7 @@ func FuzzSchema(f *testing.F) {
 	f.Add(`"string"`, []byte{2, 'a'})
 	f.Fuzz(func(_ *testing.T, schema string, b []byte) {
 		if c, err := newCodec(schema, nil); err == nil {
-			_, _ = c.decode(b)
+			_, _ = c.decode(b, everything)
 		}
 	})
 }

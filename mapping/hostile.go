@@ -15,7 +15,7 @@ const (
 
 var errHostile = errors.New("the bytes do not fit the schema")
 
-// guard walks bytes against a schema before goavro decodes them: six bytes can announce an array of gigabytes, and a
+// guard walks bytes against a schema before, or while, they are decoded: six bytes can announce an array of gigabytes, and a
 // recursive schema can nest without end. It returns what follows the datum.
 type guard struct{ free int }
 
@@ -24,23 +24,31 @@ func (s *schema) check(b []byte) (rest []byte, err error) {
 	return g.walk(s, b, 0)
 }
 
-func (g *guard) walk(s *schema, b []byte, depth int) ([]byte, error) {
+// visit pays for a look at a schema.
+func (g *guard) visit(depth int) error {
 	if g.free--; g.free < 0 {
-		return nil, errors.New("the record holds too much that takes no bytes")
+		return errors.New("the record holds too much that takes no bytes")
 	}
 	if depth > nesting {
-		return nil, errors.New("the record is nested too deeply")
+		return errors.New("the record is nested too deeply")
+	}
+	return nil
+}
+
+func (g *guard) walk(s *schema, b []byte, depth int) ([]byte, error) {
+	if err := g.visit(depth); err != nil {
+		return nil, err
 	}
 	switch s.kind {
 	case kindNull:
 		return b, nil
 	case kindBoolean:
-		return skip(b, 1)
-	case kindInt, kindLong, kindEnum:
-		n, rest, err := long(b)
-		if err == nil && s.kind == kindEnum && (n < 0 || n >= int64(s.symbols)) {
-			err = errHostile
-		}
+		return boolean(b)
+	case kindInt, kindLong:
+		_, rest, err := s.integer(b)
+		return rest, err
+	case kindEnum:
+		_, rest, err := s.symbol(b)
 		return rest, err
 	case kindFloat:
 		return skip(b, 4)
@@ -49,11 +57,8 @@ func (g *guard) walk(s *schema, b []byte, depth int) ([]byte, error) {
 	case kindFixed:
 		return skip(b, int64(s.size))
 	case kindBytes, kindString:
-		n, rest, err := long(b)
-		if err != nil {
-			return nil, err
-		}
-		return skip(rest, n)
+		_, rest, err := counted(b)
+		return rest, err
 	case kindRecord:
 		for i := range s.fields {
 			var err error
@@ -63,19 +68,27 @@ func (g *guard) walk(s *schema, b []byte, depth int) ([]byte, error) {
 		}
 		return b, nil
 	case kindUnion:
-		n, rest, err := long(b)
-		if err != nil || n < 0 || n >= int64(len(s.of)) {
-			return nil, errHostile
+		branch, rest, err := s.branchOf(b)
+		if err != nil {
+			return nil, err
 		}
-		return g.walk(s.of[n], rest, depth+1)
-	case kindArray, kindMap:
-		return g.blocks(s, b, depth)
+		return g.walk(branch, rest, depth+1)
+	case kindArray:
+		return g.items(b, func(b []byte) ([]byte, error) { return g.walk(s.items, b, depth+1) })
+	case kindMap:
+		return g.items(b, func(b []byte) ([]byte, error) {
+			_, rest, err := counted(b)
+			if err != nil {
+				return nil, err
+			}
+			return g.walk(s.items, rest, depth+1)
+		})
 	}
 	return nil, errHostile
 }
 
-// blocks walks an array's or a map's blocks. An item that takes no bytes is paid from the free budget.
-func (g *guard) blocks(s *schema, b []byte, depth int) ([]byte, error) {
+// items shows the blocks of an array or a map, item by item. An item that takes no bytes is paid from the free budget.
+func (g *guard) items(b []byte, item func([]byte) ([]byte, error)) ([]byte, error) {
 	for {
 		n, rest, err := long(b)
 		if err != nil {
@@ -95,20 +108,52 @@ func (g *guard) blocks(s *schema, b []byte, depth int) ([]byte, error) {
 			return nil, errors.New("the record announces more items than it has bytes")
 		}
 		for range n {
-			if s.kind == kindMap {
-				size, rest, err := long(b)
-				if err != nil {
-					return nil, err
-				}
-				if b, err = skip(rest, size); err != nil {
-					return nil, err
-				}
-			}
-			if b, err = g.walk(s.items, b, depth+1); err != nil {
+			if b, err = item(b); err != nil {
 				return nil, err
 			}
 		}
 	}
+}
+
+func boolean(b []byte) ([]byte, error) {
+	if len(b) == 0 || b[0] > 1 {
+		return nil, errHostile
+	}
+	return b[1:], nil
+}
+
+// integer reads an int, which takes 32 bits, or a long.
+func (s *schema) integer(b []byte) (int64, []byte, error) {
+	n, rest, err := long(b)
+	if err == nil && s.kind == kindInt && n != int64(int32(n)) {
+		err = errHostile
+	}
+	return n, rest, err
+}
+
+func (s *schema) symbol(b []byte) (int, []byte, error) {
+	n, rest, err := long(b)
+	if err == nil && (n < 0 || n >= int64(len(s.words))) {
+		err = errHostile
+	}
+	return int(n), rest, err
+}
+
+func (s *schema) branchOf(b []byte) (*schema, []byte, error) {
+	n, rest, err := long(b)
+	if err != nil || n < 0 || n >= int64(len(s.of)) {
+		return nil, nil, errHostile
+	}
+	return s.of[n], rest, nil
+}
+
+// counted reads bytes behind their length.
+func counted(b []byte) (text, rest []byte, err error) {
+	n, b, err := long(b)
+	if err != nil || n < 0 || n > int64(len(b)) {
+		return nil, nil, errHostile
+	}
+	return b[:n:n], b[n:], nil
 }
 
 func skip(b []byte, n int64) ([]byte, error) {

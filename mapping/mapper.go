@@ -3,7 +3,9 @@ package mapping
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,19 +25,29 @@ type Mapper struct {
 	tombstone  *expression
 	attributes []attribute
 	segments   map[string]int
-	// surroundings: some expression asks for the record's surroundings, which cost as much as a small record.
+	asked      *fields // of a record, by the expressions
+	paths      [][]string
+	seen       sync.Map // schemas (lacks)
+	// surroundings: some expression asks for the record's surroundings, which cost as much as a small record; the key is
+	// decoded only for them.
 	surroundings bool
 }
 
 // NewMapper compiles a mapping; its error joins all problems.
 func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
-	m := &Mapper{value: value, key: key, segments: map[string]int{}}
+	m := &Mapper{value: value, key: key, segments: map[string]int{}, asked: &fields{}}
 	var errs []error
 	get := func(what, source string) *expression {
 		e, err := newExpression(source)
-		m.surroundings = m.surroundings || strings.Contains(source, "kafka")
 		if err != nil {
 			errs = append(errs, at(what, err))
+		}
+		if e != nil {
+			for _, path := range e.paths {
+				m.surroundings = m.surroundings || len(path) == 0 || path[0] == "kafka"
+				m.asked.add(path)
+				m.paths = append(m.paths, path)
+			}
 		}
 		return e
 	}
@@ -121,14 +133,14 @@ func (w *Worker) Map(r *Record) (*Result, error) {
 	res := &w.result
 	*res = Result{Changes: res.Changes[:0], Values: res.Values[:0], Costly: res.Costly[:0]}
 	m := w.m
-	key, _, _, err := m.key.decode(r.Key)
-	if err != nil {
-		return res, reject(err)
-	}
 	if r.Value == nil {
+		key, err := m.keyOf(r)
+		if err != nil {
+			return res, reject(err)
+		}
 		return res, w.tombstone(key, r)
 	}
-	v, c, id, err := m.value.decode(r.Value)
+	v, of, err := m.value.decode(r.Value, m.asked)
 	if err != nil {
 		return res, reject(err)
 	}
@@ -136,10 +148,42 @@ func (w *Worker) Map(r *Record) (*Result, error) {
 	if !ok {
 		return res, &RejectError{"decode", errors.New("the value is no record")}
 	}
+	res.Lacks = m.lacks(of)
 	if m.surroundings {
+		key, err := m.keyOf(r)
+		if err != nil {
+			return res, reject(err)
+		}
 		env["kafka"] = r.surroundings(key)
 	}
-	return res, w.fill(env, id, c, r)
+	return res, w.fill(env, r)
+}
+
+// keyOf decodes a record's key; one that is not there is null.
+func (m *Mapper) keyOf(r *Record) (any, error) {
+	if r.Key == nil {
+		return nil, nil
+	}
+	v, _, err := m.key.decode(r.Key, everything)
+	return v, err
+}
+
+// lacks are the fields that expressions name and a schema does not have, the first time that the mapper sees the schema.
+func (m *Mapper) lacks(s *schema) []string {
+	if s == nil {
+		return nil
+	}
+	if _, seen := m.seen.LoadOrStore(s, true); seen {
+		return nil
+	}
+	var all []string
+	for _, path := range m.paths {
+		if len(path) > 0 && path[0] != "kafka" && !s.has(path) {
+			all = append(all, strings.Join(path, "."))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // surroundings are what expressions see of a record beside its value (kafkaEnv).
@@ -171,11 +215,11 @@ func (w *Worker) tombstone(key any, r *Record) error {
 	person := key
 	if w.m.tombstone != nil {
 		var err error
-		if person, err = w.m.tombstone.eval(&w.run, 0, nil, map[string]any{"kafka": r.surroundings(key)}); err != nil {
+		if person, err = w.m.tombstone.eval(&w.run, map[string]any{"kafka": r.surroundings(key)}); err != nil {
 			return &RejectError{"person", err}
 		}
 	}
-	id, ok := name(person)
+	id, ok := personOf(person)
 	if !ok {
 		return &RejectError{"person", errors.New("a record without a value has no key that names a person")}
 	}
@@ -183,9 +227,9 @@ func (w *Worker) tombstone(key any, r *Record) error {
 	return nil
 }
 
-func (w *Worker) fill(env map[string]any, id schemaID, c *codec, r *Record) error {
+func (w *Worker) fill(env map[string]any, r *Record) error {
 	m, res := w.m, &w.result
-	eval := func(e *expression) (any, error) { return e.eval(&w.run, id, c, env) }
+	eval := func(e *expression) (any, error) { return e.eval(&w.run, env) }
 	if m.haltWhen != nil {
 		v, err := eval(m.haltWhen)
 		if err != nil {
@@ -225,7 +269,7 @@ func (w *Worker) event(e *event, eval func(*expression) (any, error), r *Record)
 	if err != nil {
 		return false, &RejectError{"mapping", err}
 	}
-	person, ok := name(v)
+	person, ok := personOf(v)
 	if !ok {
 		return false, &RejectError{"person", errors.New("the record names no person")}
 	}
@@ -241,7 +285,7 @@ func (w *Worker) event(e *event, eval func(*expression) (any, error), r *Record)
 	if err != nil {
 		return false, &RejectError{"mapping", err}
 	}
-	segment, ok := name(v)
+	segment, ok := personOf(v)
 	if !ok {
 		return false, &RejectError{"segment", errors.New("the record names no segment")}
 	}
@@ -249,11 +293,11 @@ func (w *Worker) event(e *event, eval func(*expression) (any, error), r *Record)
 	if err != nil {
 		return false, &RejectError{"mapping", err}
 	}
-	in, ok := v.(bool)
-	if !ok {
-		return false, &RejectError{"member", errors.New("the member expression gives neither true nor false")}
+	in, known, err := memberOf(v)
+	if err != nil {
+		return false, &RejectError{"member", err}
 	}
-	if place, asked := w.m.segments[segment]; asked {
+	if place, asked := w.m.segments[segment]; asked && known {
 		c.set(place, in)
 	}
 	return in, nil
@@ -293,24 +337,17 @@ func (w *Worker) whole(c *Change, e *event, eval func(*expression) (any, error))
 	if err != nil {
 		return false, &RejectError{"mapping", err}
 	}
-	switch v := v.(type) {
-	case nil:
-	case []any:
-		for _, s := range v {
-			if n, ok := name(s); ok {
-				if place, asked := w.m.segments[n]; asked {
-					c.set(place, true)
-				}
-			}
+	if v == nil { // it says nothing of any
+		return false, nil
+	}
+	in, err := segmentsOf(v)
+	if err != nil {
+		return false, &RejectError{"segment", err}
+	}
+	for _, g := range in {
+		if place, asked := w.m.segments[g]; asked {
+			c.set(place, true)
 		}
-	case map[string]any:
-		for s, in := range v {
-			if place, asked := w.m.segments[s]; asked && in == true {
-				c.set(place, true)
-			}
-		}
-	default:
-		return false, &RejectError{"segment", errors.New("the memberships expression gives neither a list nor a map")}
 	}
 	c.Whole = true
 	return true, nil
@@ -386,17 +423,4 @@ func (c *Change) in() bool {
 		}
 	}
 	return len(c.Memberships) == 0
-}
-
-// name reads an id: text that is not empty, or a whole number.
-func name(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return v, v != ""
-	case int, Decimal:
-		return textOf(v), true
-	case []byte:
-		return string(v), len(v) > 0
-	}
-	return "", false
 }

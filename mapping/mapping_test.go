@@ -233,7 +233,7 @@ func TestReferencesAreInlined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := c.decode([]byte{2, 'q', 2, 2, 'z'})
+	v, err := c.decode([]byte{2, 'q', 2, 2, 'z'}, everything)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestHostileBytesCostOneError(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := codec.decode(c.bytes); err == nil {
+			if _, err := codec.decode(c.bytes, everything); err == nil {
 				t.Error("no error")
 			}
 		})
@@ -276,7 +276,7 @@ func TestADecimalWithoutScaleIsNoPanic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := c.decode([]byte{2, 0xff, 4, 1, 0})
+	v, err := c.decode([]byte{2, 0xff, 4, 1, 0}, everything)
 	m, _ := v.(map[string]any)
 	if err != nil || m["a"].(Decimal).String() != "-1" || m["b"].(Decimal).String() != "256" {
 		t.Errorf("%v, %v", v, err)
@@ -365,7 +365,7 @@ func TestTheWireFormatsOfValuesAndKeys(t *testing.T) {
 		})
 	}
 	d, _ := NewDecoder(Confluent, registered(text))
-	if _, _, _, err := d.decode([]byte{0, 0, 0, 0, 8, 2}); !errors.Is(err, ErrNoSchema) {
+	if _, _, err := d.decode([]byte{0, 0, 0, 0, 8, 2}, everything); !errors.Is(err, ErrNoSchema) {
 		t.Errorf("an unknown id answers %v", err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"strconv"
 	"strings"
 )
 
@@ -32,16 +34,17 @@ var primitives = map[string]kind{
 	"bytes": kindBytes, "string": kindString,
 }
 
-// schema is a parsed Avro schema. goavro decodes with the same text less its logical types, which are applied here:
-// it knows some of them only, and panics on a decimal without a scale.
+// schema is a parsed Avro schema. goavro is given the same schema less its logical types, which are applied here (it knows
+// some of them only, and panics on a decimal without a scale), and with names of our own: it refuses some that Java takes,
+// and reads a type without a namespace as one of the namespace around it.
 type schema struct {
 	kind    kind
-	name    string // full name of a named type; the primitive's name otherwise: a union names its branch so
+	name    string // full name of a named type; the primitive's name otherwise
+	branch  string // what goavro calls it in a union: named types have names of our own there
 	logical string
 	scale   int
 	size    int // of a fixed
 	fields  []schemaField
-	symbols int
 	words   []string  // the symbols of an enum
 	items   *schema   // of an array or a map
 	of      []*schema // of a union
@@ -64,13 +67,13 @@ func parseSchema(text string, references []string) (*schema, string, error) {
 	if len(text) > schemaMost {
 		return nil, "", errors.New("the schema is too long")
 	}
-	p := parser{named: map[string]*schema{}, pending: map[string]any{}, written: map[string]bool{}}
+	p := parser{named: map[string]*schema{}, pending: map[string]any{}, parsed: map[string]uintptr{}}
 	for _, r := range references {
 		var v any
 		if err := json.Unmarshal([]byte(r), &v); err != nil {
 			return nil, "", fmt.Errorf("a referenced schema is not JSON: %w", err)
 		}
-		p.collect(v, "")
+		p.collect(v, "", 0)
 	}
 	var v any
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
@@ -91,8 +94,8 @@ func parseSchema(text string, references []string) (*schema, string, error) {
 // parser keeps the named types of one schema.
 type parser struct {
 	named   map[string]*schema
-	pending map[string]any // referenced and not used yet
-	written map[string]bool
+	pending map[string]any     // referenced and not used yet
+	parsed  map[string]uintptr // which definition a named type was read from
 	names   int
 }
 
@@ -105,24 +108,33 @@ func fullName(name, space string) string {
 	return space + "." + name
 }
 
-// collect remembers the named types that a referenced schema defines.
-func (p *parser) collect(v any, space string) {
+// collect remembers the named types that a referenced schema defines, inside others, too.
+func (p *parser) collect(v any, space string, depth int) {
+	if depth > depthMost {
+		return
+	}
 	switch v := v.(type) {
 	case []any:
 		for _, b := range v {
-			p.collect(b, space)
+			p.collect(b, space, depth+1)
 		}
 	case map[string]any:
-		if name, ok := v["name"].(string); ok {
+		if name, ok := v["name"].(string); ok && definesName(v["type"]) {
 			if s, ok := v["namespace"].(string); ok {
 				space = s
 			}
 			full := fullName(name, space)
-			v["name"], v["namespace"] = full[strings.LastIndexByte(full, '.')+1:], namespaceOf(full)
+			space = namespaceOf(full)
+			v["name"], v["namespace"] = full[strings.LastIndexByte(full, '.')+1:], space
 			p.pending[full] = v
+		}
+		for _, key := range []string{"type", "items", "values", "fields"} {
+			p.collect(v[key], space, depth+1)
 		}
 	}
 }
+
+func definesName(t any) bool { return t == "record" || t == "error" || t == "enum" || t == "fixed" }
 
 func namespaceOf(full string) string {
 	if i := strings.LastIndexByte(full, '.'); i >= 0 {
@@ -150,11 +162,11 @@ func (p *parser) parse(v any, space string, depth int) (*schema, any, error) {
 // named1 resolves a type's name: a primitive, one seen before, or one referenced, which is inlined here.
 func (p *parser) named1(name, space string, depth int) (*schema, any, error) {
 	if k, ok := primitives[name]; ok {
-		return &schema{kind: k, name: name}, name, nil
+		return &schema{kind: k, name: name, branch: name}, name, nil
 	}
 	for _, full := range []string{fullName(name, space), name} {
 		if s, ok := p.named[full]; ok {
-			return s, full, nil
+			return s, s.branch, nil
 		}
 		if v, ok := p.pending[full]; ok {
 			delete(p.pending, full)
@@ -186,9 +198,8 @@ func (p *parser) complex(v map[string]any, space string, depth int) (*schema, an
 		return p.parse(v["type"], space, depth+1)
 	}
 	if k, ok := primitives[t]; ok {
-		s := &schema{kind: k, name: t}
-		s.logical, _ = v["logicalType"].(string)
-		s.scale = intOf(v["scale"])
+		s := &schema{kind: k, name: t, branch: t}
+		s.logic(v)
 		return s, t, nil
 	}
 	switch t {
@@ -202,7 +213,7 @@ func (p *parser) complex(v map[string]any, space string, depth int) (*schema, an
 		if t == "map" {
 			k = kindMap
 		}
-		return &schema{kind: k, name: t, items: items}, map[string]any{"type": t, key: text}, nil
+		return &schema{kind: k, name: t, branch: t, items: items}, map[string]any{"type": t, key: text}, nil
 	case "record", "error", "enum", "fixed":
 		return p.define(t, v, space, depth)
 	}
@@ -219,17 +230,21 @@ func (p *parser) define(t string, v map[string]any, space string, depth int) (*s
 	}
 	full := fullName(name, space)
 	space = namespaceOf(full)
-	if _, ok := p.named[full]; ok {
+	text := reflect.ValueOf(v).Pointer()
+	if s, ok := p.named[full]; ok {
+		if p.parsed[full] == text { // a reference has defined it inside another type
+			return s, s.branch, nil
+		}
 		return nil, nil, fmt.Errorf("the type %q is defined twice", full)
 	}
-	s := &schema{name: full}
-	p.named[full] = s
-	plain := map[string]any{"type": t, "name": full}
+	delete(p.pending, full)
+	s := &schema{name: full, branch: fmt.Sprintf("segsync.t%d", len(p.named))}
+	p.named[full], p.parsed[full] = s, text
+	plain := map[string]any{"type": t, "name": s.branch}
 	switch t {
 	case "enum":
 		s.kind = kindEnum
 		symbols, _ := v["symbols"].([]any)
-		s.symbols = len(symbols)
 		for _, w := range symbols {
 			if word, ok := w.(string); ok {
 				s.words = append(s.words, word)
@@ -238,8 +253,7 @@ func (p *parser) define(t string, v map[string]any, space string, depth int) (*s
 		plain["symbols"] = symbols
 	case "fixed":
 		s.kind, s.size = kindFixed, intOf(v["size"])
-		s.logical, _ = v["logicalType"].(string)
-		s.scale = intOf(v["scale"])
+		s.logic(v)
 		plain["size"] = s.size
 	default:
 		plain["type"] = "record"
@@ -248,8 +262,38 @@ func (p *parser) define(t string, v map[string]any, space string, depth int) (*s
 			return nil, nil, fmt.Errorf("%s: %w", full, err)
 		}
 		plain["fields"] = fields
+		if full == variableDecimal && len(s.fields) == 2 {
+			s.logical = "variable-decimal"
+		}
 	}
 	return s, plain, nil
+}
+
+// variableDecimal is how Debezium writes a decimal whose scale is not fixed: a record of scale and bytes.
+const variableDecimal = "io.debezium.data.VariableScaleDecimal"
+
+// meanings are what Connect and Debezium say, by connect.name, that a plain number or text means.
+var meanings = map[string]string{
+	"io.debezium.time.Date": "date", "org.apache.kafka.connect.data.Date": "date",
+	"io.debezium.time.Timestamp": "timestamp-millis", "org.apache.kafka.connect.data.Timestamp": "timestamp-millis",
+	"io.debezium.time.MicroTimestamp": "timestamp-micros", "io.debezium.time.NanoTimestamp": "timestamp-nanos",
+	"org.apache.kafka.connect.data.Decimal": "decimal",
+}
+
+// logic notes what a type means: by its logicalType, else by its connect.name.
+func (s *schema) logic(v map[string]any) {
+	s.logical, _ = v["logicalType"].(string)
+	s.scale = intOf(v["scale"])
+	if name, ok := v["connect.name"].(string); ok && s.logical == "" {
+		s.logical = meanings[name]
+	}
+	if parameters, ok := v["connect.parameters"].(map[string]any); ok && v["scale"] == nil {
+		if text, ok := parameters["scale"].(string); ok {
+			if n, err := strconv.Atoi(text); err == nil && n >= 0 && n < 1<<10 {
+				s.scale = n
+			}
+		}
+	}
 }
 
 func (p *parser) fields(s *schema, v map[string]any, space string, depth int) ([]any, error) {
@@ -281,4 +325,34 @@ func intOf(v any) int {
 		return 0
 	}
 	return int(f)
+}
+
+// has says whether a path may lead to something.
+func (s *schema) has(path []string) bool {
+	if len(path) == 0 {
+		return true
+	}
+	switch s.kind {
+	case kindRecord:
+		if s.logical != "" {
+			return true
+		}
+		for i := range s.fields {
+			if s.fields[i].name == path[0] {
+				return s.fields[i].typ.has(path[1:])
+			}
+		}
+		return false
+	case kindMap:
+		return s.items.has(path[1:])
+	case kindUnion:
+		for _, b := range s.of {
+			if b.kind != kindNull && b.has(path) {
+				return true
+			}
+		}
+		return false
+	default:
+		return true // a step into what has no fields is told by what comes of it
+	}
 }

@@ -83,6 +83,9 @@ type Result struct {
 	Tombstone bool
 	Failed    int   // attributes that could not be mapped
 	Costly    []int // those among them that took too much work, by place in Spec.Attributes
+	// Lacks are the fields that expressions name and the record's schema does not have: they are null. They are told of a
+	// schema once.
+	Lacks []string
 	// BadAddress: the record names an address that is none; its memberships move all the same.
 	BadAddress bool
 }

@@ -3,12 +3,10 @@ package mapping
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"math"
 	"strconv"
 	"strings"
-	"time"
+
+	"golang.org/x/net/idna"
 )
 
 // AttributeType is what the account says an attribute is; "" and unknown ones are open.
@@ -36,14 +34,18 @@ func literal(v any, t AttributeType) ([]byte, error) {
 	switch t {
 	case TypeDate:
 		d, err := dateOf(v)
-		if err != nil || d == nil {
+		if err != nil || d == "" {
 			return nil, err
 		}
-		return json.Marshal(d)
+		return jsonText(d)
 	case TypeFloat:
 		return floatLiteral(v)
 	case TypeBoolean:
-		return boolLiteral(v)
+		is, err := booleanOf(v)
+		if err != nil || is == nil {
+			return nil, err
+		}
+		return strconv.AppendBool(nil, is == true), nil
 	case TypeMultiple:
 		return listLiteral(v)
 	default:
@@ -52,15 +54,35 @@ func literal(v any, t AttributeType) ([]byte, error) {
 }
 
 func textLiteral(v any) ([]byte, error) {
-	switch v.(type) {
-	case map[string]any, []any:
-		return nil, errors.New("a record or a list is no text: pick a field, or join(…)")
+	s, err := textOf(v)
+	if err != nil {
+		return nil, err
 	}
-	s := textOf(v)
 	if len(s) > textMost {
-		return nil, errors.New("the text is too long")
+		return nil, tooLong
 	}
 	return jsonText(s)
+}
+
+func floatLiteral(v any) ([]byte, error) {
+	n, err := numberOf(v)
+	if err != nil || n == nil {
+		return nil, err
+	}
+	s, err := textOf(n)
+	return []byte(s), err
+}
+
+func listLiteral(v any) ([]byte, error) {
+	all, err := itemsOf(v)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(all)
+	if len(b) > textMost {
+		return nil, tooLong
+	}
+	return b, err
 }
 
 // jsonText is s as a JSON literal, with nothing escaped that needs not be.
@@ -86,83 +108,33 @@ func plainText(s string) bool {
 	return true
 }
 
-func floatLiteral(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case int:
-		return strconv.AppendInt(nil, int64(v), 10), nil
-	case Decimal:
-		return []byte(v.String()), nil
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, errors.New("not a number")
-		}
-		return strconv.AppendFloat(nil, v, 'f', -1, 64), nil
-	case string:
-		if v = strings.TrimSpace(v); v == "" {
-			return nil, nil
-		}
-		f, err := strconv.ParseFloat(v, 64)
-		if err != nil {
-			return nil, errors.New("not a number")
-		}
-		return floatLiteral(f)
-	}
-	return nil, fmt.Errorf("%T is not a number", v)
-}
-
-func boolLiteral(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case bool:
-		return strconv.AppendBool(nil, v), nil
-	case int:
-		if v == 0 || v == 1 {
-			return strconv.AppendBool(nil, v == 1), nil
-		}
-	case string:
-		switch strings.ToLower(strings.TrimSpace(v)) {
-		case "true", "yes", "1":
-			return []byte("true"), nil
-		case "false", "no", "0":
-			return []byte("false"), nil
-		case "":
-			return nil, nil
-		}
-	}
-	return nil, errors.New("not a boolean")
-}
-
-func listLiteral(v any) ([]byte, error) {
-	list, ok := v.([]any)
-	if !ok {
-		list = []any{v}
-	}
-	all := make([]string, 0, len(list))
-	for _, item := range list {
-		if item != nil {
-			all = append(all, textOf(item))
-		}
-	}
-	b, err := json.Marshal(all)
-	if len(b) > textMost {
-		return nil, errors.New("the list is too long")
-	}
-	return b, err
-}
-
-// address trims and lower-cases an e-mail address (the API matches addresses as it stores them, in lower case), and
-// says whether it is one.
+// address trims and lower-cases an e-mail address (the API matches addresses as it stores them, in lower case), writes its
+// domain in ASCII, and says whether it is one. A letter that is none of ASCII's never becomes one: it may be somebody
+// else's address.
 func address(s string) (string, bool) {
-	s = strings.ToLower(strings.TrimSpace(s))
+	s = trim(s)
 	at := strings.LastIndexByte(s, '@')
-	if at < 1 || at > 64 || len(s) > 254 || at == len(s)-1 {
+	if at < 1 || at > 64 || at == len(s)-1 {
 		return "", false
 	}
+	local, domain := s[:at], s[at+1:]
+	if !ascii(domain) {
+		var err error
+		if domain, err = idna.Lookup.ToASCII(domain); err != nil || !strings.Contains(domain, "xn--") {
+			return "", false
+		}
+	}
+	s = local + "@" + domain
+	if len(s) > 254 || !ascii(s) {
+		return "", false
+	}
+	s = strings.ToLower(s)
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>,;:\"[]`, c) >= 0 {
 			return "", false
 		}
 	}
-	local, domain := s[:at], s[at+1:]
+	local, domain = s[:at], s[at+1:]
 	if strings.Contains(local, "..") || local[0] == '.' || local[len(local)-1] == '.' || strings.Contains(local, "@") {
 		return "", false
 	}
@@ -174,46 +146,11 @@ func address(s string) (string, bool) {
 	return s, strings.Contains(domain, ".") && !strings.ContainsAny(domain, "_!#$%&'*+/=?^`{|}~")
 }
 
-// timeOf reads an event's time; ok is false if there is none. Whole numbers are seconds, milli-, micro- or nanoseconds
-// since 1970, by their size.
-func timeOf(v any) (ns int64, ok bool, err error) {
-	switch v := v.(type) {
-	case nil:
-		return 0, false, nil
-	case time.Time:
-		return nanos(v), true, nil
-	case Date:
-		return nanos(v.Time), true, nil
-	case int:
-		n := int64(v)
-		switch a := max(n, -n); {
-		case a < 1e11:
-			n = min(max(n, -farthest), farthest) * 1e9
-		case a < 1e14:
-			n *= 1e6
-		case a < 1e17:
-			n *= 1e3
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
 		}
-		return n, true, nil
-	case float64:
-		return timeOf(int(v))
-	case string:
-		t, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(v))
-		if err != nil {
-			return 0, false, errors.New("the time is not RFC 3339")
-		}
-		return nanos(t), true, nil
 	}
-	return 0, false, fmt.Errorf("%T is no time", v)
-}
-
-// farthest is how far from 1970 a time may lie, in seconds, for its nanoseconds to fit.
-const farthest = int64(9_200_000_000)
-
-// nanos keeps times within what nanoseconds since 1970 can say: one of the year 9999 is far ahead, not in the past.
-func nanos(t time.Time) int64 {
-	if s := t.Unix(); s > farthest || s < -farthest {
-		return min(max(s, -farthest), farthest) * 1e9
-	}
-	return t.UnixNano()
+	return true
 }

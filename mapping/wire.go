@@ -54,7 +54,11 @@ func NewDecoder(format Format, schemas Schemas, texts ...string) (*Decoder, erro
 		}
 		id := schemaID(0)
 		if format == SingleObject {
-			id = schemaID(fingerprint(c))
+			f, err := fingerprint(text)
+			if err != nil {
+				return nil, err
+			}
+			id = schemaID(f)
 		}
 		d.codecs[id] = c
 	}
@@ -67,33 +71,30 @@ func NewDecoder(format Format, schemas Schemas, texts ...string) (*Decoder, erro
 	return d, nil
 }
 
-// fingerprint is the CRC-64-AVRO of the schema's canonical form, as goavro makes it.
-func fingerprint(c *codec) uint64 { return c.avro.Rabin }
-
-// decode returns the datum and the schema that it was written with.
-func (d *Decoder) decode(b []byte) (any, *codec, schemaID, error) {
+// decode returns the datum, of a record what is asked for, and the schema that it was written with; nil: none.
+func (d *Decoder) decode(b []byte, asked *fields) (any, *schema, error) {
 	var id schemaID
 	switch d.format {
 	case Raw, "":
-		return string(b), nil, 0, nil
+		return string(b), nil, nil
 	case Confluent:
 		if len(b) < 5 || b[0] != 0 {
-			return nil, nil, 0, errors.New("decoding: the value does not begin with Confluent's magic byte and a schema id")
+			return nil, nil, errors.New("decoding: the value does not begin with Confluent's magic byte and a schema id")
 		}
 		id, b = schemaID(binary.BigEndian.Uint32(b[1:])), b[5:]
 	case SingleObject:
 		if len(b) < 10 || b[0] != 0xC3 || b[1] != 1 {
-			return nil, nil, 0, errors.New("decoding: the value does not begin with an Avro single object's marker")
+			return nil, nil, errors.New("decoding: the value does not begin with an Avro single object's marker")
 		}
 		id, b = schemaID(binary.LittleEndian.Uint64(b[2:])), b[10:]
 	case Bare:
 	}
 	c, err := d.codec(id)
 	if err != nil {
-		return nil, nil, id, err
+		return nil, nil, err
 	}
-	v, err := c.decode(b)
-	return v, c, id, err
+	v, err := c.decode(b, asked)
+	return v, c.schema, err
 }
 
 // badSchema is a schema that cannot be used; it stays so.

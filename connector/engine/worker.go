@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
 
 	"segsync/connector/deadletter"
 	"segsync/connector/state"
@@ -225,6 +226,9 @@ func (f *folder) translate(m *mapped, c *cursor) error {
 	res, err := f.mappers[c.source].Map(&mapping.Record{
 		Key: r.Key, Value: r.Value, Headers: headers, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixNano(), Read: read,
 	})
+	if len(res.Lacks) > 0 {
+		f.log.Warn("expressions name fields that a record's schema does not have: they are null there", zap.String("topic", r.Topic), zap.Int32("partition", r.Partition), zap.Int64("offset", r.Offset), zap.Strings("fields", res.Lacks))
+	}
 	m.tombstone, m.failed, m.costly = res.Tombstone, res.Failed, slices.Clone(res.Costly)
 	if err != nil {
 		if _, ok := errors.AsType[*mapping.RejectError](err); !ok {
