@@ -71,6 +71,20 @@ func TestAGoodConfigurationHasItsDefaults(t *testing.T) {
 	}
 }
 
+// A text in the place of a list may have commas; an item of a list is taken as it is.
+func TestListsByComma(t *testing.T) {
+	t.Setenv("TEST_BROKERS", "a:9092, b:9092")
+	text := strings.Replace(strings.Replace(good, "[localhost:9092]", `"${env:TEST_BROKERS}"`, 1), "segments: [vip]", "segments: vip,gold", 1)
+	c, problems := load(t, text)
+	if problems != "" || fmt.Sprintf("%q %q", c.Kafka.Brokers, c.Exports[0].Segments) != `["a:9092" "b:9092"] ["vip" "gold"]` {
+		t.Fatalf("%+v %s", c, problems)
+	}
+	c, problems = load(t, strings.Replace(good, "segments: [vip]", `segments: ["vip,gold"]`, 1))
+	if problems != "" || fmt.Sprintf("%q", c.Exports[0].Segments) != `["vip,gold"]` {
+		t.Errorf("%+v %s", c, problems)
+	}
+}
+
 // Each is refused with line, column and the mend.
 func TestWhatIsRefused(t *testing.T) {
 	with := func(old, new string) string {

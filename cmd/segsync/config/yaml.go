@@ -419,6 +419,14 @@ func (f *fields) texts(key string) []string {
 		return nil
 	}
 	var all []string
+	if _, list := n.(*ast.SequenceNode); !list { // a:9092,b:9092
+		for part := range strings.SplitSeq(f.d.filled(n), ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				all = append(all, part)
+			}
+		}
+		return all
+	}
 	for _, v := range f.d.list(n) {
 		all = append(all, f.d.filled(v))
 	}
