@@ -16,7 +16,7 @@ func (c *Connection) Status() Status {
 	default:
 		s.State, s.Doing, s.Why = "waiting", engine.StateWaiting, s.Waiting
 	}
-	s.Counters = c.counted(s.Counters)
+	s.Counters, s.Failures = c.counted(s.Counters), c.process.Failures()
 	return s
 }
 

@@ -30,6 +30,17 @@ const (
 	tooLong    causeError = "too long"
 )
 
+// causeOf is the cause of a failure.
+func causeOf(err error) string {
+	switch cause, known := errors.AsType[causeError](err); {
+	case known:
+		return string(cause)
+	case errors.Is(err, ErrBudget):
+		return "too much work"
+	}
+	return "the expression failed"
+}
+
 // textOf writes a value as text. A list or a record is none: a field of it is to be picked, or join(…) used.
 func textOf(v any) (string, error) {
 	switch v := v.(type) {

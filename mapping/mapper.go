@@ -131,7 +131,7 @@ func (m *Mapper) NewWorker() *Worker { return &Worker{m: m} }
 // which the record is to be mapped again. With a *RejectError the result may still hold changes.
 func (w *Worker) Map(r *Record) (*Result, error) {
 	res := &w.result
-	*res = Result{Changes: res.Changes[:0], Values: res.Values[:0], Costly: res.Costly[:0]}
+	*res = Result{Changes: res.Changes[:0], Values: res.Values[:0], Failures: res.Failures[:0], Costly: res.Costly[:0]}
 	m := w.m
 	if r.Value == nil {
 		key, err := m.keyOf(r)
@@ -396,7 +396,7 @@ func (w *Worker) profile(eval func(*expression) (any, error), entering bool) err
 			json, err = literal(v, a.Type)
 		}
 		if err != nil {
-			res.Failed++
+			res.Failures = append(res.Failures, Failure{i, causeOf(err)})
 			if errors.Is(err, ErrBudget) {
 				res.Costly = append(res.Costly, i)
 			}

@@ -147,7 +147,7 @@ func TestSnapshotsMapByConfigurationAlone(t *testing.T) {
 	if !c.Whole || len(c.Memberships) != 2 || !c.Memberships[0].In || !c.Memberships[1].In || c.Time != noon.UnixNano() {
 		t.Errorf("change: %+v", c)
 	}
-	if len(values(spec, r)) != 0 || r.Address != "bob@example.com" || r.Failed != 0 {
+	if len(values(spec, r)) != 0 || r.Address != "bob@example.com" || len(r.Failures) != 0 {
 		t.Errorf("profile: %+v", r)
 	}
 }

@@ -81,13 +81,20 @@ type Result struct {
 	Address   string // "" none
 	Values    []Value
 	Tombstone bool
-	Failed    int   // attributes that could not be mapped
-	Costly    []int // those among them that took too much work, by place in Spec.Attributes
+	Failures  []Failure // attributes that could not be mapped
+	Costly    []int     // those among them that took too much work, by place in Spec.Attributes
 	// Lacks are the fields that expressions name and the record's schema does not have: they are null. They are told of a
 	// schema once.
 	Lacks []string
 	// BadAddress: the record names an address that is none; its memberships move all the same.
 	BadAddress bool
+}
+
+// Failure is an attribute, by place in Spec.Attributes, that could not be mapped, and why, in a few words that carry nothing
+// of the value.
+type Failure struct {
+	Attribute int
+	Cause     string
 }
 
 // RejectError says why a record is a dead letter.

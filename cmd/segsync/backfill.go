@@ -104,6 +104,9 @@ func receipt(out io.Writer, c *connector.Connection, s connector.Status) {
 	for _, x := range s.Exports {
 		_, _ = fmt.Fprintf(out, "  export %s, list %d: %d people in, withheld %d%s%s\n", x.Name, x.List, x.In, x.Withheld, audited(x), note(x))
 	}
+	for _, x := range s.Failures {
+		_, _ = fmt.Fprintf(out, "  left out: %s of export %s in %d records: %s\n", x.Attribute, x.Export, x.Records, x.Cause)
+	}
 	for _, h := range s.Halted {
 		_, _ = fmt.Fprintf(out, "  held: %s: %s\n", h.Code, h.Mend)
 	}

@@ -201,6 +201,9 @@ func showStatus(out io.Writer, b []byte) error {
 		if s.Differs {
 			_, _ = fmt.Fprintf(out, "%s: the owner, %s, has another configuration than this process\n", s.Name, s.Owner)
 		}
+		for _, x := range s.Failures {
+			_, _ = fmt.Fprintf(out, "%s: export %s: attribute %s was left out in %d records: %s\n", s.Name, x.Export, x.Attribute, x.Records, x.Cause)
+		}
 		for _, h := range s.Halted {
 			what := "the account"
 			switch {

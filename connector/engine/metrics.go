@@ -22,7 +22,7 @@ type Metrics struct {
 	Outcomes    *prometheus.CounterVec   // connection, verdict
 	DeadLetters *prometheus.CounterVec   // connection, class
 	LostLetters *prometheus.CounterVec   // connection
-	AttrFailed  *prometheus.CounterVec   // connection
+	AttrFailed  *prometheus.CounterVec   // connection, export, attribute, cause
 	Checkpoints *prometheus.CounterVec   // connection, result
 	Audits      *prometheus.CounterVec   // connection, result
 	all         []prometheus.Collector
@@ -53,7 +53,7 @@ func NewMetrics() *Metrics {
 	m.Outcomes = counter("outcomes_total", "Outcomes of contacts in requests, by verdict.", "verdict")
 	m.DeadLetters = counter("dead_letters_total", "Dead letters by class.", "class")
 	m.LostLetters = counter("dead_letters_lost_total", "Dead letters that their topic refused, and that were dropped.")
-	m.AttrFailed = counter("attribute_failures_total", "Attributes that could not be mapped and were left out.")
+	m.AttrFailed = counter("attribute_failures_total", "Attributes that could not be mapped and were left out, by export, attribute and cause.", "export", "attribute", "cause")
 	m.Checkpoints = counter("checkpoints_total", "Checkpoints by result (committed, aborted, ended).", "result")
 	m.Audits = counter("audits_total", "Audits of lists by result (finished, failed).", "result")
 	return m
@@ -155,19 +155,19 @@ func (m *Metrics) CallsOf(connection string) CallCounts {
 
 // meters are a connection's own children of the metrics, looked up once.
 type meters struct {
-	events, moved, stale, ignored, failed, lost prometheus.Counter
-	committed, aborted, ended                   prometheus.Counter // checkpoints
-	audited, unaudited                          prometheus.Counter
-	outcomes                                    map[sink.Verdict]prometheus.Counter
-	letters                                     map[deadletter.Class]prometheus.Counter
-	freshness                                   prometheus.Observer
+	events, moved, stale, ignored, lost prometheus.Counter
+	committed, aborted, ended           prometheus.Counter // checkpoints
+	audited, unaudited                  prometheus.Counter
+	outcomes                            map[sink.Verdict]prometheus.Counter
+	letters                             map[deadletter.Class]prometheus.Counter
+	freshness                           prometheus.Observer
 }
 
 func (m *Metrics) of(connection string) *meters {
 	all := &meters{
 		events: m.Events.WithLabelValues(connection),
 		moved:  m.Changes.WithLabelValues(connection, "moved"), stale: m.Changes.WithLabelValues(connection, "stale"), ignored: m.Changes.WithLabelValues(connection, "ignored"),
-		failed: m.AttrFailed.WithLabelValues(connection), lost: m.LostLetters.WithLabelValues(connection),
+		lost:      m.LostLetters.WithLabelValues(connection),
 		committed: m.Checkpoints.WithLabelValues(connection, "committed"), aborted: m.Checkpoints.WithLabelValues(connection, "aborted"), ended: m.Checkpoints.WithLabelValues(connection, "ended"),
 		audited: m.Audits.WithLabelValues(connection, "finished"), unaudited: m.Audits.WithLabelValues(connection, "failed"),
 		outcomes: map[sink.Verdict]prometheus.Counter{}, letters: map[deadletter.Class]prometheus.Counter{},

@@ -10,8 +10,9 @@ import (
 type Process struct {
 	Bounded bool // it works off what there is, and ends
 
-	clock   clock
-	unknown unknownSchemas
+	clock    clock
+	unknown  unknownSchemas
+	failures failures
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -24,6 +25,9 @@ type Process struct {
 
 // NewProcess makes it. rewind is done by its first epoch; nil: none.
 func NewProcess(rewind *Rewind) *Process { return &Process{clock: newClock(), rewind: rewind} }
+
+// Failures are the attributes that were left out in this process.
+func (p *Process) Failures() []Failure { return p.failures.list() }
 
 // Owes says whether a rewind was asked for that no epoch has begun.
 func (p *Process) Owes() bool { return p.owed() != nil }

@@ -85,6 +85,7 @@ type Status struct {
 	Lists       map[int64]int  `json:"delivered_in"`
 	Exports     []ExportStatus `json:"exports,omitempty"`
 	Counters    Counters       `json:"counters"`
+	Failures    []Failure      `json:"attribute_failures,omitempty"` // attributes that were left out in this process
 	Table       int            `json:"table_bytes"`
 	Restored    int64          `json:"restored_rows"`
 }

@@ -23,7 +23,7 @@ type mapped struct {
 	record    *kgo.Record
 	changes   []state.Change
 	tombstone bool
-	failed    int
+	failed    []mapping.Failure
 	costly    []int // attributes that took too much work
 	reject    *mapping.RejectError
 	halt      bool
@@ -229,7 +229,7 @@ func (f *folder) translate(m *mapped, c *cursor) error {
 	if len(res.Lacks) > 0 {
 		f.log.Warn("expressions name fields that a record's schema does not have: they are null there", zap.String("topic", r.Topic), zap.Int32("partition", r.Partition), zap.Int64("offset", r.Offset), zap.Strings("fields", res.Lacks))
 	}
-	m.tombstone, m.failed, m.costly = res.Tombstone, res.Failed, slices.Clone(res.Costly)
+	m.tombstone, m.failed, m.costly = res.Tombstone, slices.Clone(res.Failures), slices.Clone(res.Costly)
 	if err != nil {
 		if _, ok := errors.AsType[*mapping.RejectError](err); !ok {
 			return err
@@ -276,6 +276,8 @@ func (f *folder) fold(p partition) {
 		return
 	}
 	now := f.now()
+	failed, source := map[Failure]int{}, 0
+	defer func() { f.process.failures.add(f.cfg, f.log, source, failed, now) }() // when the lock is let go
 	f.mu.Lock()
 	defer f.nudge()
 	defer f.mu.Unlock()
@@ -283,8 +285,8 @@ func (f *folder) fold(p partition) {
 		return
 	}
 	c := f.reader.cursors[p]
+	source = c.source
 	before := f.table.Counts()
-	failed := 0
 	for i := range f.all {
 		m := &f.all[i]
 		if m.halt {
@@ -292,7 +294,10 @@ func (f *folder) fold(p partition) {
 			break
 		}
 		f.foldOneLocked(m, c.source, now)
-		failed += m.failed
+		for _, x := range m.failed {
+			failed[Failure{Attribute: f.cfg.Sources[c.source].Spec.Attributes[x.Attribute].Name, Cause: x.Cause}]++
+			f.counts.Failed++
+		}
 		f.costsLocked(c.source, m.costly, now)
 		c.next, c.epoch, c.changed = m.record.Offset+1, m.record.LeaderEpoch, true
 	}
@@ -300,13 +305,11 @@ func (f *folder) fold(p partition) {
 	after := f.table.Counts()
 	stale, ignored := after.Stale-before.Stale, after.Ignored-before.Ignored
 	f.counts.Events += uint64(len(f.all))
-	f.counts.Failed += uint64(failed)
 	f.counts.Needed += after.Needed - before.Needed
 	f.meters.events.Add(float64(len(f.all)))
 	f.meters.moved.Add(float64(after.Folded - before.Folded - stale - ignored))
 	f.meters.stale.Add(float64(stale))
 	f.meters.ignored.Add(float64(ignored))
-	f.meters.failed.Add(float64(failed))
 	f.changedLocked(now)
 	clear(f.all)
 	f.all = f.all[:0]
