@@ -170,7 +170,7 @@ func classify(r *sink.Request, code int, h http.Header, body []byte) sink.Answer
 		return sink.All(o)
 	}
 	o.Verdict = sink.Reject
-	o.Attribute = culprit(p)
+	o.Attribute = culprit(p, r)
 	if o.Attribute != "" {
 		o.Code = "attribute_refused"
 	}
@@ -229,7 +229,7 @@ func added(r *sink.Request, o sink.Outcome, body []byte) sink.Answer {
 }
 
 // culprit is the attribute that a 400 names: a number that somebody else has, or one that is malformed.
-func culprit(p problem) string {
+func culprit(p problem, r *sink.Request) string {
 	for _, d := range p.Metadata.Duplicates {
 		if d = strings.ToUpper(d); slices.Contains(unique, d) {
 			return d
@@ -249,10 +249,32 @@ func culprit(p problem) string {
 	case strings.Contains(m, "LANDLINE"):
 		return "LANDLINE_NUMBER"
 	case strings.Contains(m, "PHONE NUMBER"):
-		return "SMS"
+		return malformed(r)
 	}
 	return ""
 }
+
+// malformed is the number of a contact that is none: the answer says only that one is. Where all look well it is the first.
+func malformed(r *sink.Request) string {
+	first := ""
+	for i := range r.Contacts {
+		for _, a := range r.Contacts[i].Attributes {
+			if a.Name == ExtID || !slices.Contains(unique, a.Name) || a.Empties() {
+				continue
+			}
+			if !wellFormed.Match(a.Value) {
+				return a.Name
+			}
+			if first == "" || a.Name == "SMS" {
+				first = a.Name
+			}
+		}
+	}
+	return first
+}
+
+// wellFormed is a number that can be one, as a JSON literal.
+var wellFormed = regexp.MustCompile(`^"\+?[0-9]{6,17}"$`)
 
 // waitMost bounds what an answer can make one contact wait.
 const waitMost = time.Minute

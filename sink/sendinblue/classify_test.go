@@ -273,6 +273,21 @@ func TestS83WhereReportsMayLie(t *testing.T) {
 	}
 }
 
+// The answer to a malformed number does not say which: it is the one that is none.
+func TestAMalformedNumberNamesItsAttribute(t *testing.T) {
+	for want, numbers := range map[string][]sink.Attribute{
+		"SMS":             {{Name: "SMS", Value: []byte(`"n/a"`)}, {Name: "WHATSAPP", Value: []byte(`"+33639980001"`)}},
+		"WHATSAPP":        {{Name: "SMS", Value: []byte(`"+33639980001"`)}, {Name: "WHATSAPP", Value: []byte(`"n/a"`)}},
+		"LANDLINE_NUMBER": {{Name: "EXT_ID", Value: []byte(`"n/a"`)}, {Name: "LANDLINE_NUMBER", Value: []byte(`"+33639980001"`)}, {Name: "SMS", Value: []byte(`""`)}},
+		"":                {{Name: "FIRSTNAME", Value: []byte(`"Ann"`)}},
+	} {
+		r := &sink.Request{Kind: sink.Upsert, Lists: []int64{42}, Contacts: []sink.Contact{{Address: "a@example.com", Attributes: numbers}}}
+		if o := classify(r, 400, http.Header{}, []byte(`{"code":"invalid_parameter","message":"Invalid phone number"}`)).Of(0); o.Verdict != sink.Reject || o.Attribute != want {
+			t.Errorf("%v: %+v, not %s", numbers, o, want)
+		}
+	}
+}
+
 // What halts says what to do about it, whatever was asked: a write, a look before one, or a list.
 func TestEveryHaltSaysWhatToDo(t *testing.T) {
 	c, _ := client(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, nil)
