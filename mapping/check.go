@@ -35,6 +35,60 @@ func expressionError(source string, err error) *ExpressionError {
 	return e
 }
 
+// fits says what is wrong with an expression for every version of a schema. A version that has all its fields decides; where
+// none has, each field must be in some version.
+func (e *expression) fits(versions []*schema, wants []string) (wrong error) {
+	best, most := error(nil), -1
+	for _, s := range versions {
+		err := e.fit(s, wants)
+		if err == nil {
+			return nil
+		}
+		switch whole, steps := e.known(s); {
+		case whole && wrong == nil:
+			wrong = err
+		case steps > most:
+			best, most = err, steps
+		}
+	}
+	if wrong != nil {
+		return wrong
+	}
+	for _, path := range e.paths {
+		if len(path) > 0 && path[0] != "kafka" && !slices.ContainsFunc(versions, func(s *schema) bool { return s.has(path) }) {
+			return best
+		}
+	}
+	return nil
+}
+
+// fit says what is wrong with an expression for one schema.
+func (e *expression) fit(s *schema, wants []string) error {
+	if _, err := compile(e.source, s); err != nil {
+		return err
+	}
+	if wrong := checkTypes(e.source, s, wants...); wrong != nil {
+		return wrong
+	}
+	return nil
+}
+
+// known says whether a schema has all fields of an expression, and how many steps towards them it has.
+func (e *expression) known(s *schema) (whole bool, steps int) {
+	whole = true
+	for _, path := range e.paths {
+		if len(path) == 0 || path[0] == "kafka" {
+			continue
+		}
+		n := len(path)
+		for n > 0 && !s.has(path[:n]) {
+			n--
+		}
+		whole, steps = whole && n == len(path), steps+n
+	}
+	return whole, steps
+}
+
 // inspector looks at an expression's nodes before anything walks them for long: how many there are, and whether what it
 // calls is there. A field cannot be called, so a name that is none of the functions is a mistake under any schema.
 type inspector struct {

@@ -81,23 +81,33 @@ func at(place string, err error) error {
 	return fmt.Errorf("%s: %w", place, err)
 }
 
-// Check compiles every expression against a schema's text, and says what can be told of their results. Its error joins
-// all problems, each an *ExpressionError where it is an expression's.
-func (m *Mapper) Check(text string, references []string) error {
-	c, err := newCodec(text, references)
-	if err != nil {
-		return err
+// Version is one version of a schema: its text and those of the schemas that it names.
+type Version struct {
+	Text       string
+	References []string
+}
+
+// Check compiles every expression against the versions of a schema, the newest first, and says what can be told of their
+// results. A field must be in one of the versions. Its error joins all problems, each an *ExpressionError where it is an
+// expression's.
+func (m *Mapper) Check(versions ...Version) error {
+	var schemas []*schema
+	for i, v := range versions {
+		c, err := newCodec(v.Text, v.References)
+		switch {
+		case err == nil:
+			schemas = append(schemas, c.schema)
+		case i == 0:
+			return err
+		}
 	}
 	var errs []error
 	check := func(place string, e *expression, wants ...string) {
 		if e == nil {
 			return
 		}
-		if _, err := compile(e.source, c.schema); err != nil {
-			errs = append(errs, at(place, err))
-		} else if wrong := checkTypes(e.source, c.schema, wants...); wrong != nil {
-			wrong.Place = place
-			errs = append(errs, wrong)
+		if wrong := e.fits(schemas, wants); wrong != nil {
+			errs = append(errs, at(place, wrong))
 		}
 	}
 	for i, e := range m.events {

@@ -221,7 +221,7 @@ func TestATypoIsFoundWhenTheSchemaIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = m.Check(string(b), nil)
+	err = m.Check(Version{Text: string(b)})
 	if err == nil || !strings.Contains(err.Error(), "profil_id") || !strings.Contains(err.Error(), "emial") {
 		t.Errorf("check says %v", err)
 	}
@@ -410,7 +410,7 @@ func TestS62CheckKnowsWhatCannotBeRight(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			switch err := m.Check(string(b), nil); {
+			switch err := m.Check(Version{Text: string(b)}); {
 			case c.want == "" && err != nil:
 				t.Error(err)
 			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):

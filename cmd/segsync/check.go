@@ -292,7 +292,7 @@ func (p *preflight) dead(ctx context.Context) {
 	p.ok("topic %s for dead letters", p.w.c.DeadLetters)
 }
 
-// expressions checks every expression against the newest registered schema of each topic.
+// expressions checks every expression against the registered schemas of each topic: a field must be in one of them.
 func (p *preflight) expressions(ctx context.Context, cfg *connector.Config) {
 	for _, s := range cfg.Sources {
 		m, err := mapping.NewMapper(s.Spec, s.Value, s.Key)
@@ -305,7 +305,7 @@ func (p *preflight) expressions(ctx context.Context, cfg *connector.Config) {
 			continue
 		}
 		for _, t := range s.Topics {
-			text, refs, err := p.w.registry.Newest(ctx, t, false)
+			versions, err := p.w.registry.Versions(ctx, t)
 			switch {
 			case errors.Is(err, mapping.ErrNoSchema):
 				p.warn("source %s: no schema is registered for %s-value: expressions are checked when the first record comes", s.Name, t)
@@ -314,19 +314,21 @@ func (p *preflight) expressions(ctx context.Context, cfg *connector.Config) {
 				p.fail("schema registry: %s", err)
 				continue
 			}
-			if err := m.Check(text, refs); err != nil {
-				p.misfits(&s, t, err)
-				continue
-			}
-			p.ok("source %s: expressions fit the newest schema of %s", s.Name, t)
+			p.fit(&s, t, m, versions)
 		}
 	}
 }
 
-// misfits tells of expressions that do not fit a topic's schema, each at its place in the file.
-func (p *preflight) misfits(s *connector.Source, topic string, err error) {
+// fit checks a source's expressions against the versions of a topic's schema, the newest first.
+func (p *preflight) fit(s *connector.Source, topic string, m *mapping.Mapper, versions []mapping.Version) {
+	err := m.Check(versions...)
 	all := config.ExpressionErrors(err)
-	if len(all) == 0 {
+	switch {
+	case err == nil && (len(versions) == 1 || m.Check(versions[0]) == nil):
+		p.ok("source %s: expressions fit the newest schema of %s", s.Name, topic)
+	case err == nil:
+		p.ok("source %s: expressions fit the %d versions of %s's schema: a field that a version lacks is null there", s.Name, len(versions), topic)
+	case len(all) == 0:
 		p.fail("source %s, topic %s: %s", s.Name, topic, err)
 	}
 	for _, e := range all {

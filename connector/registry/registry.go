@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -190,18 +191,31 @@ func (c *Client) references(ctx context.Context, refs []sr.SchemaReference, seen
 	return all, nil
 }
 
-// Newest is the newest schema of a topic's values, or keys, under the registry's usual naming.
-func (c *Client) Newest(ctx context.Context, topic string, key bool) (text string, references []string, err error) {
+// versionsMost is how many versions of a schema are asked for, the newest.
+const versionsMost = 20
+
+// Versions are the newest versions of the schema of a topic's values, the newest first, under the registry's usual naming.
+func (c *Client) Versions(ctx context.Context, topic string) ([]mapping.Version, error) {
 	subject := topic + "-value"
-	if key {
-		subject = topic + "-key"
-	}
-	s, err := c.sr.SchemaByVersion(ctx, subject, -1)
+	numbers, err := c.sr.SubjectVersions(ctx, subject)
 	if err != nil {
-		return "", nil, explain(err)
+		return nil, explain(err)
 	}
-	refs, err := c.references(ctx, s.References, map[string]bool{})
-	return s.Schema.Schema, refs, err
+	slices.Sort(numbers)
+	slices.Reverse(numbers)
+	var all []mapping.Version
+	for _, n := range numbers[:min(len(numbers), versionsMost)] {
+		s, err := c.sr.SchemaByVersion(ctx, subject, n)
+		if err != nil {
+			return nil, explain(err)
+		}
+		refs, err := c.references(ctx, s.References, map[string]bool{})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, mapping.Version{Text: s.Schema.Schema, References: refs})
+	}
+	return all, nil
 }
 
 var errReferences = fmt.Errorf("the schema refers to more than %d others", referencesMost)
