@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -38,7 +39,7 @@ func TestEveryKindBecomesWhatIsAskedFor(t *testing.T) {
 		{[]any{"a", nil, 7}, TypeMultiple, `["a","7"]`}, {[]any{map[string]any{"label": "gold"}}, TypeMultiple, "!not a list"}, {[]any{"a"}, TypeText, "!not a text"},
 		{map[string]any{"a": 1}, TypeText, "!not a text"}, {map[string]any{"a": 1}, TypeMultiple, "!not a list"},
 	} {
-		b, err := literal(c.v, c.t)
+		b, err := (&Attribute{Type: c.t}).literal(c.v)
 		got := string(b)
 		if err != nil {
 			got = "!" + err.Error()
@@ -242,6 +243,34 @@ func TestNumbersInE164AreCheckedNotParsed(t *testing.T) {
 		got, err := phone([]any{" " + s[:1] + " " + s[1:]}) // by the library
 		if err != nil || got != s {
 			t.Errorf("%s: the library says %v, %v", s, got, err)
+		}
+	}
+}
+
+// What is none of the account's options is left out and told; what is left of a list is sent.
+func TestOptionsOfTheAccount(t *testing.T) {
+	options := []string{"1", "2", "Man", "Woman"}
+	for _, c := range []struct {
+		of   Attribute
+		v    any
+		want string
+		err  error
+	}{
+		{Attribute{Type: TypeCategory, Options: options}, "Man", `"Man"`, nil},
+		{Attribute{Type: TypeCategory, Options: options}, 1, `"1"`, nil},
+		{Attribute{Type: TypeCategory, Options: options}, "Femme", "", noOption},
+		{Attribute{Type: TypeCategory, Options: options}, "", `""`, nil},
+		{Attribute{Type: TypeCategory, Options: options}, nil, "", nil},
+		{Attribute{Type: TypeCategory}, "Femme", `"Femme"`, nil}, // they were not told
+		{Attribute{Type: TypeMultiple, Options: options}, []any{"Man", "ultraviolet"}, `["Man"]`, noOption},
+		{Attribute{Type: TypeMultiple, Options: options}, []any{"ultraviolet"}, "", noOption},
+		{Attribute{Type: TypeMultiple, Options: options}, []any{}, "[]", nil},
+		{Attribute{Type: TypeCalculated}, 12, "", computed},
+		{Attribute{Type: TypeGlobal}, nil, "", computed},
+		{Attribute{Type: TypeTransactional, Clear: true}, nil, "", ofOrders},
+	} {
+		if b, err := c.of.literal(c.v); string(b) != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%v for %+v is %s, %v", c.v, c.of, b, err)
 		}
 	}
 }

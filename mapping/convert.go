@@ -28,6 +28,9 @@ const (
 	notList    causeError = "not a list"
 	notPhone   causeError = "not a telephone number"
 	tooLong    causeError = "too long"
+	noOption   causeError = "not one of the account's options"
+	computed   causeError = "computed by the account"
+	ofOrders   causeError = "an attribute of orders"
 )
 
 // causeOf is the cause of a failure.

@@ -403,14 +403,16 @@ func (w *Worker) profile(eval func(*expression) (any, error), entering bool) err
 		v, err := eval(a.expr)
 		var json []byte
 		if err == nil {
-			json, err = literal(v, a.Type)
+			json, err = a.literal(v)
 		}
 		if err != nil {
 			res.Failures = append(res.Failures, Failure{i, causeOf(err)})
 			if errors.Is(err, ErrBudget) {
 				res.Costly = append(res.Costly, i)
 			}
-			continue
+			if json == nil {
+				continue
+			}
 		}
 		carries = carries || json != nil
 		if json == nil && a.Clear {

@@ -314,7 +314,7 @@ func TestValuesTakeTheAccountsForm(t *testing.T) {
 		"a null":              {nil, TypeText, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := literal(c.v, c.t)
+			got, err := (&Attribute{Type: c.t}).literal(c.v)
 			if (err != nil) != (c.want == "error") || err == nil && string(got) != c.want {
 				t.Errorf("%s, %v; want %s", got, err, c.want)
 			}

@@ -13,10 +13,11 @@ type Event struct {
 
 // Attribute is one attribute to be mapped.
 type Attribute struct {
-	Name  string
-	Expr  string
-	Type  AttributeType
-	Clear bool // a null empties it; otherwise a null leaves what stands
+	Name    string
+	Expr    string
+	Type    AttributeType
+	Options []string // what a category or a multiple choice takes; empty: anything
+	Clear   bool     // a null empties it; otherwise a null leaves what stands
 }
 
 // Spec is a source's mapping.

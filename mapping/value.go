@@ -2,7 +2,9 @@ package mapping
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,18 +22,29 @@ const (
 	TypeBoolean  AttributeType = "boolean"
 	TypeMultiple AttributeType = "multiple-choice"
 	TypeCategory AttributeType = "category"
+	// No contact can be given these.
+	TypeCalculated    AttributeType = "calculated"
+	TypeGlobal        AttributeType = "global"
+	TypeTransactional AttributeType = "transactional"
 )
+
+// ofNobody are the types that no contact can be given. A transactional one would have the whole contact refused.
+var ofNobody = map[AttributeType]causeError{TypeCalculated: computed, TypeGlobal: computed, TypeTransactional: ofOrders}
 
 // textMost bounds an attribute's text, in bytes: a row of the table must fit into a Kafka record.
 const textMost = 32 << 10
 
-// literal gives a value the form that the account's type needs, as JSON; nil for a null. A value of the wrong type
-// would be ignored in silence by the API, so it is an error here.
-func literal(v any, t AttributeType) ([]byte, error) {
+// literal gives a value the form that the account's type needs, as JSON; nil for a null. A value of the wrong type, or
+// none of the options, would be ignored in silence by the API, so it is an error here. What is left of a list comes
+// beside the error.
+func (a *Attribute) literal(v any) ([]byte, error) {
+	if cause, refused := ofNobody[a.Type]; refused {
+		return nil, cause
+	}
 	if v == nil {
 		return nil, nil
 	}
-	switch t {
+	switch a.Type {
 	case TypeDate:
 		d, err := dateOf(v)
 		if err != nil || d == "" {
@@ -47,7 +60,9 @@ func literal(v any, t AttributeType) ([]byte, error) {
 		}
 		return strconv.AppendBool(nil, is == true), nil
 	case TypeMultiple:
-		return listLiteral(v)
+		return listLiteral(v, a.Options)
+	case TypeCategory:
+		return optionLiteral(v, a.Options)
 	default:
 		return textLiteral(v)
 	}
@@ -73,17 +88,38 @@ func floatLiteral(v any) ([]byte, error) {
 	return []byte(s), err
 }
 
-func listLiteral(v any) ([]byte, error) {
+func optionLiteral(v any, options []string) ([]byte, error) {
+	s, err := textOf(v)
+	if err != nil {
+		return nil, err
+	}
+	if s != "" && !among(s, options) {
+		return nil, noOption
+	}
+	return textLiteral(s)
+}
+
+func listLiteral(v any, options []string) ([]byte, error) {
 	all, err := itemsOf(v)
 	if err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(all)
+	fit := slices.DeleteFunc(all, func(s string) bool { return !among(s, options) })
+	var left error
+	if len(fit) < len(all) {
+		left = noOption
+		if len(fit) == 0 {
+			return nil, left
+		}
+	}
+	b, err := json.Marshal(fit)
 	if len(b) > textMost {
 		return nil, tooLong
 	}
-	return b, err
+	return b, cmp.Or(err, left)
 }
+
+func among(s string, options []string) bool { return len(options) == 0 || slices.Contains(options, s) }
 
 // jsonText is s as a JSON literal, with nothing escaped that needs not be.
 func jsonText(s string) ([]byte, error) {

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -197,7 +198,23 @@ const (
 	Boolean        AttributeType = "boolean"
 	Category       AttributeType = "category"
 	MultipleChoice AttributeType = "multiple-choice"
+	// No contact can be given these: the account computes them, or they belong to orders.
+	Calculated    AttributeType = "calculated"
+	Global        AttributeType = "global"
+	Transactional AttributeType = "transactional"
 )
+
+// AttributeInfo is what the account says of an attribute.
+type AttributeInfo struct {
+	Type AttributeType `json:"type"`
+	// Options are the values that a category or a multiple choice takes; others are dropped in silence. Empty: not told.
+	Options []string `json:"options,omitempty"`
+}
+
+// Equal says whether both are the same, in the same order of options.
+func (a AttributeInfo) Equal(b AttributeInfo) bool {
+	return a.Type == b.Type && slices.Equal(a.Options, b.Options)
+}
 
 // Owner is whose an account is: ID tells two accounts apart, Name is for people.
 type Owner struct{ ID, Name string }
@@ -261,8 +278,8 @@ type Reader interface {
 	// Lookup says whether a contact is blocked or unsubscribed, and in which lists it is. One that does not exist is neither
 	// blocked nor in any.
 	Lookup(ctx context.Context, address string) (blocked bool, lists []int64, err error)
-	// Attributes are the account's, with their types.
-	Attributes(ctx context.Context) (map[string]AttributeType, error)
+	// Attributes are the account's, by name, with those among them that no contact can be given.
+	Attributes(ctx context.Context) (map[string]AttributeInfo, error)
 }
 
 // Destination is one account. Its methods may be called at once.

@@ -127,3 +127,28 @@ func TestCheckKnowsEveryVersionOfASchema(t *testing.T) {
 		}
 	}
 }
+
+// What no contact can be given is refused, with the reason.
+func TestCheckKnowsAttributesOfNoContact(t *testing.T) {
+	w, err := oracle.NewWorld(oracle.WorldOptions{
+		Network: oracle.Loopback{}, Partitions: 1, Exports: []oracle.Export{{List: 42, Segments: []string{"vip"}, Attributes: []string{"FIRSTNAME"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	config := filepath.Join(t.TempDir(), "segsync.yaml")
+	if err := os.WriteFile(config, []byte(configOf(w, "FIRSTNAME: profile.first_name", "admin: { addr: \"\" }")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for kind, says := range map[string]string{
+		"calculated": "FIRSTNAME is calculated: the account computes it", "transactional": "FIRSTNAME is transactional: it belongs to orders",
+		"category": `FIRSTNAME is category, one of ["1" "2" "Man" "Woman"]`,
+	} {
+		w.Sandbox.Retype("FIRSTNAME", kind)
+		w.Sandbox.Offer("FIRSTNAME", "Man", "Woman")
+		if out, _ := command("check", "-c", config); !strings.Contains(out, says) {
+			t.Errorf("%s: %s", kind, out)
+		}
+	}
+}

@@ -395,15 +395,15 @@ func (p *preflight) list(ctx context.Context, api *sendinblue.Client, x *connect
 	}
 }
 
-func (p *preflight) attributes(ctx context.Context, api *sendinblue.Client, x *connector.Export, types map[string]sink.AttributeType) {
+func (p *preflight) attributes(ctx context.Context, api *sendinblue.Client, x *connector.Export, types map[string]sink.AttributeInfo) {
 	for _, a := range x.Attributes {
-		t, ok := types[a]
+		of, ok := types[a]
 		if !ok && p.createAttributes {
 			if err := api.CreateAttribute(ctx, a, sink.Text); err != nil {
 				p.fail("export %s: making attribute %s: %s", x.Name, a, err)
 				continue
 			}
-			types[a] = sink.Text
+			types[a] = sink.AttributeInfo{Type: sink.Text}
 			p.ok("export %s: attribute %s was made, a text", x.Name, a)
 			continue
 		}
@@ -411,6 +411,28 @@ func (p *preflight) attributes(ctx context.Context, api *sendinblue.Client, x *c
 			p.fail("export %s: the account has no attribute %s: make it there, or run check --create-attributes", x.Name, a)
 			continue
 		}
-		p.ok("export %s: attribute %s is %s", x.Name, a, t)
+		if why, refused := ofNobody[of.Type]; refused {
+			p.fail("export %s: attribute %s is %s: %s; take it out of the export", x.Name, a, of.Type, why)
+			continue
+		}
+		p.ok("export %s: attribute %s is %s%s", x.Name, a, of.Type, optionsOf(of))
 	}
+}
+
+// ofNobody says why no contact can be given attributes of some types.
+var ofNobody = map[sink.AttributeType]string{
+	sink.Calculated: "the account computes it", sink.Global: "the account computes it",
+	sink.Transactional: "it belongs to orders, and a contact that has one is refused",
+}
+
+// optionsOf names an attribute's options, as far as a line holds them.
+func optionsOf(of sink.AttributeInfo) string {
+	if len(of.Options) == 0 {
+		return ""
+	}
+	shown, more := of.Options, ""
+	if len(shown) > 10 {
+		shown, more = shown[:10], fmt.Sprintf(" and %d more", len(of.Options)-10)
+	}
+	return fmt.Sprintf(", one of %q", shown) + more
 }

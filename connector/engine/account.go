@@ -46,7 +46,7 @@ type account struct {
 	// +checklocks:mu
 	claimAgain time.Time
 	// +checklocks:mu
-	types map[string]sink.AttributeType // of attributes, as this life maps them
+	types map[string]sink.AttributeInfo // of attributes, as this life maps them
 	old   bool                          // the account has not told these in this life; set by the take-over
 
 	claimRenewed time.Time // only claim's
@@ -60,7 +60,7 @@ func (a *account) watch() {
 	})
 }
 
-func (a *account) setTypes(types map[string]sink.AttributeType) {
+func (a *account) setTypes(types map[string]sink.AttributeInfo) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.types = types

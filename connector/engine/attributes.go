@@ -15,8 +15,8 @@ import (
 	"segsync/sink"
 )
 
-// typesKey is the row with the types of the account's attributes, as last told: names to types, "" of one that the
-// account does not have.
+// typesKey is the row with what the account told last of its attributes, by name; without a type one that it does not
+// have. A row of an earlier version, which held no options, counts as none.
 const typesKey = "attributes"
 
 // Bounds of asking: how long a call may take, and how long a take-over asks before it goes on with what the table knows.
@@ -25,9 +25,12 @@ const (
 	askMost = 2 * time.Second
 )
 
+// typesAgain is how often the account is asked whether its attributes have changed.
+const typesAgain = 10 * time.Minute
+
 // askTypes asks the account for its attributes' types, unless it has told them in this process, until it answers or ctx
 // ends. It takes a key that is trusted: one that could not be checked is checked again.
-func (a *account) askTypes(ctx context.Context) (map[string]sink.AttributeType, error) {
+func (a *account) askTypes(ctx context.Context) (map[string]sink.AttributeInfo, error) {
 	if types := a.process.attributeTypes(); types != nil {
 		return types, nil
 	}
@@ -54,7 +57,7 @@ func (a *account) askTypes(ctx context.Context) (map[string]sink.AttributeType, 
 
 // knowTypes gives the types of the attributes that the configuration names: from the account or, in an outage of it, as
 // the table knows them, so that reading goes on. Without either it waits: what is read would have no form.
-func (a *account) knowTypes() (map[string]sink.AttributeType, error) {
+func (a *account) knowTypes() (map[string]sink.AttributeInfo, error) {
 	a.mu.Lock()
 	last := a.cfg.lastTypes(a.table)
 	a.mu.Unlock()
@@ -83,19 +86,36 @@ func (a *account) knowTypes() (map[string]sink.AttributeType, error) {
 	return named, err
 }
 
-// renewTypes ends an epoch that began with types that are not the account's any more: the next one has these.
+// renewTypes asks again: at once, and until it is told, where the epoch began with what the table knew, then once in a
+// while, for people add options and attributes while we run.
 func (a *account) renewTypes() {
-	types, err := a.askTypes(a.ctx)
+	if a.old {
+		types, err := a.askTypes(a.ctx)
+		a.compareTypes(types, err)
+	}
+	a.every(typesAgain, func() {
+		once, cancel := context.WithTimeout(a.ctx, askCall)
+		defer cancel()
+		types, err := a.sender.Attributes(once)
+		if err == nil {
+			a.process.setTypes(types, nil)
+		}
+		a.compareTypes(types, err)
+	})
+}
+
+// compareTypes ends an epoch whose types are not the account's any more: the next one has these.
+func (a *account) compareTypes(types map[string]sink.AttributeInfo, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err == nil && !maps.Equal(a.types, a.named(types)) {
-		a.kill(errors.New("the account's attributes have other types than before the outage"))
+	if err == nil && !maps.EqualFunc(a.types, a.named(types), sink.AttributeInfo.Equal) {
+		a.kill(errors.New("the account's attributes have changed: it goes on with what they are now"))
 	}
 }
 
 // named are the types of the attributes that the configuration names.
-func (a *account) named(types map[string]sink.AttributeType) map[string]sink.AttributeType {
-	named := map[string]sink.AttributeType{}
+func (a *account) named(types map[string]sink.AttributeInfo) map[string]sink.AttributeInfo {
+	named := map[string]sink.AttributeInfo{}
 	for _, s := range a.cfg.Sources {
 		for _, x := range s.Spec.Attributes {
 			named[x.Name] = types[x.Name]
@@ -105,8 +125,8 @@ func (a *account) named(types map[string]sink.AttributeType) map[string]sink.Att
 }
 
 // lastTypes are those in a table; nil if it does not know all that the configuration names.
-func (c *Config) lastTypes(t *state.Table) map[string]sink.AttributeType {
-	var last map[string]sink.AttributeType
+func (c *Config) lastTypes(t *state.Table) map[string]sink.AttributeInfo {
+	var last map[string]sink.AttributeInfo
 	if json.Unmarshal(t.Meta(typesKey), &last) != nil {
 		return nil
 	}

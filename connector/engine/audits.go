@@ -203,17 +203,17 @@ func (a *audits) gone(err error) {
 }
 
 // auditable are the attributes of a list's exports whose form in an export is known.
-func (c *Config) auditable(list int64, types map[string]sink.AttributeType) []string {
+func (c *Config) auditable(list int64, types map[string]sink.AttributeInfo) []string {
 	all := map[string]bool{}
 	for _, x := range c.Exports {
 		if x.List != list {
 			continue
 		}
 		for _, a := range x.Attributes {
-			switch types[a] {
+			switch types[a].Type {
 			case sink.Text, sink.Date, sink.Float, sink.Boolean:
 				all[a] = true
-			case sink.Category, sink.MultipleChoice:
+			case sink.Category, sink.MultipleChoice, sink.Calculated, sink.Global, sink.Transactional:
 			}
 		}
 	}

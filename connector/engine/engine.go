@@ -156,13 +156,10 @@ func (e *Engine) work(assigned map[string][]int32) error {
 		e.spawn(e.delivery.send)
 	}
 	for _, part := range []func(){
-		e.imports.watcher.watch, e.holds.probe, e.account.watch, e.damage.watch, e.delivery.troubles.watch,
+		e.imports.watcher.watch, e.holds.probe, e.account.watch, e.account.renewTypes, e.damage.watch, e.delivery.troubles.watch,
 		e.checkpointer.planning.guard.sizes, e.audits.run, e.reader.tails,
 	} {
 		e.spawn(part)
-	}
-	if e.account.old {
-		e.spawn(e.account.renewTypes)
 	}
 	if err := e.resume(); err != nil {
 		return err

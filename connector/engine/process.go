@@ -16,7 +16,7 @@ type Process struct {
 
 	mu sync.Mutex
 	// +checklocks:mu
-	types map[string]sink.AttributeType // of the account's attributes, once it has told them
+	types map[string]sink.AttributeInfo // of the account's attributes, once it has told them
 	// +checklocks:mu
 	untold error // why it has not, in the last try
 	// +checklocks:mu
@@ -39,13 +39,13 @@ func (p *Process) Untold() error {
 	return p.untold
 }
 
-func (p *Process) attributeTypes() map[string]sink.AttributeType {
+func (p *Process) attributeTypes() map[string]sink.AttributeInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.types
 }
 
-func (p *Process) setTypes(types map[string]sink.AttributeType, err error) {
+func (p *Process) setTypes(types map[string]sink.AttributeInfo, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.types, p.untold = types, err

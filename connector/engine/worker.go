@@ -54,13 +54,14 @@ type workers struct {
 const workersMost = 4
 
 // compile compiles the mappings with the types of the account's attributes.
-func (w *workers) compile(types map[string]sink.AttributeType) error {
+func (w *workers) compile(types map[string]sink.AttributeInfo) error {
 	for i := range w.cfg.Sources {
 		s := &w.cfg.Sources[i]
 		spec := s.Spec
 		spec.Attributes = slices.Clone(spec.Attributes)
 		for j := range spec.Attributes {
-			spec.Attributes[j].Type = mapping.AttributeType(types[spec.Attributes[j].Name])
+			of := types[spec.Attributes[j].Name]
+			spec.Attributes[j].Type, spec.Attributes[j].Options = mapping.AttributeType(of.Type), of.Options
 		}
 		m, err := mapping.NewMapper(spec, s.Value, s.Key)
 		if err != nil {

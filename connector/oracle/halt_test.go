@@ -312,3 +312,34 @@ func TestS57OneReasonDoesNotEndAnother(t *testing.T) {
 		}
 	})
 }
+
+// What is none of an attribute's options is left out and told, what the account computes likewise; an option that is added
+// while we run is taken from then on.
+func TestValuesAreOfTheAccountsOptions(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Sandbox.Retype("LASTNAME", "category")
+		s.Sandbox.Offer("LASTNAME", "Man", "Woman")
+		s.Sandbox.Retype("FIRSTNAME", "transactional")
+		s.begin()
+		say := func(last string) {
+			s.say(Event{Person: "P", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: x, First: "Ann", Last: last}})
+		}
+		say("Woman")
+		s.list(42, time.Minute, x)
+		s.attribute(42, x, "LASTNAME", "Woman")
+		say("Femme")
+		failed := func() bool {
+			causes := map[string]string{}
+			for _, f := range s.status().Failures {
+				causes[f.Attribute] = f.Cause
+			}
+			return causes["LASTNAME"] == "not one of the account's options" && causes["FIRSTNAME"] == "an attribute of orders"
+		}
+		s.until("the failures are told", time.Minute, failed)
+		s.attribute(42, x, "LASTNAME", "Woman")
+		s.Sandbox.Offer("LASTNAME", "Man", "Woman", "Femme")
+		time.Sleep(11 * time.Minute)
+		say("Femme")
+		s.attribute(42, x, "LASTNAME", "Femme")
+	})
+}

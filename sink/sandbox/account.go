@@ -65,7 +65,8 @@ type Account struct {
 	byID       map[int64]*Contact
 	unique     map[string]int64 // "SMS\x00number" to contact
 	lists      map[int64]*List
-	attributes map[string]string // name to type
+	attributes map[string]string   // name to type; of categories that have none, the category
+	options    map[string][]string // of categories and multiple choices; without any, one takes everything
 	processes  []*Process
 	reports    map[string]string
 	inFlight   map[string]int
@@ -136,6 +137,16 @@ func (a *Account) Retype(name, kind string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.attributes[name] = kind
+}
+
+// Offer gives an attribute the options that it takes.
+func (a *Account) Offer(name string, options ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.options == nil {
+		a.options = map[string][]string{}
+	}
+	a.options[name] = options
 }
 
 // Put creates or changes a contact behind the API's back, as a person in the web application would.

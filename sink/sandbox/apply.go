@@ -38,6 +38,11 @@ func (a *Account) check(email string, attributes map[string]any, ext string) *re
 	if ext != "" {
 		values["EXT_ID"] = ext
 	}
+	for name := range values {
+		if a.attributes[strings.ToUpper(name)] == "transactional" {
+			return &refusal{code: "invalid_parameter", message: "Transactional attribute as primary Key is missing"}
+		}
+	}
 	for _, name := range uniqueNames {
 		v := fmt.Sprint(values[name])
 		if values[name] == nil || v == "" {
@@ -83,6 +88,9 @@ func (a *Account) set(c *Contact, attributes map[string]any) {
 			continue
 		}
 		v, ok := typed(kind, v)
+		if ok {
+			v, ok = a.offered(name, v)
+		}
 		if !ok {
 			continue
 		}
@@ -94,6 +102,20 @@ func (a *Account) set(c *Contact, attributes map[string]any) {
 		c.Attributes[name] = v
 	}
 	c.ModifiedAt = a.now()
+}
+
+// offered drops what is none of an attribute's options; ok is false if nothing is left.
+func (a *Account) offered(name string, v any) (left any, ok bool) {
+	options := a.options[name]
+	if len(options) == 0 {
+		return v, true
+	}
+	list, many := v.([]any)
+	if !many {
+		return v, slices.Contains(options, fmt.Sprint(v))
+	}
+	list = slices.DeleteFunc(slices.Clone(list), func(item any) bool { return !slices.Contains(options, fmt.Sprint(item)) })
+	return list, len(list) > 0
 }
 
 // typed gives a value the attribute's type; ok is false if it is not of it.

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/csv"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -382,11 +383,29 @@ func (s *Server) getProcess(w *recorder, id string) {
 }
 
 func (s *Server) listAttributes(w *recorder) {
-	all := []map[string]string{}
-	for name, kind := range s.attributes {
-		all = append(all, map[string]string{"name": name, "category": "normal", "type": kind})
+	all := []map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(s.attributes)) {
+		kind := s.attributes[name]
+		at := map[string]any{"name": name, "category": "normal"}
+		switch kind {
+		case "calculated", "global":
+			at["category"] = kind
+		case "transactional":
+			at["category"], at["type"] = kind, "text"
+		case "category":
+			at["category"] = kind
+			var all []map[string]any
+			for i, o := range s.options[name] {
+				all = append(all, map[string]any{"value": i + 1, "label": o})
+			}
+			at["enumeration"] = all
+		case "multiple-choice":
+			at["type"], at["multiCategoryOptions"] = kind, s.options[name]
+		default:
+			at["type"] = kind
+		}
+		all = append(all, at)
 	}
-	slices.SortFunc(all, func(a, b map[string]string) int { return strings.Compare(a["name"], b["name"]) })
 	reply(w, http.StatusOK, map[string]any{"attributes": all})
 }
 

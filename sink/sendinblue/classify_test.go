@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -302,5 +303,30 @@ func TestEveryHaltSaysWhatToDo(t *testing.T) {
 	var o *sink.OutcomeError
 	if _, err := c.List(t.Context(), 42); !errors.As(err, &o) || o.Outcome.Mend == "" {
 		t.Errorf("%v", err)
+	}
+}
+
+// The account's attributes as it lists them: categories with their options in both forms, and those that no contact has.
+func TestTheAccountsAttributes(t *testing.T) {
+	c, _ := client(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprint(w, `{"attributes":[
+			{"name":"firstname","category":"normal","type":"text"},
+			{"name":"GENDER","category":"category","enumeration":[{"value":1,"label":"Man"},{"value":2,"label":"Woman"}]},
+			{"name":"PLAN","category":"category","enumeration":[{"value":0,"valueStr":"free","label":"Free of charge"}]},
+			{"name":"COLOURS","category":"normal","type":"multiple-choice","multiCategoryOptions":["red","blue"]},
+			{"name":"TOTAL","category":"calculated","calculatedValue":"SUM[x]"},
+			{"name":"ORDER_PRICE","category":"transactional","type":"float"},
+			{"name":"ODD","category":"normal"}]}`)
+	}, nil)
+	got, err := c.Attributes(t.Context())
+	want := map[string]sink.AttributeInfo{
+		"EXT_ID": {Type: sink.Text}, "FIRSTNAME": {Type: sink.Text}, "ODD": {Type: sink.Text},
+		"GENDER":  {Type: sink.Category, Options: []string{"1", "2", "Man", "Woman"}},
+		"PLAN":    {Type: sink.Category, Options: []string{"Free of charge", "free"}},
+		"COLOURS": {Type: sink.MultipleChoice, Options: []string{"blue", "red"}},
+		"TOTAL":   {Type: sink.Calculated}, "ORDER_PRICE": {Type: sink.Transactional},
+	}
+	if err != nil || !maps.EqualFunc(got, want, sink.AttributeInfo.Equal) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -268,26 +268,46 @@ func (c *Client) List(ctx context.Context, id int64) (sink.ListInfo, error) {
 	return sink.ListInfo{ID: l.ID, Name: printable(l.Name, 100), Contacts: l.Unique + l.Blocked, Dynamic: l.Dynamic}, err
 }
 
-// Attributes implements sink.Reader: those that a contact can be given, by name, with EXT_ID among them.
-func (c *Client) Attributes(ctx context.Context) (map[string]sink.AttributeType, error) {
+// option is one of a category attribute's.
+type option struct {
+	Value json.RawMessage `json:"value"`
+	Text  string          `json:"valueStr"` // holds the value that is no number; Value is 0 then
+	Label string          `json:"label"`
+}
+
+// Attributes implements sink.Reader, with EXT_ID among them, which the account does not list. A value of a category may be
+// named by its number, its text or its label.
+func (c *Client) Attributes(ctx context.Context) (map[string]sink.AttributeInfo, error) {
 	var a struct {
-		Attributes []struct{ Name, Category, Type string } `json:"attributes"`
+		Attributes []struct {
+			Name, Category, Type string
+			Enumeration          []option `json:"enumeration"`
+			Choices              []string `json:"multiCategoryOptions"`
+		} `json:"attributes"`
 	}
 	if err := c.get(ctx, call{http.MethodGet, "/contacts/attributes", "/contacts/attributes", nil, sink.ToAsk, 0}, &a); err != nil {
 		return nil, err
 	}
-	all := map[string]sink.AttributeType{ExtID: sink.Text}
+	all := map[string]sink.AttributeInfo{ExtID: {Type: sink.Text}}
 	for _, at := range a.Attributes {
+		info := sink.AttributeInfo{Type: sink.AttributeType(at.Type), Options: at.Choices}
 		switch at.Category {
-		case "calculated", "global", "transactional":
-			continue // the account computes them, or refuses a contact that has one
-		case "category":
-			at.Type = string(sink.Category)
+		case "calculated", "global", "transactional", "category":
+			info.Type = sink.AttributeType(at.Category)
 		}
-		if at.Type == "" {
-			at.Type = string(sink.Text)
+		if info.Type == "" {
+			info.Type = sink.Text
 		}
-		all[strings.ToUpper(at.Name)] = sink.AttributeType(at.Type)
+		for _, o := range at.Enumeration {
+			value := o.Text
+			if value == "" {
+				value = strings.Trim(string(o.Value), `"`)
+			}
+			info.Options = append(info.Options, value, o.Label)
+		}
+		slices.Sort(info.Options)
+		info.Options = slices.Compact(info.Options)
+		all[strings.ToUpper(at.Name)] = info
 	}
 	return all, nil
 }
