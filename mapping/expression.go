@@ -165,6 +165,8 @@ func (n *naming) Visit(node *ast.Node) {
 		n.paths[x], n.longest[x] = path, true
 	case *ast.VariableDeclaratorNode:
 		n.declared[x.Name] = true
+	case *ast.CallNode:
+		delete(n.longest, x.Callee) // a function's name is no field
 	case *ast.ChainNode:
 		if path, ok := n.paths[x.Node]; ok && n.longest[x.Node] {
 			n.replace(x.Node, x, path)

@@ -102,29 +102,47 @@ func (m *Mapper) Check(versions ...Version) error {
 		}
 	}
 	var errs []error
-	check := func(place string, e *expression, wants ...string) {
-		if e == nil {
-			return
+	for _, p := range m.expressions() {
+		if p.expr == nil {
+			continue
 		}
-		if wrong := e.fits(schemas, wants); wrong != nil {
-			errs = append(errs, at(place, wrong))
+		if wrong := p.expr.fits(schemas, p.wants); wrong != nil {
+			errs = append(errs, at(p.place, wrong))
 		}
-	}
-	for i, e := range m.events {
-		n := fmt.Sprintf("event %d ", i+1)
-		check(n+"when", e.when, aBoolean)
-		check(n+"person", e.person, aText, aNumber, bytesOf)
-		check(n+"segment", e.segment, aText, aNumber, bytesOf)
-		check(n+"member", e.member, aBoolean)
-		check(n+"time", e.time, aTime, aNumber, aFloat, aText)
-		check(n+"memberships", e.memberships, aList, aMap)
-	}
-	check("email", m.email, aText)
-	check("halt_when", m.haltWhen, aBoolean)
-	for _, a := range m.attributes {
-		check("attribute "+a.Name, a.expr)
 	}
 	return errors.Join(errs...)
+}
+
+// placed is an expression of a mapping in its place.
+type placed struct {
+	place     string
+	expr      *expression // nil: it is not configured
+	wants     []string    // what its result may be; none: anything
+	event     int         // by place; -1: of none
+	when      bool        // whether its event is said at all
+	attribute *attribute  // nil: of none
+}
+
+// expressions are all of a mapping, in the order in which they are evaluated.
+func (m *Mapper) expressions() []placed {
+	all := []placed{{"halt_when", m.haltWhen, []string{aBoolean}, -1, false, nil}}
+	for i, e := range m.events {
+		add := func(what string, e *expression, wants ...string) {
+			all = append(all, placed{fmt.Sprintf("event %d %s", i+1, what), e, wants, i, what == "when", nil})
+		}
+		add("when", e.when, aBoolean)
+		add("person", e.person, aText, aNumber, bytesOf)
+		add("time", e.time, aTime, aNumber, aFloat, aText)
+		add("memberships", e.memberships, aList, aMap)
+		add("segment", e.segment, aText, aNumber, bytesOf)
+		add("member", e.member, aBoolean)
+	}
+	all = append(all, placed{"email", m.email, []string{aText}, -1, false, nil})
+	for i := range m.attributes {
+		a := &m.attributes[i]
+		all = append(all, placed{"attribute " + a.Name, a.expr, nil, -1, false, a})
+	}
+	return all
 }
 
 // Worker maps records in one goroutine.

@@ -1,7 +1,9 @@
 package mapping
 
 import (
+	"fmt"
 	"math/big"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -45,4 +47,28 @@ func TestClosuresEqualTheVM(t *testing.T) {
 			t.Fatalf("%s of %#v is %#v, %v; the VM says %#v, %v", source, env, got, gotErr, want, wantErr)
 		}
 	})
+}
+
+// What an expression names is decoded, and told where a schema lacks it: a function's name, and a variable of the
+// expression's own, are no fields.
+func TestFieldsThatAnExpressionNames(t *testing.T) {
+	for source, want := range map[string]string{
+		"profile.first_name":                        "[[profile first_name]]",
+		`phone(profile.phone, "FR")`:                "[[profile phone]]",
+		`title(trim(name)) + lower(mail ?? e.mail)`: "[[e mail] [mail] [name]]",
+		`let p = profile; p.email`:                  "[[profile]]",
+		`any(tags, # == wanted)`:                    "[[tags] [wanted]]",
+		`filter(all, .kind == "x")[0].value`:        "[[all]]",
+		`kafka.headers["at"]`:                       "[[kafka headers at]]",
+		`$env["odd name"]`:                          "[[]]",
+	} {
+		e, err := newExpression(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.SortFunc(e.paths, slices.Compare)
+		if got := fmt.Sprint(e.paths); got != want {
+			t.Errorf("%s names %s, not %s", source, got, want)
+		}
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,58 +96,5 @@ func TestAuditTellsWhatIsWrongAndRepairsIt(t *testing.T) {
 	audit(0, []string{"unsubscribed        1", "nothing is wrong"})
 	if out, code := command("audit", "-c", config, "--export", "none"); code != exitUsage {
 		t.Errorf("an unknown export ends with %d: %s", code, out)
-	}
-}
-
-// A field must be in some registered version of a topic's schema, not in the newest.
-func TestCheckKnowsEveryVersionOfASchema(t *testing.T) {
-	w, err := oracle.NewWorld(oracle.WorldOptions{
-		Network: oracle.Loopback{}, Partitions: 1, Exports: []oracle.Export{{List: 42, Segments: []string{"vip"}, Attributes: []string{"FIRSTNAME"}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	body, _ := json.Marshal(map[string]string{"schema": `{"type":"record","name":"Beat","fields":[{"name":"mail","type":"string"}]}`})
-	resp, err := http.Post(w.Registry+"/subjects/cdp.segment-membership-value/versions", "application/json", bytes.NewReader(body))
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatal(resp, err)
-	}
-	_ = resp.Body.Close()
-	for expr, fits := range map[string]bool{"profile.first_name": true, "profile.first_name ?? mail": true, "profile.first_nam": false, "profile.first_name ?? male": false} {
-		config := filepath.Join(t.TempDir(), "segsync.yaml")
-		if err := os.WriteFile(config, []byte(configOf(w, "FIRSTNAME: "+expr, "admin: { addr: \"\" }")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if out, _ := command("check", "-c", config); strings.Contains(out, "expressions fit the 2 versions") != fits {
-			t.Errorf("%s: %s", expr, out)
-		} else if !fits && strings.Contains(expr, "nam") && !strings.Contains(out, "first_nam") {
-			t.Errorf("%s: it is not said what is missing: %s", expr, out)
-		}
-	}
-}
-
-// What no contact can be given is refused, with the reason.
-func TestCheckKnowsAttributesOfNoContact(t *testing.T) {
-	w, err := oracle.NewWorld(oracle.WorldOptions{
-		Network: oracle.Loopback{}, Partitions: 1, Exports: []oracle.Export{{List: 42, Segments: []string{"vip"}, Attributes: []string{"FIRSTNAME"}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	config := filepath.Join(t.TempDir(), "segsync.yaml")
-	if err := os.WriteFile(config, []byte(configOf(w, "FIRSTNAME: profile.first_name", "admin: { addr: \"\" }")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for kind, says := range map[string]string{
-		"calculated": "FIRSTNAME is calculated: the account computes it", "transactional": "FIRSTNAME is transactional: it belongs to orders",
-		"category": `FIRSTNAME is category, one of ["1" "2" "Man" "Woman"]`,
-	} {
-		w.Sandbox.Retype("FIRSTNAME", kind)
-		w.Sandbox.Offer("FIRSTNAME", "Man", "Woman")
-		if out, _ := command("check", "-c", config); !strings.Contains(out, says) {
-			t.Errorf("%s: %s", kind, out)
-		}
 	}
 }

@@ -31,15 +31,19 @@ import (
 func newCheck() *cobra.Command {
 	var f configFlags
 	var offline, createAttributes, createTopics bool
+	var sample sampleFlags
 	cmd := &cobra.Command{
-		Use:   "check -c segsync.yaml",
+		Use:   "check -c segsync.yaml [--sample RECORD]",
 		Short: "Check the configuration, then Kafka, the registry and the accounts",
-		Long:  "Checks the configuration, with line and column of every problem; then asks Kafka, the schema registry and the accounts whether they are as it says, a line for each.\nWith --offline it asks nobody (for CI).",
+		Long:  "Checks the configuration, with line and column of every problem; then asks Kafka, the schema registry and the accounts whether they are as it says, a line for each.\nWith --offline it asks nobody (for CI).\nWith --sample it shows instead how one record is mapped, from its bytes to the request that it would lead to; nothing is sent.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(f.files, offline)
 			if err != nil {
 				return err
+			}
+			if sample.of != "" {
+				return sample.run(cmd, c, offline)
 			}
 			r := &report{out: cmd.OutOrStdout()}
 			r.ok("configuration: sources %d, connections %d, exports %d", len(c.Sources), len(c.Connections), len(c.Exports))
@@ -67,6 +71,7 @@ func newCheck() *cobra.Command {
 	f.add(cmd)
 	cmd.Flags().BoolVar(&offline, "offline", false, "check the configuration only")
 	cmd.Flags().BoolVar(&createAttributes, "create-attributes", false, "make attributes that the account lacks, as text")
+	sample.add(cmd)
 	cmd.Flags().BoolVar(&createTopics, "create-topics", false, "make the topics that segsync needs")
 	return cmd
 }

@@ -56,6 +56,12 @@ func build(r *sink.Request) call {
 	panic("a request of no kind, or one that writes nothing")
 }
 
+// Describe is the call that a request makes, to be shown; nothing is sent.
+func Describe(r *sink.Request) (method, path string, body []byte) {
+	c := build(r)
+	return c.method, c.path, c.body
+}
+
 func update(r *sink.Request) call {
 	return call{http.MethodPut, contactPath(r.Contacts[0].Address), "/contacts/{id}", updateBody(r), sink.ToSend, 0}
 }

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"segsync/connector"
+	"segsync/mapping"
+	"segsync/sink"
+	"segsync/sink/sendinblue"
+)
+
+// sample shows how a record is mapped for one connection.
+type sample struct {
+	out    io.Writer
+	cfg    *connector.Config
+	source int
+	masked bool
+	told   bool // the account has told its attributes' types
+}
+
+// askTypes gives the source's attributes the types that the account tells.
+func (s *sample) askTypes(ctx context.Context, w *wiring) {
+	options, err := w.api(w.c.Connection(s.cfg.Name))
+	if err != nil {
+		return
+	}
+	api := sendinblue.New(options)
+	defer api.Close()
+	ctx, cancel := context.WithTimeout(ctx, typesPatience)
+	defer cancel()
+	types, err := api.Attributes(ctx)
+	if err != nil {
+		return
+	}
+	all := s.cfg.Sources[s.source].Spec.Attributes
+	for i := range all {
+		of := types[all[i].Name]
+		all[i].Type, all[i].Options = mapping.AttributeType(of.Type), of.Options
+	}
+	s.told = true
+}
+
+// explain shows a record's way. Its error says that the record would be a dead letter, or stop the source.
+func (s *sample) explain(r *mapping.Record) error {
+	source := &s.cfg.Sources[s.source]
+	m, err := mapping.NewMapper(source.Spec, source.Value, source.Key)
+	if err != nil {
+		return err
+	}
+	x := m.Explain(r)
+	s.line("connection %s, source %s: %d bytes\n", s.cfg.Name, source.Name, len(r.Value))
+	if x.Decoded != nil {
+		s.line("\ndecoded\n  %s\n", strings.ReplaceAll(mapping.Render(x.Decoded, s.masked), "\n", "\n  "))
+	}
+	s.steps(x.Steps)
+	for _, lack := range x.Result.Lacks {
+		s.line("note  the record's schema has no field %s: it is null\n", lack)
+	}
+	if x.Err != nil {
+		s.line("\nThis record would be a dead letter, or wait: %s\n", x.Err)
+		return fmt.Errorf("the record cannot be mapped: %w", x.Err)
+	}
+	s.result(source, x.Result)
+	if !s.told {
+		s.line("note  the account was not asked, or did not answer: attributes are shown as texts\n")
+	}
+	s.line("note  nothing was sent; what the list held before was not looked at\n")
+	return nil
+}
+
+func (s *sample) line(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format, args...) }
+
+// steps shows each expression with its value, or why it has none.
+func (s *sample) steps(all []mapping.Step) {
+	if len(all) == 0 {
+		return
+	}
+	s.line("\nexpressions\n")
+	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	for i := range all {
+		step := &all[i]
+		plain := strings.HasSuffix(step.Place, " segment") || strings.HasSuffix(step.Place, " time") || strings.HasSuffix(step.Place, " memberships")
+		value := strings.ReplaceAll(mapping.Render(step.Value, s.masked && !plain), "\n", " ")
+		switch {
+		case step.Err != nil:
+			value = "none: " + step.Err.Error()
+			if step.JSON != nil {
+				value += "; sent without it"
+			}
+		case step.Value == nil && strings.HasPrefix(step.Place, "attribute "):
+			value = "null: what stands in the account stays"
+		}
+		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", step.Place, step.Expr, value)
+	}
+	_ = t.Flush()
+}
+
+// result shows what the record says of people, and the requests that this would lead to.
+func (s *sample) result(source *connector.Source, r *mapping.Result) {
+	if len(r.Changes) == 0 {
+		s.line("\nIt says nothing of anybody: no event's when is true.\n")
+	}
+	if r.BadAddress {
+		s.line("\nThe address is none: it would be a dead letter (invalid_address); the memberships move all the same.\n")
+	}
+	for i := range r.Changes {
+		c := &r.Changes[i]
+		s.line("\nperson %s at %s\n", s.mask(c.Person), time.Unix(0, c.Time).UTC().Format(time.RFC3339Nano))
+		in, out := map[string]bool{}, map[string]bool{}
+		for _, say := range c.Memberships {
+			segment := source.Spec.Segments[say.Segment]
+			(map[bool]map[string]bool{true: in, false: out})[say.In][segment] = true
+		}
+		if c.Whole || r.Tombstone {
+			for _, segment := range source.Spec.Segments {
+				if !in[segment] {
+					out[segment] = true
+				}
+			}
+		}
+		s.line("  in      %s\n  out of  %s\n", names(in), names(out))
+		s.requests(source, r, c, in, out)
+	}
+}
+
+func names(all map[string]bool) string {
+	if len(all) == 0 {
+		return "none that an export asks for"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(all)), ", ")
+}
+
+// requests shows what would be sent for somebody who was in no list that they enter, and in those that they leave.
+func (s *sample) requests(source *connector.Source, r *mapping.Result, c *mapping.Change, in, out map[string]bool) {
+	if r.Address == "" {
+		s.line("  no address in this record: nothing can be sent before one is known\n")
+		return
+	}
+	write := sink.Request{Kind: sink.Upsert, Contacts: []sink.Contact{{Address: s.mask(r.Address)}}}
+	var leaves []int64
+	asked := map[string]bool{}
+	for i := range s.cfg.Exports {
+		e := &s.cfg.Exports[i]
+		if e.Source != s.source {
+			continue
+		}
+		among := func(segments map[string]bool) bool {
+			return slices.ContainsFunc(e.Segments, func(g string) bool { return segments[g] })
+		}
+		switch {
+		case among(in):
+			write.Lists = append(write.Lists, e.List)
+			for _, a := range e.Attributes {
+				asked[a] = true
+			}
+		case among(out):
+			leaves = append(leaves, e.List)
+		}
+	}
+	if len(write.Lists) > 0 {
+		write.Lists = sorted(write.Lists)
+		if c.HasProfile {
+			write.Contacts[0].Attributes = s.attributes(source, r, asked)
+		}
+		s.request(&write)
+	}
+	for _, list := range sorted(leaves) {
+		if !slices.Contains(write.Lists, list) {
+			s.line("  unless another segment of the export keeps them:\n")
+			s.request(&sink.Request{Kind: sink.Remove, Unlink: []int64{list}, Contacts: write.Contacts})
+		}
+	}
+}
+
+func sorted(lists []int64) []int64 {
+	slices.Sort(lists)
+	return slices.Compact(lists)
+}
+
+func (s *sample) attributes(source *connector.Source, r *mapping.Result, asked map[string]bool) (all []sink.Attribute) {
+	for _, v := range r.Values {
+		name := source.Spec.Attributes[v.Attribute].Name
+		if !asked[name] || v.JSON == nil {
+			continue
+		}
+		value := v.JSON
+		if s.masked && !slices.Contains([]string{"true", "false", sink.Empty}, string(value)) {
+			value = []byte(`"***"`)
+		}
+		all = append(all, sink.Attribute{Name: name, Value: value})
+	}
+	slices.SortFunc(all, func(a, b sink.Attribute) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+func (s *sample) request(r *sink.Request) {
+	method, path, body := sendinblue.Describe(r)
+	s.line("  %s %s\n  %s\n", method, path, body)
+}
+
+func (s *sample) mask(text string) string {
+	if !s.masked {
+		return text
+	}
+	local, domain, address := strings.Cut(text, "@")
+	if address {
+		return mapping.Mask(local) + "@" + domain
+	}
+	return mapping.Mask(text)
+}
