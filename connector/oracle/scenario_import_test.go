@@ -287,6 +287,28 @@ func TestS23WhatAnImportLosesOrRejects(t *testing.T) {
 	}
 }
 
+// One malformed number in an import does not cost the contact: its own call tells that it was the number.
+func TestAnImportNamesAContactForItsNumber(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) {
+			spec := &c.Sources[0].Spec
+			for i := range spec.Attributes {
+				if spec.Attributes[i].Name == "SMS" {
+					spec.Attributes[i].Expr = "profile.phone" // as it comes
+				}
+			}
+		}
+		s.crowd(200)
+		s.say(Event{Person: "n/a", Segment: "vip", In: true, Partition: -1, Profile: &Profile{Email: z, First: "Zoe", Phone: "n/a"}})
+		s.begin()
+		s.until("everybody is in", time.Hour, func() bool { return len(s.Sandbox.List(42)) == 201 })
+		s.attribute(42, z, "FIRSTNAME", "Zoe")
+		if s.calm() && s.count("POST /contacts/import") == 0 {
+			s.t.Error("no import was made")
+		}
+	})
+}
+
 func TestS24AnAddThatFailedIsSettledByAnUpsert(t *testing.T) {
 	storm(t, func(s *scene) {
 		s.begin()

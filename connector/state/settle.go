@@ -263,6 +263,11 @@ func (v *view) reject(r *Request, i int, o sink.Outcome, now time.Time) bool {
 		v.halve()
 		return false
 	}
+	if r.Kind == sink.Import && o.Attribute == "" && v.mayBeItsNumber(r, i) {
+		row.halves = singly
+		v.store()
+		return false
+	}
 	if o.Attribute != "" && r.Send != nil {
 		for _, a := range r.Send.Contacts[i].Attributes {
 			if a.Name == o.Attribute && !a.Empties() {
@@ -276,6 +281,14 @@ func (v *view) reject(r *Request, i int, o sink.Outcome, now time.Time) bool {
 	row.rejected, row.rejectedAt, row.rejectedWant = cmp.Or(o.Code, "rejected"), millis(now), r.Taken[i].Want
 	v.store()
 	return true
+}
+
+// mayBeItsNumber says whether a contact that an import's report names carried a unique attribute: the report does not say
+// what was wrong with it, and a malformed number costs the whole contact; the answer to a call of its own tells.
+func (v *view) mayBeItsNumber(r *Request, i int) bool {
+	return r.Send == nil || slices.ContainsFunc(r.Send.Contacts[i].Attributes, func(a sink.Attribute) bool {
+		return v.t.cfg.unique(a.Name) && !a.Empties()
+	})
 }
 
 // looked marks the addresses that were looked at before the write of contact ci, for all who carry it and gave them
