@@ -201,6 +201,9 @@ func TestSchemasInThePlural(t *testing.T) {
 			[][]byte{confluent(1, append(binary.LittleEndian.AppendUint32(binary.AppendVarint(binary.AppendVarint(word(word(nil, "1"), "vip"), 7336), 633830400000000), math.Float32bits(19.99)), 4, 0x07, 0xcf))}, `1  map[D:"1990-02-01" F:19.99 M:"1990-02-01" N:19.99]`},
 		"a third value moves nothing": {texts{1: {event(`{"name":"a","type":"string"}`)}}, Spec{Events: []Event{{Person: "id", Segment: "seg", Member: `a == "add" ? true : a == "delete" ? false : nil`}}, Segments: spec.Segments},
 			[][]byte{confluent(1, word(word(word(nil, "1"), "vip"), "update"))}, "1  map[]"},
+		"an unchanged value that the database has not told": {texts{1: {event(`{"name":"a","type":"string"},{"name":"b","type":"string"}`)}}, Spec{Events: spec.Events, Segments: spec.Segments, Email: "a", Attributes: []Attribute{
+			{Name: "A", Expr: "a", Clear: true}, {Name: "B", Expr: "title(a)"}, {Name: "C", Expr: `join([b, a], " ")`}, {Name: "D", Expr: "a", Type: TypeDate}, {Name: "E", Expr: "split(a, \",\")", Type: TypeMultiple}, {Name: "F", Expr: "b"}}},
+			[][]byte{confluent(1, word(word(word(word(nil, "1"), "vip"), "__debezium_unavailable_value"), "Ann"))}, `1  map[F:"Ann"]`},
 		"an id in JSON text": {texts{1: {event(`{"name":"j","type":"string"}`)}}, Spec{Events: []Event{{Person: "fromJSON(j).id", Segment: "seg", Member: "true"}}, Segments: spec.Segments},
 			[][]byte{confluent(1, word(word(word(nil, "1"), "vip"), `{"id":1234567}`))}, "1234567  map[]"},
 	} {

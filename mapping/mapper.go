@@ -409,7 +409,7 @@ func (w *Worker) profile(eval func(*expression) (any, error), entering bool) err
 		if err != nil {
 			return &RejectError{"mapping", err}
 		}
-		if s, ok := v.(string); ok && s != "" {
+		if s, ok := v.(string); ok && s != "" && !unavailable(v) {
 			carries = true
 			if res.Address, ok = address(s); !ok {
 				res.Address, res.BadAddress = "", true
@@ -419,6 +419,9 @@ func (w *Worker) profile(eval func(*expression) (any, error), entering bool) err
 	for i := range m.attributes {
 		a := &m.attributes[i]
 		v, err := eval(a.expr)
+		if unavailable(v) {
+			continue
+		}
 		var json []byte
 		if err == nil {
 			json, err = a.literal(v)

@@ -119,6 +119,23 @@ func listLiteral(v any, options []string) ([]byte, error) {
 	return b, cmp.Or(err, left)
 }
 
+// placeholder stands in Debezium's records for a long value that an update has not changed, and the database has not told.
+const placeholder = "__debezium_unavailable_value"
+
+// unavailable says whether a value is, or was made of, a placeholder: it is not known, and what stands stays. Functions may
+// have changed its case.
+func unavailable(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.Contains(v, "__") && strings.Contains(strings.ToLower(v), placeholder)
+	case []byte:
+		return string(v) == placeholder
+	case []any:
+		return slices.ContainsFunc(v, unavailable)
+	}
+	return false
+}
+
 func among(s string, options []string) bool { return len(options) == 0 || slices.Contains(options, s) }
 
 // jsonText is s as a JSON literal, with nothing escaped that needs not be.
