@@ -167,7 +167,11 @@ func mapped(t *testing.T, schemas texts, spec Spec, records ...[]byte) (all []st
 		case len(r.Changes) == 0:
 			all = append(all, "-")
 		default:
-			all = append(all, fmt.Sprint(r.Changes[0].Person, " ", r.Address, " ", values(spec, r)))
+			address := r.Address
+			if r.BadAddress {
+				address = "a bad address"
+			}
+			all = append(all, fmt.Sprint(r.Changes[0].Person, " ", address, " ", values(spec, r)))
 		}
 	}
 	return all
