@@ -33,6 +33,7 @@ func NewCollector(told []Told) prometheus.Collector {
 		"pending_oldest_seconds":         {"How long the oldest pending contact has waited.", nil},
 		"last_success_timestamp_seconds": {"When the API last took something.", nil},
 		"table_people":                   {"People in the table.", nil},
+		"people_without_address":         {"People in a segment of whom no address is known.", nil},
 		"table_contacts":                 {"Contacts in the table.", nil},
 		"table_bytes":                    {"Memory that the table takes, roughly.", nil},
 		"withheld_removals":              {"Removals that the guard withholds until they are approved or refused.", []string{"list"}},
@@ -90,6 +91,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 			set("last_success_timestamp_seconds", float64(s.LastSuccess.UnixMilli())/1000)
 		}
 		set("table_people", float64(s.People))
+		set("people_without_address", float64(s.NoAddress))
 		set("table_contacts", float64(s.Contacts))
 		set("table_bytes", float64(s.Table))
 		for list, n := range s.WithheldOf {

@@ -84,7 +84,7 @@ func TestWhatExpressionsMakeIsOfTheKinds(t *testing.T) {
 		`phone("0033639980001")`: "+33639980001", `phone("\u202a+33 6 39 98 00 01\u202c")`: "+33639980001", `phone("07700 900123", "UK")`: "+447700900123", `phone("06 39 98 00 01", n)`: "!",
 		`phone("+33639980001")`: "+33639980001", `phone("+3363998000100")`: "!", `date(7336)`: "1990-02-01", `string(n)`: nil, `string(l)`: "!", `upper(12)`: "12", `map(l, .id)`: []any{"vip"}, `missing.field`: nil, `float("x")`: "!",
 	} {
-		e, err := newExpression(source)
+		e, err := newExpression(source, false)
 		if err != nil {
 			t.Errorf("%s: %v", source, err)
 			continue
@@ -167,8 +167,8 @@ func mapped(t *testing.T, schemas texts, spec Spec, records ...[]byte) (all []st
 		case len(r.Changes) == 0:
 			all = append(all, "-")
 		default:
-			address := r.Address
-			if r.BadAddress {
+			address := profile(r).Address
+			if r.BadAddress() {
 				address = "a bad address"
 			}
 			all = append(all, fmt.Sprint(r.Changes[0].Person, " ", address, " ", values(spec, r)))

@@ -55,7 +55,7 @@ func (e *expression) fits(versions []*schema, wants []string) (wrong error) {
 		return wrong
 	}
 	for _, path := range e.paths {
-		if len(path) > 0 && path[0] != "kafka" && !slices.ContainsFunc(versions, func(s *schema) bool { return s.has(path) }) {
+		if len(path) > 0 && !slices.ContainsFunc(versions, func(s *schema) bool { return s.has(path) }) {
 			return best
 		}
 	}
@@ -64,7 +64,7 @@ func (e *expression) fits(versions []*schema, wants []string) (wrong error) {
 
 // fit says what is wrong with an expression for one schema.
 func (e *expression) fit(s *schema, wants []string) error {
-	if _, err := compile(e.source, s); err != nil {
+	if _, err := compile(e.source, s, e.items); err != nil {
 		return err
 	}
 	if wrong := checkTypes(e.source, s, wants...); wrong != nil {
@@ -77,9 +77,6 @@ func (e *expression) fit(s *schema, wants []string) error {
 func (e *expression) known(s *schema) (whole bool, steps int) {
 	whole = true
 	for _, path := range e.paths {
-		if len(path) == 0 || path[0] == "kafka" {
-			continue
-		}
 		n := len(path)
 		for n > 0 && !s.has(path[:n]) {
 			n--

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -334,14 +335,40 @@ func memberOf(v any) (in, known bool, err error) {
 	return false, false, errors.New("the member expression gives " + KindOf(v).String() + ", neither true nor false")
 }
 
-// segmentsOf reads memberships as a whole truth: a list of segments, or a map of segment to boolean.
+// sequenceOf reads a sequence number.
+func sequenceOf(v any) (int64, error) {
+	n, err := numberOf(v)
+	switch n := n.(type) {
+	case int:
+		if n >= 0 {
+			return int64(n), nil
+		}
+	case Decimal:
+		return sequenceOf(n.String())
+	case float64:
+		if s, is := v.(string); is { // a float64 would round it
+			if whole, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64); err == nil && whole >= 0 {
+				return whole, nil
+			}
+		} else if n >= 0 && n < 1<<53 && n == math.Trunc(n) {
+			return int64(n), nil
+		}
+	case nil:
+		if err == nil {
+			return 0, errors.New("the record has none")
+		}
+	}
+	return 0, errors.New("not a whole number from 0 to 2^63-1")
+}
+
+// segmentsOf reads segments: a list of them, or a map of segment to boolean.
 func segmentsOf(v any) (in []string, err error) {
 	switch v := v.(type) {
 	case []any:
 		for _, s := range v {
 			name, ok := personOf(normal(s))
 			if !ok && s != nil {
-				return nil, fmt.Errorf("the memberships list holds %s: it must hold segments (map(…, .id) takes a field of records)", KindOf(normal(s)))
+				return nil, fmt.Errorf("the list of segments holds %s: it must hold segments (map(…, .id) takes a field of records)", KindOf(normal(s)))
 			}
 			if ok {
 				in = append(in, name)
@@ -349,6 +376,7 @@ func segmentsOf(v any) (in []string, err error) {
 		}
 		return in, nil
 	case map[string]any:
+		defer func() { slices.Sort(in) }()
 		for s, is := range v {
 			switch is := normal(is).(type) {
 			case nil:
@@ -357,10 +385,10 @@ func segmentsOf(v any) (in []string, err error) {
 					in = append(in, s)
 				}
 			default:
-				return nil, fmt.Errorf("the memberships map holds %s: it must hold true or false (keysWhere(…) takes those with a state)", KindOf(is))
+				return nil, fmt.Errorf("the map of segments holds %s: it must hold true or false (keysWhere(…) takes those with a state)", KindOf(is))
 			}
 		}
 		return in, nil
 	}
-	return nil, fmt.Errorf("the memberships expression gives %s, neither a list nor a map", KindOf(v))
+	return nil, fmt.Errorf("the segments are %s, neither a list nor a map", KindOf(v))
 }

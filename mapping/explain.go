@@ -21,12 +21,15 @@ type Explanation struct {
 // Step is an expression of a mapping, and what it gives for a record. Those of an event whose when is not true are not
 // evaluated, and have no step.
 type Step struct {
-	Place string // event 1 person, email, attribute SMS
+	Place string // event 1 person, email, attribute SMS; of an item: item 2 event 1 person
 	Expr  string
 	Value any    // in the kinds
 	JSON  []byte // of an attribute: the form that the account takes; nil: it is left out, or left as it is
 	Err   error
 }
+
+// explainedItems is how many items of a record are explained.
+const explainedItems = 5
 
 // Explain maps a record, and says how.
 func (m *Mapper) Explain(r *Record) Explanation {
@@ -36,34 +39,74 @@ func (m *Mapper) Explain(r *Record) Explanation {
 		x.Decoded, _, _ = m.value.decode(r.Value, everything) // an error comes from Map, too
 	}
 	if env, ok := x.Decoded.(map[string]any); ok {
-		seen := maps.Clone(env)
+		e := explainer{m: m, w: w, env: maps.Clone(env)}
 		if m.surroundings {
 			key, _ := m.keyOf(r)
-			seen["kafka"] = r.surroundings(key)
+			e.env["kafka"] = r.surroundings(key)
 		}
-		x.Steps = m.steps(w, seen)
+		e.explain()
+		x.Steps = e.steps
 	}
 	x.Result, x.Err = w.Map(r)
 	return x
 }
 
-func (m *Mapper) steps(w *Worker, env map[string]any) (all []Step) {
-	skipped := -1 // an event
-	for _, p := range m.expressions() {
-		if p.expr == nil || p.event >= 0 && p.event == skipped {
+type explainer struct {
+	m     *Mapper
+	w     *Worker
+	env   map[string]any
+	steps []Step
+}
+
+func (e *explainer) explain() {
+	m := e.m
+	if m.haltWhen != nil {
+		e.step("", placed{what: "halt_when", expr: m.haltWhen})
+	}
+	for i := range m.events {
+		event := &m.events[i]
+		if event.each == nil {
+			e.event("", i)
 			continue
 		}
-		s := Step{Place: p.place, Expr: p.expr.source}
-		s.Value, s.Err = p.expr.eval(&w.run, env)
-		if p.when && s.Value != true {
-			skipped = p.event
+		all, _ := itemsIn(e.step("", placed{what: fmt.Sprintf("event %d each", i+1), expr: event.each}))
+		for n, item := range all[:min(len(all), explainedItems)] {
+			e.env["item"] = item
+			of := fmt.Sprintf("item %d ", n+1)
+			e.event(of, i)
+			if m.ofItem {
+				e.profile(of)
+			}
 		}
-		if p.attribute != nil && s.Err == nil {
-			s.JSON, s.Err = p.attribute.literal(s.Value)
-		}
-		all = append(all, s)
+		delete(e.env, "item")
 	}
-	return all
+	if !m.ofItem {
+		e.profile("")
+	}
+}
+
+func (e *explainer) event(item string, place int) {
+	for _, p := range e.m.events[place].expressions(place) {
+		if v := e.step(item, p); strings.HasSuffix(p.what, " when") && v != true {
+			return
+		}
+	}
+}
+
+func (e *explainer) profile(item string) {
+	for _, p := range e.m.profile() {
+		e.step(item, p)
+	}
+}
+
+func (e *explainer) step(item string, p placed) any {
+	s := Step{Place: item + p.what, Expr: p.expr.source}
+	s.Value, s.Err = p.expr.eval(&e.w.run, e.env)
+	if p.attribute != nil && s.Err == nil {
+		s.JSON, s.Err = p.attribute.literal(s.Value)
+	}
+	e.steps = append(e.steps, s)
+	return s.Value
 }
 
 // Render writes a value of the kinds as JSON, in lines if it is a list, record or map. Masked, of each text, number and

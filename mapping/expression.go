@@ -15,10 +15,13 @@ import (
 
 // expression is a compiled mapping expression. It holds for records of every schema: a field that a schema lacks is null.
 type expression struct {
-	source  string
-	program program
-	quick   quick      // nil: it takes the VM
-	paths   [][]string // of the fields that it names; an empty one is the whole record
+	source       string
+	program      program
+	quick        quick      // nil: it takes the VM
+	paths        [][]string // of the record's fields that it names; an empty one is the whole record
+	surroundings bool       // it names the record's surroundings
+	items        bool       // the mapping knows items
+	ofItem       bool       // it names the one at hand
 }
 
 // program is compiled; metered says that it asks for a budget.
@@ -109,10 +112,13 @@ func (w *typing) typ(s *schema, depth int) types.Type {
 }
 
 // compile compiles a source text against a schema; a nil one leaves the fields open.
-func compile(source string, s *schema) (program, error) {
+func compile(source string, s *schema, items bool) (program, error) {
 	env := types.Map{types.Extra: types.Any, "kafka": kafkaEnv}
 	if s != nil {
 		env = s.environment()
+	}
+	if items {
+		env["item"] = types.Any
 	}
 	env[budgetName] = types.Any
 	options := slices.Concat([]expr.Option{expr.Env(env), expr.Patch(nullSafe{})}, functions, metered)
@@ -123,15 +129,16 @@ func compile(source string, s *schema) (program, error) {
 	return program{p, used}, nil
 }
 
-func newExpression(source string) (*expression, error) {
+// newExpression compiles an expression; items: the name item is the item at hand's.
+func newExpression(source string, items bool) (*expression, error) {
 	if source == "" {
 		return nil, nil
 	}
-	p, err := compile(source, nil)
+	p, err := compile(source, nil, items)
 	if err != nil {
 		return nil, err
 	}
-	e := &expression{source: source, program: p}
+	e := &expression{source: source, program: p, items: items}
 	tree, err := exprparser.Parse(source)
 	if err != nil {
 		return nil, expressionError(source, err)
@@ -140,7 +147,16 @@ func newExpression(source string) (*expression, error) {
 	n := naming{paths: map[ast.Node][]string{}, longest: map[ast.Node]bool{}, declared: map[string]bool{}}
 	ast.Walk(&tree.Node, &n)
 	for node := range n.longest {
-		if path := n.paths[node]; len(path) == 0 || !n.declared[path[0]] {
+		switch path := n.paths[node]; {
+		case len(path) == 0:
+			e.surroundings, e.ofItem = true, items
+			e.paths = append(e.paths, path)
+		case n.declared[path[0]]:
+		case path[0] == "kafka":
+			e.surroundings = true
+		case path[0] == "item" && items:
+			e.ofItem = true
+		default:
 			e.paths = append(e.paths, path)
 		}
 	}

@@ -61,9 +61,17 @@ func union(name string, v any) any { return goavro.Union(name, v) }
 
 var noon = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
+// profile is the first of a result; an empty one if it has none.
+func profile(r *Result) *Profile {
+	if len(r.Profiles) == 0 {
+		return &Profile{}
+	}
+	return &r.Profiles[0]
+}
+
 func values(spec Spec, r *Result) map[string]string {
 	m := map[string]string{}
-	for _, v := range r.Values {
+	for _, v := range profile(r).Values {
 		if v.JSON != nil {
 			m[spec.Attributes[v.Attribute].Name] = string(v.JSON)
 		}
@@ -99,11 +107,11 @@ func TestSingleChangesMapByConfigurationAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Changes) != 1 || r.Changes[0].Person != "p1" || r.Changes[0].Time != noon.UnixNano() || len(r.Changes[0].Memberships) != 1 || r.Changes[0].Memberships[0] != (Membership{1, true}) {
+	if len(r.Changes) != 1 || r.Changes[0].Person != "p1" || r.Changes[0].Time != noon.UnixNano() || len(r.Changes[0].Memberships) != 1 || r.Changes[0].Memberships[0] != (Membership{1, true, 0}) {
 		t.Errorf("changes: %+v", r.Changes)
 	}
-	if r.Address != "ann@example.com" {
-		t.Errorf("address %q is not trimmed and in lower case", r.Address)
+	if profile(r).Address != "ann@example.com" {
+		t.Errorf("address %q is not trimmed and in lower case", profile(r).Address)
 	}
 	want := map[string]string{
 		"FIRSTNAME": `"Ann Marie"`, "SMS": `"+33639980001"`, "BIRTHDAY": `"1990-02-03"`, "LTV": "123.45", "NEWSLETTER": "false", "TAGS": `["a","b"]`,
@@ -117,7 +125,7 @@ func TestSingleChangesMapByConfigurationAlone(t *testing.T) {
 	// An exit without a profile is an exit all the same, and carries none.
 	value = s.encode(map[string]any{"event_id": "e", "segment_id": "vip", "profile_id": "p1", "change": "EXITED", "occurred_at": noon, "profile": nil})
 	r, err = w.Map(&Record{Value: value, Time: noon.UnixNano()})
-	if err != nil || len(r.Changes) != 1 || r.Changes[0].Memberships[0].In || r.Changes[0].HasProfile {
+	if err != nil || len(r.Changes) != 1 || r.Changes[0].Memberships[0].In || r.Changes[0].Profile >= 0 {
 		t.Errorf("exit: %+v, %v", r.Changes, err)
 	}
 }
@@ -147,7 +155,7 @@ func TestSnapshotsMapByConfigurationAlone(t *testing.T) {
 	if !c.Whole || len(c.Memberships) != 2 || !c.Memberships[0].In || !c.Memberships[1].In || c.Time != noon.UnixNano() {
 		t.Errorf("change: %+v", c)
 	}
-	if len(values(spec, r)) != 0 || r.Address != "bob@example.com" || len(r.Failures) != 0 {
+	if len(values(spec, r)) != 0 || profile(r).Address != "bob@example.com" || len(r.Failures) != 0 {
 		t.Errorf("profile: %+v", r)
 	}
 }
@@ -184,11 +192,11 @@ func TestChangeDataCaptureMapsByConfigurationAlone(t *testing.T) {
 	}
 	// An update that gives the row to another person: the first leaves, and the profile is not theirs.
 	r, err = w.Map(&Record{Time: noon.UnixNano(), Value: s.encode(map[string]any{"before": image("vip", 7), "after": image("vip", 8), "op": "u", "ts_ms": nil})})
-	if err != nil || len(r.Changes) != 2 || !r.Changes[0].HasProfile || r.Changes[1].HasProfile || r.Changes[1].Person != "7" {
+	if err != nil || len(r.Changes) != 2 || r.Changes[0].Profile != 0 || r.Changes[1].Profile >= 0 || r.Changes[1].Person != "7" {
 		t.Errorf("given away: %+v, %v", r.Changes, err)
 	}
 	r, err = w.Map(&Record{Time: noon.UnixNano(), Value: s.encode(map[string]any{"before": image("vip", 7), "after": nil, "op": "d", "ts_ms": nil})})
-	if err != nil || len(r.Changes) != 1 || r.Changes[0].Memberships[0].In || r.Address != "c@example.com" {
+	if err != nil || len(r.Changes) != 1 || r.Changes[0].Memberships[0].In || profile(r).Address != "c@example.com" {
 		t.Errorf("deleted: %+v, %v", r.Changes, err)
 	}
 	if _, err = w.Map(&Record{Value: s.encode(map[string]any{"before": nil, "after": nil, "op": "t", "ts_ms": nil})}); !errors.Is(err, ErrHalt) {

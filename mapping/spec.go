@@ -2,13 +2,27 @@ package mapping
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
-// Event says how a record speaks of memberships, as expressions over the decoded record. Either Segment and Member,
-// or Memberships: the list of segments the person is in, or a map of segment to boolean, as a whole truth.
+// Event says how a record speaks of memberships, as expressions over the decoded record. One of: Segment and Member; Joins
+// and Leaves, lists of segments, which leave the others alone; Memberships, the list of segments that the person is in, or a
+// map of segment to boolean, as the whole truth. With none of these it carries the person's profile alone.
 type Event struct {
-	When, Person, Segment, Member, Time, Memberships string
+	// Each is a list, or a map, about whose items the event is: item is at hand then, item.key and item.value of a map.
+	Each                                        string
+	When, Person                                string
+	Segment, Member, Joins, Leaves, Memberships string
+	Time                                        string
+	Sequence                                    string     // a whole number that orders events in place of a time
+	Until                                       string     // when what it joins lapses
+	Groups                                      [][]string // of segments: joining one leaves the others of its group
+}
+
+// OfMemberships says whether an event speaks of memberships; else it carries a profile alone.
+func (e *Event) OfMemberships() bool {
+	return e.Segment != "" || e.Joins != "" || e.Leaves != "" || e.Memberships != ""
 }
 
 // Attribute is one attribute to be mapped.
@@ -59,15 +73,25 @@ func (r *Record) written() int64 {
 type Membership struct {
 	Segment int
 	In      bool
+	Until   int64 // when it lapses, in seconds since 1970; 0: never
 }
 
 // Change is what a record says of one person.
 type Change struct {
 	Person      string
-	Time        int64 // nanoseconds since 1970
+	Time        int64 // nanoseconds since 1970, or a sequence number
 	Memberships []Membership
 	Whole       bool // what is not named is out
-	HasProfile  bool
+	Profile     int  // place in Result.Profiles; -1: it says nothing of what the person is
+	entered     bool // some segment is joined, or all are named
+}
+
+// Profile is what a record says of a person's address and attributes.
+type Profile struct {
+	Address string // "" none
+	// BadAddress: it names an address that is none.
+	BadAddress bool
+	Values     []Value
 }
 
 // Value is a mapped attribute, by place in Spec.Attributes: a JSON literal, nil for a null that keeps.
@@ -79,16 +103,26 @@ type Value struct {
 // Result is what a record maps to. Its slices are reused by the next call.
 type Result struct {
 	Changes   []Change
-	Address   string // "" none
-	Values    []Value
+	Profiles  []Profile
 	Tombstone bool
 	Failures  []Failure // attributes that could not be mapped
 	Costly    []int     // those among them that took too much work, by place in Spec.Attributes
 	// Lacks are the fields that expressions name and the record's schema does not have: they are null. They are told of a
 	// schema once.
 	Lacks []string
-	// BadAddress: the record names an address that is none; its memberships move all the same.
-	BadAddress bool
+}
+
+// Profile is what a change says of the person; nil if nothing.
+func (r *Result) Profile(c *Change) *Profile {
+	if c.Profile < 0 {
+		return nil
+	}
+	return &r.Profiles[c.Profile]
+}
+
+// BadAddress: an address is none. The memberships move all the same.
+func (r *Result) BadAddress() bool {
+	return slices.ContainsFunc(r.Profiles, func(p Profile) bool { return p.BadAddress })
 }
 
 // Failure is an attribute, by place in Spec.Attributes, that could not be mapped, and why, in a few words that carry nothing

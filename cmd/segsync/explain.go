@@ -77,6 +77,9 @@ func (s *sample) explain(r *mapping.Record) error {
 
 func (s *sample) line(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format, args...) }
 
+// shownPlain are expressions whose values are never masked: segments and times.
+var shownPlain = []string{" segment", " time", " memberships", " joins", " leaves", " until", " sequence"}
+
 // steps shows each expression with its value, or why it has none.
 func (s *sample) steps(all []mapping.Step) {
 	if len(all) == 0 {
@@ -86,7 +89,7 @@ func (s *sample) steps(all []mapping.Step) {
 	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	for i := range all {
 		step := &all[i]
-		plain := strings.HasSuffix(step.Place, " segment") || strings.HasSuffix(step.Place, " time") || strings.HasSuffix(step.Place, " memberships")
+		plain := slices.ContainsFunc(shownPlain, func(what string) bool { return strings.HasSuffix(step.Place, what) })
 		value := strings.ReplaceAll(mapping.Render(step.Value, s.masked && !plain), "\n", " ")
 		switch {
 		case step.Err != nil:
@@ -94,7 +97,7 @@ func (s *sample) steps(all []mapping.Step) {
 			if step.JSON != nil {
 				value += "; sent without it"
 			}
-		case step.Value == nil && strings.HasPrefix(step.Place, "attribute "):
+		case step.Value == nil && strings.Contains(step.Place, "attribute "):
 			value = "null: what stands in the account stays"
 		}
 		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", step.Place, step.Expr, value)
@@ -102,21 +105,27 @@ func (s *sample) steps(all []mapping.Step) {
 	_ = t.Flush()
 }
 
+// peopleShown is how many people of a record are shown.
+const peopleShown = 5
+
 // result shows what the record says of people, and the requests that this would lead to.
 func (s *sample) result(source *connector.Source, r *mapping.Result) {
 	if len(r.Changes) == 0 {
 		s.line("\nIt says nothing of anybody: no event's when is true.\n")
 	}
-	if r.BadAddress {
+	if r.BadAddress() {
 		s.line("\nThe address is none: it would be a dead letter (invalid_address); the memberships move all the same.\n")
 	}
-	for i := range r.Changes {
+	for i := range r.Changes[:min(len(r.Changes), peopleShown)] {
 		c := &r.Changes[i]
-		s.line("\nperson %s at %s\n", s.mask(c.Person), time.Unix(0, c.Time).UTC().Format(time.RFC3339Nano))
+		s.line("\nperson %s at %s\n", s.mask(c.Person), order(source, c.Time))
 		in, out := map[string]bool{}, map[string]bool{}
 		for _, say := range c.Memberships {
 			segment := source.Spec.Segments[say.Segment]
 			(map[bool]map[string]bool{true: in, false: out})[say.In][segment] = true
+			if say.Until != 0 {
+				s.line("  %s lapses at %s\n", segment, time.Unix(say.Until, 0).UTC().Format(time.RFC3339))
+			}
 		}
 		if c.Whole || r.Tombstone {
 			for _, segment := range source.Spec.Segments {
@@ -128,6 +137,17 @@ func (s *sample) result(source *connector.Source, r *mapping.Result) {
 		s.line("  in      %s\n  out of  %s\n", names(in), names(out))
 		s.requests(source, r, c, in, out)
 	}
+	if n := len(r.Changes) - peopleShown; n > 0 {
+		s.line("\nand %d more people\n", n)
+	}
+}
+
+// order is what orders a change: a time, or a sequence number.
+func order(source *connector.Source, at int64) string {
+	if source.Spec.Events[0].Sequence != "" {
+		return fmt.Sprint("number ", at)
+	}
+	return time.Unix(0, at).UTC().Format(time.RFC3339Nano)
 }
 
 func names(all map[string]bool) string {
@@ -139,11 +159,12 @@ func names(all map[string]bool) string {
 
 // requests shows what would be sent for somebody who was in no list that they enter, and in those that they leave.
 func (s *sample) requests(source *connector.Source, r *mapping.Result, c *mapping.Change, in, out map[string]bool) {
-	if r.Address == "" {
+	p := r.Profile(c)
+	if p == nil || p.Address == "" {
 		s.line("  no address in this record: nothing can be sent before one is known\n")
 		return
 	}
-	write := sink.Request{Kind: sink.Upsert, Contacts: []sink.Contact{{Address: s.mask(r.Address)}}}
+	write := sink.Request{Kind: sink.Upsert, Contacts: []sink.Contact{{Address: s.mask(p.Address)}}}
 	var leaves []int64
 	asked := map[string]bool{}
 	for i := range s.cfg.Exports {
@@ -166,9 +187,7 @@ func (s *sample) requests(source *connector.Source, r *mapping.Result, c *mappin
 	}
 	if len(write.Lists) > 0 {
 		write.Lists = sorted(write.Lists)
-		if c.HasProfile {
-			write.Contacts[0].Attributes = s.attributes(source, r, asked)
-		}
+		write.Contacts[0].Attributes = s.attributes(source, p, asked)
 		s.request(&write)
 	}
 	for _, list := range sorted(leaves) {
@@ -184,8 +203,8 @@ func sorted(lists []int64) []int64 {
 	return slices.Compact(lists)
 }
 
-func (s *sample) attributes(source *connector.Source, r *mapping.Result, asked map[string]bool) (all []sink.Attribute) {
-	for _, v := range r.Values {
+func (s *sample) attributes(source *connector.Source, p *mapping.Profile, asked map[string]bool) (all []sink.Attribute) {
+	for _, v := range p.Values {
 		name := source.Spec.Attributes[v.Attribute].Name
 		if !asked[name] || v.JSON == nil {
 			continue

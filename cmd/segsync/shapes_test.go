@@ -233,8 +233,8 @@ func (s *shape) said(w *mapping.Worker, value []byte) string {
 	if c.Whole {
 		parts = append(parts, "whole")
 	}
-	if r.Address != "" {
-		parts = append(parts, r.Address)
+	if p := r.Profile(&c); p != nil && p.Address != "" {
+		parts = append(parts, p.Address)
 	}
 	if c.Time != now {
 		parts = append(parts, time.Unix(0, c.Time).UTC().Format(time.RFC3339Nano))

@@ -52,6 +52,13 @@ type Source struct {
 	Tombstone  Tombstone
 	Spec       mapping.Spec // its attributes' types are filled in from the account
 	Value, Key *mapping.Decoder
+	// KeepProfiles keeps those of people of whom no membership is known.
+	KeepProfiles bool
+}
+
+// profilesApart says whether events carry profiles alone: who has no address yet waits for one.
+func (s *Source) profilesApart() bool {
+	return slices.ContainsFunc(s.Spec.Events, func(e mapping.Event) bool { return !e.OfMemberships() })
 }
 
 // Export joins segments of a source to a list.
@@ -200,7 +207,7 @@ func (c *Config) tableConfig() state.Config {
 		Unique: func(attribute string) bool { return slices.Contains(c.Limits.Unique, attribute) }, Looks: c.Limits.Looks, Rest: c.Times.Rest, LateApply: c.Times.LateApply, RetryRefused: c.Times.RetryRefused,
 	}
 	for i := range c.Sources {
-		s := state.Source{Name: c.Sources[i].Name, Segments: c.Sources[i].Spec.Segments}
+		s := state.Source{Name: c.Sources[i].Name, Segments: c.Sources[i].Spec.Segments, KeepProfiles: c.Sources[i].KeepProfiles}
 		for _, a := range c.Sources[i].Spec.Attributes {
 			s.Attributes = append(s.Attributes, a.Name)
 		}

@@ -74,6 +74,7 @@ type Status struct {
 	Oldest      time.Duration  `json:"oldest_pending_ns"`
 	LastSuccess time.Time      `json:"last_success,omitzero"`
 	People      int            `json:"people"`
+	NoAddress   int            `json:"people_without_address"` // in a segment
 	Contacts    int            `json:"contacts"`
 	Withheld    int            `json:"withheld"`
 	WithheldOf  map[int64]int  `json:"withheld_of_lists,omitempty"`
@@ -115,6 +116,7 @@ func (e *Engine) Status(s *Status) {
 	s.Lag, s.Pending, s.InFlight = e.reader.lagLocked(), t.Pending, t.InFlight
 	s.Oldest = time.Duration(e.table.Oldest(now)) * time.Millisecond
 	s.People, s.Contacts, s.Withheld, s.Rejected, s.Unknown = t.People, t.Contacts, e.table.Withheld(), t.Rejected, t.Unknown
+	s.NoAddress = t.WithoutAddress
 	s.Imports, s.Counters, s.Table = len(e.imports.open), e.counts, e.table.Bytes()
 	s.Auditing = e.audits.reading != 0
 	s.Lists, s.WithheldOf = map[int64]int{}, map[int64]int{}

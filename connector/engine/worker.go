@@ -15,8 +15,8 @@ import (
 	"segsync/sink"
 )
 
-// mappedMost is how many records are mapped before they are folded under one lock.
-const mappedMost = 512
+// mappedMost is how many records and changes are mapped before they are folded under one lock.
+const mappedMost = 1024
 
 // mapped is one record with what it says.
 type mapped struct {
@@ -164,6 +164,7 @@ func (f *folder) batch(b *batch) bool {
 			Class: string(deadletter.TooLarge), Err: fmt.Errorf("the batch of offsets %d to %d becomes larger than %d MiB when it is decompressed: none of its records was read", at, l.NextOffset-1, batchMost>>20),
 		}})
 	}
+	changes := 0 // and records without any
 	for _, r := range b.records {
 		if f.ended() {
 			return true
@@ -179,7 +180,9 @@ func (f *folder) batch(b *batch) bool {
 			}
 		}
 		f.all = append(f.all, m)
-		if len(f.all) >= mappedMost || m.halt {
+		changes += 1 + len(m.changes)
+		if changes >= mappedMost || m.halt {
+			changes = 0
 			f.fold(b.p)
 			if m.halt {
 				return true
@@ -236,18 +239,9 @@ func (f *folder) translate(m *mapped, c *cursor) error {
 			return err
 		}
 	}
-	var profile *state.Profile
-	if len(res.Changes) > 0 && !res.Tombstone {
-		profile = &state.Profile{Address: res.Address, Values: make([]state.Value, len(res.Values))}
-		size := 0
-		for i, v := range res.Values {
-			profile.Values[i] = state.Value(v)
-			size += len(v.JSON)
-		}
-		if size > profileMost && err == nil {
-			profile.Values = nil
-			err = &mapping.RejectError{Class: string(deadletter.TooLarge), Err: errTooLarge}
-		}
+	profiles, fit := profilesOf(res)
+	if !fit && err == nil {
+		err = &mapping.RejectError{Class: string(deadletter.TooLarge), Err: errTooLarge}
 	}
 	for i := range res.Changes {
 		said := &res.Changes[i]
@@ -259,15 +253,34 @@ func (f *folder) translate(m *mapped, c *cursor) error {
 		for _, g := range said.Memberships {
 			change.Memberships = append(change.Memberships, state.Membership(g))
 		}
-		if said.HasProfile {
-			change.Profile = profile
+		if said.Profile >= 0 {
+			change.Profile = profiles[said.Profile]
 		}
 		m.changes = append(m.changes, change)
 	}
-	if err == nil && res.BadAddress {
+	if err == nil && res.BadAddress() {
 		err = &mapping.RejectError{Class: string(deadletter.InvalidAddress), Err: errors.New("the e-mail address is none; the memberships were folded all the same")}
 	}
 	return err
+}
+
+// profilesOf are the table's profiles of a result; fit is false if the attributes of one are too large, and left out.
+func profilesOf(res *mapping.Result) (all []*state.Profile, fit bool) {
+	fit = true
+	for i := range res.Profiles {
+		from := &res.Profiles[i]
+		p := &state.Profile{Address: from.Address, Values: make([]state.Value, len(from.Values))}
+		size := 0
+		for j, v := range from.Values {
+			p.Values[j] = state.Value(v)
+			size += len(v.JSON)
+		}
+		if size > profileMost {
+			p.Values, fit = nil, false
+		}
+		all = append(all, p)
+	}
+	return all, fit
 }
 
 // fold takes what was mapped into the table under one lock, with the cursor and the dead letters: a cut sees all of a
@@ -343,7 +356,7 @@ func (f *folder) foldOneLocked(m *mapped, source int, now time.Time) {
 		f.letters.ofLocked(m.record, deadletter.Class(m.reject.Class), m.reject.Err.Error(), now)
 	case tooLarge:
 		f.letters.ofLocked(m.record, deadletter.TooLarge, errTooLarge.Error(), now)
-	case noAddress:
+	case noAddress && !f.cfg.Sources[source].profilesApart():
 		f.letters.ofLocked(m.record, deadletter.NoAddress, "no address of the person is known; the membership was folded all the same", now)
 	}
 }

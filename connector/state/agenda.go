@@ -2,6 +2,7 @@ package state
 
 import (
 	"container/heap"
+	"math"
 	"slices"
 	"time"
 )
@@ -167,6 +168,27 @@ func (a *agenda) touch(ci uint32) {
 }
 
 func (a *agenda) remind(ci uint32, at int64) { heap.Push(&a.due, dueItem{at: at, contact: ci}) }
+
+// lapses notes that a membership lapses at a time, in Unix seconds: the contact is looked at then. It has one reminder, of the
+// earliest; the next one is set when that is due.
+func (a *agenda) lapses(ci uint32, at int64) {
+	c := a.store.contacts.At(ci)
+	if at <= 0 || at > math.MaxUint32 || c.lapse != 0 && int64(c.lapse) <= at {
+		return
+	}
+	c.lapse = uint32(at)
+	a.remind(ci, at*1000)
+}
+
+// lapsed says whether a contact's reminder is due, and takes it off.
+func (a *agenda) lapsed(ci uint32, ms int64) bool {
+	c := a.store.contacts.At(ci)
+	if c.lapse == 0 || int64(c.lapse)*1000 > ms {
+		return false
+	}
+	c.lapse = 0
+	return true
+}
 
 // nextDue takes off what is due by now; ok is false if nothing is.
 func (a *agenda) nextDue(ms int64) (ci uint32, ok bool) {

@@ -8,8 +8,8 @@ import (
 
 // Version is the newest version of rows that this program reads and the one it writes. Since 2 a list of a contact may
 // be doubtful; since 3 it holds what the guard has decided, and a stamp its epoch; since 4 whether an import has
-// delivered it.
-const Version = 4
+// delivered it; since 5 a membership may lapse.
+const Version = 5
 
 // ErrVersion says that a row was written by a newer program.
 var ErrVersion = errors.New("a row of the table was written by a newer version of segsync: run that version, or a newer one")

@@ -39,6 +39,8 @@ type Source struct {
 	// Renamed is how often each of the segments was taken out of the configuration and named again: what was said of it
 	// before is not known to hold any more.
 	Renamed []int
+	// KeepProfiles keeps those of people of whom no membership is known.
+	KeepProfiles bool
 }
 
 // Export is one list that segments of a source feed.

@@ -28,6 +28,7 @@ type Change struct {
 type Membership struct {
 	Segment int
 	In      bool
+	Until   int64 // when it lapses, Unix seconds; 0: never
 }
 
 // Profile is what the record says of the person's address and attributes.
@@ -57,7 +58,7 @@ func (t *Table) Fold(c *Change, now time.Time) Folded {
 	counts.Folded++
 	pi, known := t.store.findPerson(c.Person, false)
 	if !known {
-		if !c.makesRow() {
+		if !c.makesRow() && (c.Profile == nil || !t.cfg.Sources[c.Source].KeepProfiles) {
 			counts.Ignored++
 			return Folded{}
 		}
@@ -140,12 +141,12 @@ func (c *Change) newer(s Stamp) bool {
 func (f *folding) memberships() (moved bool) {
 	f.left = f.left[:0]
 	for _, m := range f.c.Memberships {
-		moved = f.move(f.src.segments[m.Segment], m.In, !f.c.Whole) || moved
+		moved = f.move(f.src.segments[m.Segment], m.In, m.Until, !f.c.Whole) || moved
 	}
 	if f.c.Whole {
 		for i, segment := range f.src.segments {
 			if !slices.ContainsFunc(f.c.Memberships, func(m Membership) bool { return m.Segment == i }) {
-				moved = f.move(segment, false, false) || moved
+				moved = f.move(segment, false, 0, false) || moved
 			}
 		}
 	}
@@ -153,7 +154,7 @@ func (f *folding) memberships() (moved bool) {
 }
 
 // move moves a membership, if what is said is newer.
-func (f *folding) move(segment uint32, in, explicit bool) bool {
+func (f *folding) move(segment uint32, in bool, until int64, explicit bool) bool {
 	p, c := f.p, f.c
 	m := p.segment(segment)
 	was := m != nil && m.in
@@ -167,7 +168,7 @@ func (f *folding) move(segment uint32, in, explicit bool) bool {
 	}
 	f.news = f.news || c.Stamp.Newer(m.stamp)
 	f.differs = f.differs || was != in || first && explicit
-	*m = membership{segment: segment, in: in, stamp: c.Stamp.over(m.stamp)}
+	*m = membership{segment: segment, in: in, until: until, stamp: c.Stamp.over(m.stamp)}
 	if former := f.src.former[segment]; len(former) > 0 { // what was said of it before it was named again
 		p.memberships = slices.DeleteFunc(p.memberships, func(m membership) bool { return slices.Contains(former, m.segment) })
 	}

@@ -23,8 +23,12 @@ func KeyOf(source, person string) PersonKey {
 type membership struct {
 	segment uint32 // durable number
 	in      bool
+	until   int64 // when it lapses, Unix seconds; 0: never
 	stamp   Stamp
 }
+
+// holds says whether the person is in at a time.
+func (m *membership) holds(ms int64) bool { return m.in && (m.until == 0 || ms < 1000*m.until) }
 
 // value is one mapped attribute with the stamp of the record that said it.
 type value struct {
@@ -54,7 +58,7 @@ type person struct {
 
 // size is roughly how long p's row is, in bytes; no less than it is.
 func (p *person) size() int {
-	n := 64 + len(p.address) + 40*(len(p.memberships)+len(p.values))
+	n := 64 + len(p.address) + 48*(len(p.memberships)+len(p.values))
 	for i := range p.values {
 		n += len(p.values[i].json)
 	}
@@ -107,8 +111,11 @@ func (p *person) encode(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(p.memberships)))
 	for i := range p.memberships {
 		m := &p.memberships[i]
-		b = binary.AppendUvarint(b, uint64(m.segment)<<1|bit(m.in))
+		b = binary.AppendUvarint(b, uint64(m.segment)<<2|bit(m.until != 0)<<1|bit(m.in))
 		b = binary.AppendUvarint(b, all.index(m.stamp))
+		if m.until != 0 {
+			b = binary.AppendVarint(b, m.until)
+		}
 	}
 	b = putBytes(b, p.address)
 	b = binary.AppendUvarint(b, all.index(p.addressAt))
@@ -157,8 +164,15 @@ func (p *person) decode(row []byte) error {
 		return all[i]
 	}
 	for range r.count() {
-		v := r.uint()
-		p.memberships = append(p.memberships, membership{segment: uint32(v >> 1), in: v&1 == 1, stamp: stamp()})
+		v, marks := r.uint(), 2 // in, and whether it lapses
+		if version < 5 {
+			marks = 1
+		}
+		m := membership{segment: uint32(v >> marks), in: v&1 == 1, stamp: stamp()}
+		if marks == 2 && v&2 != 0 {
+			m.until = r.int()
+		}
+		p.memberships = append(p.memberships, m)
 	}
 	p.address = r.bytes()
 	p.addressAt, p.profile, p.erased = stamp(), stamp(), stamp()

@@ -13,6 +13,7 @@ func (t *Table) reconsider(ci uint32, now time.Time) {
 	v := t.view(ci)
 	defer v.end()
 	n := v.evaluate(now)
+	t.agenda.lapses(ci, v.w.lapses)
 	t.weighed(v)
 	v.rewanted()
 	kind, _ := n.file()
@@ -66,6 +67,9 @@ func (t *Table) wake(ci uint32, now time.Time) {
 		return
 	}
 	t.agenda.rested(ci, millis(now))
+	if t.agenda.lapsed(ci, millis(now)) {
+		t.moved(ci)
+	}
 	if !t.lateDue(ci, now) {
 		return
 	}

@@ -337,6 +337,7 @@ func (t *Table) join(pi uint32) error {
 	if err := p.decode(t.store.blobs.Get(s.row)); err != nil {
 		return err
 	}
+	t.store.count(s, p)
 	if len(p.address) > 0 {
 		ci := t.store.findContact(p.address)
 		t.store.link(ci, pi)

@@ -16,6 +16,7 @@ type personSlot struct {
 	row     arena.Ref
 	contact uint32 // slot of the address's contact, plus one; 0 none
 	changed bool
+	waiting bool // for an address: the person is in a segment
 }
 
 // contactSlot is a contact without pointers.
@@ -23,6 +24,7 @@ type contactSlot struct {
 	address  arena.Ref
 	row      arena.Ref
 	carriers uint32 // a person's slot plus one; several: shared
+	lapse    uint32 // when it is next looked at because a membership lapses, Unix seconds; 0: never
 	since    int64  // when it became dirty, Unix milliseconds; 0 clean
 	queue    queueKind
 	flags    contactFlag
@@ -198,12 +200,20 @@ func (s *store) givenUp(ci uint32) bool { _, ok := s.gave[ci]; return ok }
 // storePerson keeps p as the row of slot pi, to be written at the next cut.
 func (s *store) storePerson(pi uint32, p *person) {
 	slot := s.people.At(pi)
+	s.count(slot, p)
 	s.buf = p.encode(s.buf[:0])
 	slot.row = s.blobs.Replace(slot.row, s.buf)
 	if !slot.changed {
 		slot.changed = true
 		s.journal.personChanged(pi, len(s.buf))
 	}
+}
+
+// count counts a person who is in a segment and has no address.
+func (s *store) count(slot *personSlot, p *person) {
+	waits := len(p.address) == 0 && p.inAny()
+	s.tally.counts.WithoutAddress += int(bit(waits)) - int(bit(slot.waiting))
+	slot.waiting = waits
 }
 
 // storeContact keeps r as the row of slot ci, to be written at the next cut.

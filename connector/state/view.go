@@ -76,6 +76,7 @@ type wanted struct {
 	forced int      // unique attributes that are emptied because what stands there is nobody's any more
 	looks  []string // addresses given up by who wants the contact: first those that have not been looked at
 	unseen int      // how many have not
+	lapses int64    // when the next membership lapses, Unix seconds; 0: none does
 }
 
 // want derives what is wanted of the contact. Lists: those wanted by anybody who carries the address. Attributes: per
@@ -94,7 +95,7 @@ func (v *view) want(now time.Time) *wanted {
 		t.store.loadPerson(pi, &c.person)
 		c.exports = c.exports[:0]
 		if src, ok := t.compiled.sourceOf[c.person.source]; ok && !c.person.blocked() {
-			v.wantLists(c, &t.compiled.sources[src])
+			v.wantLists(c, &t.compiled.sources[src], millis(now))
 		}
 	}
 	slices.Sort(w.lists)
@@ -112,11 +113,15 @@ func (v *view) want(now time.Time) *wanted {
 }
 
 // wantLists adds the lists that one person is wanted in.
-func (v *view) wantLists(c *carrier, src *sourcePlan) {
+func (v *view) wantLists(c *carrier, src *sourcePlan, ms int64) {
 	w, exports := &v.w, v.t.compiled.exports
-	for _, m := range c.person.memberships {
-		if !m.in {
+	for i := range c.person.memberships {
+		m := &c.person.memberships[i]
+		if !m.holds(ms) {
 			continue
+		}
+		if m.until != 0 && (w.lapses == 0 || m.until < w.lapses) {
+			w.lapses = m.until
 		}
 		if now, ok := src.renamed[m.segment]; ok {
 			for _, e := range src.feeds[now] {

@@ -14,7 +14,7 @@ import (
 // invariant is what is true of a table at any time: a dirty contact lies in a queue of its kind, waits until a time, or
 // is in flight; it lies nowhere twice, and what is free lies nowhere; every figure is what a recount gives.
 func invariant(t *rapid.T, tab *Table, now time.Time) {
-	tab.Refresh(now)
+	tab.Tick(now)
 	places := map[queueKind]map[uint32]int{QueueRemove: {}, QueueWrite: {}, queueHeld: {}}
 	for k, q := range tab.agenda.queues {
 		for _, ci := range q.items[q.head:] {
@@ -56,6 +56,11 @@ func invariant(t *rapid.T, tab *Table, now time.Time) {
 			counts.Unknown += int(bit(l.state.unsure()))
 		}
 	}
+	for pi := range tab.store.people.Len() {
+		p := tab.person(pi)
+		counts.WithoutAddress += int(bit(p.inAny() && len(p.address) == 0))
+		tab.endPerson(p)
+	}
 	c := tab.Counts()
 	counts.People, counts.Folded, counts.Stale, counts.Ignored, counts.Needed = c.People, c.Folded, c.Stale, c.Ignored, c.Needed
 	if counts != tab.Counts() || held != tab.Held() {
@@ -87,6 +92,9 @@ func weighed(t *rapid.T, tab *Table, list int64, now time.Time) {
 		}
 		v := tab.view(ci)
 		n := v.evaluate(now)
+		if at := v.w.lapses; at != 0 && (c.lapse == 0 || int64(c.lapse) > at) {
+			t.Fatalf("a membership at %s lapses at %d, and is looked at at %d", tab.store.addressOf(ci), at, c.lapse)
+		}
 		if v.end(); v.row.rejected != "" {
 			continue // what another contact holds back may have changed what is wanted of it
 		}
@@ -132,7 +140,10 @@ func (c *crossed) say() {
 	p := c.draw("person", 6)
 	change := Change{
 		Person: KeyOf("s", fmt.Sprint(p)), Stamp: Stamp{Topic: 9, Offset: c.n, Time: c.n},
-		Memberships: []Membership{{c.draw("segment", 3), rapid.Bool().Draw(c.t, "in")}},
+		Memberships: []Membership{{c.draw("segment", 3), rapid.Bool().Draw(c.t, "in"), 0}},
+	}
+	if c.draw("until", 3) == 0 {
+		change.Memberships[0].Until = c.now.Unix() + int64(c.draw("lapses", 60))
 	}
 	if rapid.Bool().Draw(c.t, "profile") {
 		change.Profile = &Profile{Address: fmt.Sprintf("a%d@example.com", c.draw("address", 8)), Values: []Value{{0, []byte(`"v"`)}, {1, fmt.Appendf(nil, `"%d"`, p)}}}
