@@ -24,7 +24,8 @@ type shape struct {
 	topic, segments, schema string
 	headers                 map[string][]byte
 	records                 []string
-	says                    []string // person [segment=in] address, and the time where it is not the record's own
+	says                    []string // of each person the id, segments, address, and the time where it is not the record's own
+	other                   *shape   // what comes on another topic of the source
 }
 
 const at = "2026-01-01T00:00:10.5Z"
@@ -44,11 +45,25 @@ var shapes = map[string]shape{
 			{"name":"segmentMembership","type":{"type":"map","values":{"type":"map","values":{"type":"record","name":"State","fields":[` + optional("status", "validUntil") + `]}}}},
 			{"name":"identityMap","type":{"type":"map","values":{"type":"array","items":{"type":"record","name":"Identity","fields":[{"name":"id","type":"string"},{"name":"primary","type":"boolean"}]}}}}]}`,
 		records: []string{
-			`{"identity":"p","timestamp":1767225610500,"segmentMembership":{"ups":{"a":{"status":{"string":"realized"},"validUntil":null},"b":{"status":{"string":"exited"},"validUntil":null}},"aam":{"c":{"status":null,"validUntil":null}}},"identityMap":{"email":[{"id":"old@example.com","primary":false},{"id":"ann@example.com","primary":true}]}}`,
+			`{"identity":"p","timestamp":1767225610500,"segmentMembership":{"ups":{"a":{"status":{"string":"realized"},"validUntil":{"string":"2026-02-01T00:00:00Z"}},"b":{"status":{"string":"exited"},"validUntil":null}},"aam":{"c":{"status":null,"validUntil":null}}},"identityMap":{"email":[{"id":"old@example.com","primary":false},{"id":"ann@example.com","primary":true}]}}`,
 			`{"identity":"p","timestamp":1767225610500,"segmentMembership":{},"identityMap":{}}`,
 			`{"identity":"p","timestamp":1767225610500,"segmentMembership":{"ups":{}},"identityMap":{"email":[{"id":"ann@example.com","primary":false}]}}`,
 		},
-		says: []string{"p a c whole ann@example.com " + at, "p whole " + at, "p whole ann@example.com " + at},
+		says: []string{"p a until 2026-02-01 c whole ann@example.com " + at, "p whole " + at, "p whole ann@example.com " + at},
+	},
+	"mParticle audience feed": {
+		segments: `"7", "8", "9"`,
+		schema: `{"type":"record","name":"Message","fields":[{"name":"type","type":"string"},{"name":"timestamp_ms","type":"long"},{"name":"user_profiles","type":{"type":"array","items":{"type":"record","name":"UserProfile","fields":[
+			{"name":"mpid","type":"long"},{"name":"user_identities","type":["null",{"type":"array","items":{"type":"record","name":"UserIdentity","fields":[{"name":"type","type":"string"},{"name":"value","type":"string"},` + optional("encoding") + `]}}]},
+			{"name":"audiences","type":["null",{"type":"array","items":{"type":"record","name":"Audience","fields":[{"name":"audience_id","type":"int"},{"name":"action","type":"string"}]}}]}]}}}]}`,
+		records: []string{
+			`{"type":"audience_membership_change_request","timestamp_ms":1767225610500,"user_profiles":[
+				{"mpid":1,"user_identities":{"array":[{"type":"customer_id","value":"c1","encoding":null},{"type":"email","value":"ann@example.com","encoding":{"string":"raw"}}]},"audiences":{"array":[{"audience_id":7,"action":"add"},{"audience_id":8,"action":"delete"},{"audience_id":9,"action":"attribute_update"}]}},
+				{"mpid":2,"user_identities":{"array":[{"type":"email","value":"b58996c504c5638798eb6b511e6f49af","encoding":{"string":"md5"}}]},"audiences":{"array":[{"audience_id":7,"action":"add"}]}},
+				{"mpid":3,"user_identities":null,"audiences":null}]}`,
+			`{"type":"audience_membership_change_request","timestamp_ms":1767225610500,"user_profiles":[]}`,
+		},
+		says: []string{"1 7 -8 ann@example.com " + at + "; 2 7 " + at + "; 3 " + at, ""},
 	},
 	"Twilio Segment Engage": {
 		segments: "vip",
@@ -74,6 +89,18 @@ var shapes = map[string]shape{
 		},
 		says: []string{"1 vip ann@example.com " + at, "1 -vip " + at, "1 " + at},
 	},
+	"RudderStack lists of people": {
+		topic: "audience.vip", segments: "vip",
+		schema: `{"type":"record","name":"Call","fields":[{"name":"receivedAt","type":"string"},{"name":"properties","type":{"type":"record","name":"Properties","fields":[{"name":"listData","type":{"type":"map","values":{"type":"array","items":{"type":"map","values":"string"}}}}]}}]}`,
+		records: []string{
+			`{"receivedAt":"2026-01-01T00:00:10.500Z","properties":{"listData":{"add":[{"email":"ann@example.com"},{"email":"bob@example.com"}],"remove":[{"email":"cy@example.com"}]}}}`,
+			`{"receivedAt":"2026-01-01T00:00:10.500Z","properties":{"listData":{"remove":[{"email":"ann@example.com"},{"name":"nobody"},{"email":"bob@example.com"}]}}}`,
+		},
+		says: []string{
+			"ann@example.com vip ann@example.com " + at + "; bob@example.com vip bob@example.com " + at + "; cy@example.com -vip cy@example.com " + at,
+			"ann@example.com -vip ann@example.com " + at + "; bob@example.com -vip bob@example.com " + at + "; error: person: item 2: the record names no person",
+		},
+	},
 	"PostHog cohort_membership_changed": {
 		segments: `"7"`,
 		schema:   `{"type":"record","name":"Change","fields":[{"name":"cohort_id","type":"int"},{"name":"person_id","type":{"type":"string","logicalType":"uuid"}},{"name":"last_updated","type":"string"},{"name":"status","type":"string"}]}`,
@@ -83,17 +110,23 @@ var shapes = map[string]shape{
 			`{"cohort_id":7,"person_id":"550e8400-e29b-41d4-a716-446655440000","last_updated":"2026-01-01 00:00:10.500000","status":"reconciled"}`,
 		},
 		says: []string{"550e8400-e29b-41d4-a716-446655440000 7 " + at, "550e8400-e29b-41d4-a716-446655440000 -7 " + at, "550e8400-e29b-41d4-a716-446655440000 " + at},
+		other: &shape{
+			topic:   "persons",
+			schema:  `{"type":"record","name":"Person","fields":[{"name":"id","type":"string"},{"name":"timestamp","type":"string"},{"name":"properties","type":"string"}]}`,
+			records: []string{`{"id":"550e8400-e29b-41d4-a716-446655440000","timestamp":"2026-01-01 00:00:10.500000","properties":"{\"email\":\"ann@example.com\"}"}`},
+			says:    []string{"550e8400-e29b-41d4-a716-446655440000 ann@example.com " + at},
+		},
 	},
 	"Open edX event bus": {
-		segments: "go101", headers: map[string][]byte{"ce_time": []byte("2026-01-01T00:00:10.500000+00:00")},
+		segments: "go101/audit, go101/verified", headers: map[string][]byte{"ce_time": []byte("2026-01-01T00:00:10.500000+00:00")},
 		schema: `{"type":"record","name":"CloudEvent","namespace":"org.openedx","fields":[{"name":"enrollment","type":{"type":"record","name":"CourseEnrollmentData","fields":[
 			{"name":"user","type":{"type":"record","name":"UserData","fields":[{"name":"id","type":"long"},{"name":"is_active","type":"boolean"},{"name":"pii","type":{"type":"record","name":"Pii","fields":[{"name":"email","type":"string"}]}}]}},
-			{"name":"course","type":{"type":"record","name":"CourseData","fields":[{"name":"course_key","type":"string"}]}},{"name":"is_active","type":"boolean"}]}}]}`,
+			{"name":"course","type":{"type":"record","name":"CourseData","fields":[{"name":"course_key","type":"string"}]}},{"name":"mode","type":"string"},{"name":"is_active","type":"boolean"}]}}]}`,
 		records: []string{
-			`{"enrollment":{"user":{"id":5,"is_active":true,"pii":{"email":"ann@example.com"}},"course":{"course_key":"go101"},"is_active":true}}`,
-			`{"enrollment":{"user":{"id":5,"is_active":true,"pii":{"email":"ann@example.com"}},"course":{"course_key":"go101"},"is_active":false}}`,
+			`{"enrollment":{"user":{"id":5,"is_active":true,"pii":{"email":"ann@example.com"}},"course":{"course_key":"go101"},"mode":"verified","is_active":true}}`,
+			`{"enrollment":{"user":{"id":5,"is_active":true,"pii":{"email":"ann@example.com"}},"course":{"course_key":"go101"},"mode":"audit","is_active":false}}`,
 		},
-		says: []string{"5 go101 ann@example.com " + at, "5 -go101 ann@example.com " + at},
+		says: []string{"5 -go101/audit go101/verified ann@example.com " + at, "5 -go101/audit ann@example.com " + at},
 	},
 	"Salesforce Data Cloud": {
 		segments: "vip",
@@ -122,6 +155,28 @@ var shapes = map[string]shape{
 			`{"visitor_id":"v","audiences":{"array":[]},"properties":{}}`,
 		},
 		says: []string{"v 1001 whole ann@example.com", "v", "v whole"},
+	},
+	"Debezium": {
+		segments: "vip, gold",
+		schema:   `{"type":"record","name":"Envelope","fields":[{"name":"before","type":["null",{"type":"record","name":"Value","fields":[{"name":"customer_id","type":"long"},{"name":"segment","type":"string"},` + optional("email") + `]}]},{"name":"after","type":["null","Value"]},{"name":"op","type":"string"},{"name":"ts_ms","type":["null","long"]},{"name":"source","type":{"type":"record","name":"Source","fields":[{"name":"lsn","type":["null","long"]}]}}]}`,
+		records: []string{
+			`{"before":null,"after":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"op":"c","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
+			`{"before":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"after":{"Value":{"customer_id":9,"segment":"gold","email":{"string":"ann@example.com"}}},"op":"u","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
+			`{"before":{"Value":{"customer_id":9,"segment":"gold","email":null}},"after":null,"op":"d","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
+			`{"before":null,"after":null,"op":"t","ts_ms":{"long":1767225610500},"source":{"lsn":null}}`,
+		},
+		says: []string{"9 vip ann@example.com " + at, "9 -vip gold ann@example.com " + at, "9 -gold " + at, "halt"},
+	},
+	"Debezium, PostgreSQL": {
+		segments: "vip, gold",
+		schema:   `{"type":"record","name":"Envelope","fields":[{"name":"before","type":["null",{"type":"record","name":"Value","fields":[{"name":"customer_id","type":"long"},{"name":"segment","type":"string"},` + optional("email") + `]}]},{"name":"after","type":["null","Value"]},{"name":"op","type":"string"},{"name":"ts_ms","type":["null","long"]},{"name":"source","type":{"type":"record","name":"Source","fields":[{"name":"lsn","type":["null","long"]}]}}]}`,
+		records: []string{
+			`{"before":null,"after":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"op":"c","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
+			`{"before":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"after":{"Value":{"customer_id":9,"segment":"gold","email":{"string":"ann@example.com"}}},"op":"u","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
+			`{"before":{"Value":{"customer_id":9,"segment":"gold","email":null}},"after":null,"op":"d","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
+			`{"before":null,"after":null,"op":"t","ts_ms":{"long":1767225610500},"source":{"lsn":null}}`,
+		},
+		says: []string{"9 vip ann@example.com #24023128", "9 -vip gold ann@example.com #24023128", "9 -gold #24023128", "halt"},
 	},
 	"Debezium, flattened": {
 		segments: "vip",
@@ -153,30 +208,74 @@ func TestShapesOfTheWorld(t *testing.T) {
 			if n := strings.Count(lines[name], "\n"); n == 0 || n > 10 {
 				t.Fatalf("it has %d lines", n)
 			}
-			w := s.worker(t, lines[name])
-			codec, err := goavro.NewCodec(s.schema)
-			if err != nil {
-				t.Fatal(err)
+			versions := []mapping.Version{{Text: s.schema}}
+			if s.other != nil {
+				s.other.segments = s.segments
+				versions = append(versions, mapping.Version{Text: s.other.schema})
+				s.other.check(t, lines[name], versions)
 			}
-			for i, record := range s.records {
-				native, _, err := codec.NativeFromTextual([]byte(record))
-				if err != nil {
-					t.Fatal(err)
-				}
-				value, err := codec.BinaryFromNative(nil, native)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got := s.said(w, value); got != s.says[i] {
-					t.Errorf("record %d says %q, not %q", i, got, s.says[i])
-				}
-			}
+			s.check(t, lines[name], versions)
 		})
 	}
 }
 
+// check maps the records of a shape by the lines of a source.
+func (s *shape) check(t *testing.T, lines string, versions []mapping.Version) {
+	t.Helper()
+	w := s.worker(t, lines, versions)
+	codec, err := goavro.NewCodec(s.schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, record := range s.records {
+		native, _, err := codec.NativeFromTextual([]byte(record))
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := codec.BinaryFromNative(nil, native)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.said(w, value); got != s.says[i] {
+			t.Errorf("record %d says %q, not %q", i, got, s.says[i])
+		}
+	}
+}
+
+// A preset fills in the lines that mapping/SHAPES.md gives for it, word by word.
+func TestPresetsAreTheShapes(t *testing.T) {
+	text, err := os.ReadFile("../../mapping/SHAPES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{}
+	for _, m := range regexp.MustCompile("`preset: ([^`]+)`\n```yaml\n([^`]*)```").FindAllSubmatch(text, -1) {
+		file := filepath.Join(t.TempDir(), "segsync.yaml")
+		content := "kafka: { brokers: [localhost:9092] }\nschema_registry: { url: http://localhost:8081 }\nsources:\n  - name: s\n    topics: [x]\n    preset: " + string(m[1]) +
+			"\nconnections:\n  - { name: c, api_key: k, consent: { by: dpo@example.com, on: 2026-11-01 } }\nexports:\n  - { name: e, connection: c, source: s, segments: [vip], list: 42 }\n"
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load([]string{file}, true)
+		if err != nil {
+			t.Errorf("preset %s: %v", m[1], err)
+			continue
+		}
+		if s := c.Sources[0]; s.Filled != string(m[2]) {
+			t.Errorf("preset %s fills in\n%snot\n%s", m[1], s.Filled, m[2])
+		} else {
+			told[s.Preset] = true
+		}
+	}
+	for _, name := range config.Presets() {
+		if !told[name] {
+			t.Errorf("mapping/SHAPES.md does not tell of preset %s", name)
+		}
+	}
+}
+
 // worker maps by the lines of a source.
-func (s *shape) worker(t *testing.T, lines string) *mapping.Worker {
+func (s *shape) worker(t *testing.T, lines string, versions []mapping.Version) *mapping.Worker {
 	t.Helper()
 	dir := t.TempDir()
 	schema, file := filepath.Join(dir, "schema.avsc"), filepath.Join(dir, "segsync.yaml")
@@ -205,7 +304,7 @@ func (s *shape) worker(t *testing.T, lines string) *mapping.Worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Check(mapping.Version{Text: s.schema}); err != nil {
+	if err := m.Check(versions...); err != nil {
 		t.Errorf("check says: %v", err)
 	}
 	return m.NewWorker()
@@ -218,25 +317,40 @@ func (s *shape) said(w *mapping.Worker, value []byte) string {
 	switch {
 	case err == mapping.ErrHalt: //nolint:errorlint // it is never wrapped
 		return "halt"
-	case err != nil:
-		return "error: " + err.Error()
-	case len(r.Changes) == 0:
+	case len(r.Changes) == 0 && err == nil:
 		return ""
 	}
+	var all []string
+	for i := range r.Changes {
+		all = append(all, s.change(r, &r.Changes[i], now))
+	}
+	if err != nil {
+		all = append(all, "error: "+err.Error())
+	}
+	return strings.Join(all, "; ")
+}
+
+// change is what is said of a person.
+func (s *shape) change(r *mapping.Result, c *mapping.Change, now int64) string {
 	segments := strings.Split(strings.ReplaceAll(s.segments, `"`, ""), ", ")
-	c := r.Changes[0]
 	slices.SortFunc(c.Memberships, func(a, b mapping.Membership) int { return a.Segment - b.Segment })
 	parts := []string{c.Person}
 	for _, m := range c.Memberships {
 		parts = append(parts, map[bool]string{true: "", false: "-"}[m.In]+segments[m.Segment])
+		if m.Until != 0 {
+			parts = append(parts, "until", time.Unix(m.Until, 0).UTC().Format(time.DateOnly))
+		}
 	}
 	if c.Whole {
 		parts = append(parts, "whole")
 	}
-	if p := r.Profile(&c); p != nil && p.Address != "" {
+	if p := r.Profile(c); p != nil && p.Address != "" {
 		parts = append(parts, p.Address)
 	}
-	if c.Time != now {
+	switch {
+	case c.Time < 1e18: // a sequence number
+		parts = append(parts, fmt.Sprintf("#%d", c.Time))
+	case c.Time != now:
 		parts = append(parts, time.Unix(0, c.Time).UTC().Format(time.RFC3339Nano))
 	}
 	return strings.Join(parts, " ")

@@ -236,7 +236,8 @@ func (w *wiring) source(name string) (connector.Source, error) {
 		}
 		src := connector.Source{
 			Name: s.Name, Topics: s.Topics, Regex: s.Regex, Start: s.Start, OutOfRange: connector.OutOfRange(s.OutOfRange), Tombstone: connector.Tombstone(s.OnTombstone),
-			Spec: mapping.Spec{Events: s.Events, Email: s.Email, HaltWhen: s.HaltWhen, Tombstone: s.TombstoneName},
+			Spec:         mapping.Spec{Events: s.Events, Email: s.Email, HaltWhen: s.HaltWhen, Tombstone: s.TombstoneName},
+			KeepProfiles: s.Profiles == "keep",
 		}
 		var err error
 		if src.Value, err = w.decoder(s.Value); err != nil {

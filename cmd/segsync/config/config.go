@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"maps"
 	"net"
 	"net/url"
@@ -13,7 +12,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"segsync/connector"
-	"segsync/mapping"
 	"segsync/sink/sendinblue"
 )
 
@@ -61,29 +59,6 @@ type Registry struct {
 	Username, Password Secret
 	Token              Secret
 	CA                 string
-}
-
-// Format is a wire format, with the files of its schemas.
-type Format struct {
-	Format  mapping.Format
-	Schemas []string // files
-}
-
-// Source is a source of events.
-type Source struct {
-	at
-	Name          string
-	Topics        []string
-	Regex         string
-	Start         connector.Start
-	OutOfRange    string
-	Value, Key    Format
-	Events        []mapping.Event
-	Email         string
-	HaltWhen      string
-	OnTombstone   string
-	exprNodes     map[string]ast.Node // of its expressions, by their place
-	TombstoneName string
 }
 
 // Connection is an account.
@@ -280,99 +255,6 @@ func readRegistry(d *document, n ast.Node) Registry {
 		}
 	}
 	return r
-}
-
-func readFormat(d *document, f *fields, key string, standard mapping.Format) Format {
-	n, ok := f.keys[key]
-	if !ok {
-		return Format{Format: standard}
-	}
-	v := d.mapping(n, "format", "schema")
-	words := []string{string(standard), "confluent", "single-object", "avro"}
-	if key == "key" {
-		words = append(words, "raw")
-	}
-	fc := Format{Format: mapping.Format(v.oneOf("format", words...)), Schemas: v.texts("schema")}
-	if (fc.Format == mapping.Bare || fc.Format == mapping.SingleObject) && len(fc.Schemas) == 0 {
-		d.fail(n, "format %s needs schema: a file with the Avro schema", fc.Format)
-	}
-	return fc
-}
-
-func readSource(d *document, n ast.Node) Source {
-	f := d.mapping(n, "name", "topics", "topics_regex", "start", "out_of_range", "value", "key", "event", "email", "on_tombstone", "tombstone_person", "halt_when")
-	f.need("name", "event")
-	s := Source{
-		at: at{d, n}, Name: f.text("name"), Topics: f.texts("topics"), Regex: f.text("topics_regex"), OutOfRange: f.oneOf("out_of_range", "halt", "earliest", "latest"),
-		Value: readFormat(d, f, "value", mapping.Confluent), Key: readFormat(d, f, "key", mapping.Raw), Email: f.expression("email"),
-		HaltWhen: f.expression("halt_when"), OnTombstone: f.oneOf("on_tombstone", "ignore", "remove_from_list", "delete_contact"), TombstoneName: f.expression("tombstone_person"),
-	}
-	for i, t := range s.Topics {
-		if !topicName.MatchString(t) {
-			d.fail(d.list(f.keys["topics"])[i], "a topic's name may hold letters, digits, '.', '_' and '-' only; a pattern is topics_regex")
-		}
-	}
-	if (len(s.Topics) == 0) == (s.Regex == "") {
-		d.fail(n, "source %q needs topics or topics_regex, one of them", s.Name)
-	}
-	if _, err := regexp.Compile(s.Regex); err != nil {
-		d.fail(f.keys["topics_regex"], "topics_regex: %s", err)
-	}
-	if f.has("start") {
-		start, err := ParseStart(f.text("start"), time.Time{})
-		if err != nil {
-			d.fail(f.keys["start"], "start must be earliest, latest or a time such as 2026-01-31T00:00:00Z")
-		}
-		s.Start = start
-	}
-	s.exprNodes = map[string]ast.Node{"email": f.keys["email"], "halt_when": f.keys["halt_when"], "tombstone_person": f.keys["tombstone_person"]}
-	for i, e := range d.list(f.keys["event"]) {
-		event, nodes := readEvent(d, e)
-		s.Events = append(s.Events, event)
-		for key, n := range nodes {
-			s.exprNodes[fmt.Sprintf("event %d %s", i+1, key)] = n
-		}
-	}
-	return s
-}
-
-func readEvent(d *document, n ast.Node) (mapping.Event, map[string]ast.Node) {
-	f := d.mapping(n, "when", "person", "segment", "member", "time", "memberships")
-	e := mapping.Event{
-		When: f.expression("when"), Person: f.expression("person"), Segment: f.expression("segment"), Member: f.expression("member"),
-		Time: f.expression("time"), Memberships: f.expression("memberships"),
-	}
-	f.need("person")
-	switch {
-	case e.Memberships != "" && (e.Segment != "" || e.Member != ""):
-		d.fail(n, "memberships is the whole truth of a person: it excludes segment and member")
-	case e.Memberships == "" && (e.Segment == "" || e.Member == ""):
-		d.fail(n, "an event needs segment and member, or memberships")
-	}
-	return e, f.keys
-}
-
-// ParseStart reads earliest, latest, a time, or (with a now) a span back such as -7d.
-func ParseStart(s string, now time.Time) (connector.Start, error) {
-	switch s {
-	case "earliest", "":
-		return connector.Start{}, nil
-	case "latest":
-		return connector.Start{Latest: true}, nil
-	}
-	if rest, ok := strings.CutPrefix(s, "-"); ok && !now.IsZero() {
-		if days, ok := strings.CutSuffix(rest, "d"); ok {
-			d, err := time.ParseDuration(days + "h")
-			return connector.Start{At: now.Add(-24 * d)}, err
-		}
-		d, err := time.ParseDuration(rest)
-		return connector.Start{At: now.Add(-d)}, err
-	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		t, err = time.Parse(time.DateOnly, s)
-	}
-	return connector.Start{At: t}, err
 }
 
 func readConnection(d *document, n ast.Node) Connection {
