@@ -47,6 +47,7 @@ func newCheck() *cobra.Command {
 			}
 			r := &report{out: cmd.OutOrStdout()}
 			r.ok("configuration: sources %d, connections %d, exports %d", len(c.Sources), len(c.Connections), len(c.Exports))
+			filled(c, r)
 			for _, owner := range slices.Sorted(maps.Keys(c.Troubled)) {
 				r.fail("owner %s: its exports are off until its files are mended:\n      %s", owner, strings.ReplaceAll(c.Troubled[owner].Error(), "\n", "\n      "))
 			}
@@ -93,6 +94,15 @@ func (r *report) fail(format string, args ...any) {
 
 func (r *report) warn(format string, args ...any) {
 	_, _ = fmt.Fprintf(r.out, "note  "+format+"\n", args...)
+}
+
+// filled says what presets have filled in.
+func filled(c *config.Config, r *report) {
+	for i := range c.Sources {
+		if s := &c.Sources[i]; s.Filled != "" {
+			r.ok("source %s: preset %s fills in\n        %s", s.Name, s.Preset, strings.ReplaceAll(strings.TrimSpace(s.Filled), "\n", "\n        "))
+		}
+	}
 }
 
 // disclose says which fields go to which account, under whose consent.
@@ -309,35 +319,49 @@ func (p *preflight) expressions(ctx context.Context, cfg *connector.Config) {
 			p.ok("source %s: expressions compile", s.Name)
 			continue
 		}
-		for _, t := range s.Topics {
-			versions, err := p.w.registry.Versions(ctx, t)
-			switch {
-			case errors.Is(err, mapping.ErrNoSchema):
-				p.warn("source %s: no schema is registered for %s-value: expressions are checked when the first record comes", s.Name, t)
-				continue
-			case err != nil:
-				p.fail("schema registry: %s", err)
-				continue
-			}
-			p.fit(&s, t, m, versions)
+		if versions := p.versions(ctx, &s); len(versions) > 0 {
+			p.fit(&s, m, versions)
 		}
 	}
 }
 
-// fit checks a source's expressions against the versions of a topic's schema, the newest first.
-func (p *preflight) fit(s *connector.Source, topic string, m *mapping.Mapper, versions []mapping.Version) {
+// versions are those of the schemas of a source's topics, each topic's newest first; none if one is not known yet: it may
+// have what the others lack.
+func (p *preflight) versions(ctx context.Context, s *connector.Source) (all []mapping.Version) {
+	complete := true
+	for _, t := range s.Topics {
+		versions, err := p.w.registry.Versions(ctx, t)
+		switch {
+		case errors.Is(err, mapping.ErrNoSchema):
+			p.warn("source %s: no schema is registered for %s-value: expressions are checked when the first record comes", s.Name, t)
+			complete = false
+		case err != nil:
+			p.fail("schema registry: %s", err)
+			complete = false
+		}
+		all = append(all, versions...)
+	}
+	if !complete {
+		return nil
+	}
+	return all
+}
+
+// fit checks a source's expressions against its topics' schemas.
+func (p *preflight) fit(s *connector.Source, m *mapping.Mapper, versions []mapping.Version) {
 	err := m.Check(versions...)
 	all := config.ExpressionErrors(err)
+	topics := strings.Join(s.Topics, ", ")
 	switch {
 	case err == nil && (len(versions) == 1 || m.Check(versions[0]) == nil):
-		p.ok("source %s: expressions fit the newest schema of %s", s.Name, topic)
+		p.ok("source %s: expressions fit the newest schema of %s", s.Name, topics)
 	case err == nil:
-		p.ok("source %s: expressions fit the %d versions of %s's schema: a field that a version lacks is null there", s.Name, len(versions), topic)
+		p.ok("source %s: expressions fit the %d versions of the schemas of %s: a field that a version lacks is null there", s.Name, len(versions), topics)
 	case len(all) == 0:
-		p.fail("source %s, topic %s: %s", s.Name, topic, err)
+		p.fail("source %s, %s: %s", s.Name, topics, err)
 	}
 	for _, e := range all {
-		p.fail("source %s, topic %s: %s", s.Name, topic, strings.ReplaceAll(p.w.c.Locate(s.Name, e), "\n", "\n      "))
+		p.fail("source %s, %s: %s", s.Name, topics, strings.ReplaceAll(p.w.c.Locate(s.Name, e), "\n", "\n      "))
 	}
 }
 

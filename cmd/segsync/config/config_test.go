@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +86,29 @@ func TestListsByComma(t *testing.T) {
 	}
 }
 
+// What is written is not filled in; what is filled in has the preset's place in the file.
+func TestPresetsFillInWhatIsNotWritten(t *testing.T) {
+	c, problems := load(t, strings.Replace(good, "    email: profile.email\n", "    preset: { name: debezium, email: mail }\n", 1))
+	if problems != "" || c.Sources[0].Email != "after.mail ?? before.mail" || c.Sources[0].HaltWhen != `op == "t"` || c.Sources[0].Events[0].Person != "profile_id" || strings.Contains(c.Sources[0].Filled, "event:") {
+		t.Errorf("%+v %s", c.Sources[0], problems)
+	}
+	lines := strings.Split(good, "\n")
+	at := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "event:") })
+	lines[at] = "    preset: { name: debezium, person: p }"
+	_, problems = load(t, strings.Join(lines, "\n"))
+	if want := fmt.Sprintf("segsync.yaml:%d:13: ", at+1); !strings.Contains(problems, want+"preset debezium needs the names of fields") {
+		t.Errorf("%s is not in %s", want, problems)
+	}
+	_, problems = load(t, strings.Replace(good, `    event: { person: profile_id, segment: segment_id, member: change == "ENTERED" }`, "    preset: postgres-cdc\n    event: { person: p, joins: j }\n    on_tombstone: delete_contact", 1))
+	if problems != "" {
+		t.Error(problems)
+	}
+	_, problems = load(t, strings.Replace(good, `    event: { person: profile_id, segment: segment_id, member: change == "ENTERED" }`, "    preset: { name: postgres-cdc, person: p, segment: s }\n    on_tombstone: delete_contact", 1))
+	if !strings.Contains(problems, "on_tombstone and sequence do not go together") {
+		t.Error(problems)
+	}
+}
+
 // Each is refused with line, column and the mend.
 func TestWhatIsRefused(t *testing.T) {
 	with := func(old, new string) string {
@@ -150,6 +174,19 @@ func TestWhatIsRefused(t *testing.T) {
 		"a known connection":     {with("connection: fr", "connection: frr"), `configured are: fr (did you mean "fr"?)`},
 		"audits each minute":     {good + "audit: { every: 1m }\n", "audit.every must be a duration of 10m0s or more"},
 		"no wait for a schema":   {good + "unknown_schema: { wait: never }\n", "must be a duration"},
+		"joins and member":       {with(`member: change == "ENTERED"`, `member: "true", joins: x`), "not both"},
+		"segment alone":          {with(`, member: change == "ENTERED"`, ""), "segment and member go together"},
+		"time and sequence":      {with(`"ENTERED" }`, `"ENTERED", time: occurred_at, sequence: lsn }`), "sequence orders events in place of time"},
+		"a sequence here only":   {with(`event: {`, "event:\n      - { person: p, joins: j, sequence: lsn }\n      - {"), "either all events of a source have a sequence, or none"},
+		"sequence and tombstone": {with(`"ENTERED" }`, "\"ENTERED\", sequence: lsn }\n    on_tombstone: delete_contact"), "on_tombstone and sequence do not go together"},
+		"a group of one":         {with(`"ENTERED" }`, `"ENTERED", group: [vip] }`), "group is a list of two segments or more"},
+		"until of a profile":     {with(`event: {`, "event:\n      - { person: p, until: u }\n      - {"), "until and group are about memberships"},
+		"profiles, not said":     {with(`event: {`, "event:\n      - { person: p }\n      - {"), "profiles: keep"},
+		"profiles only":          {with(`, segment: segment_id, member: change == "ENTERED"`, ""), "no event speaks of memberships"},
+		"an unknown preset":      {with("topics: [events]", "topics: [events]\n    preset: debesium"), `unknown preset "debesium" (did you mean "debezium"?)`},
+		"a preset's fields":      {with("    email: profile.email\n", "    preset: debezium\n"), "preset debezium needs the names of fields: preset: { name: debezium, email: … }"},
+		"a preset's expression":  {with("    email: profile.email\n", "    preset: { name: debezium, email: lower(email) }\n"), "for an expression write the key"},
+		"a preset without use":   {with("topics: [events]", "topics: [events]\n    preset: { name: tealium, person: x }"), "preset tealium has no use for person"},
 		"memberships and member": {with(`member: change == "ENTERED"`, `member: "true", memberships: x`), "memberships is the whole truth"},
 	} {
 		t.Run(name, func(t *testing.T) {
