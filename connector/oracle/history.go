@@ -17,6 +17,8 @@ type Shape struct {
 	Poison         float64
 	Numbers        bool // profiles bring telephone numbers, some claimed by several
 	Plain          bool // records of no interest carry no profile: reading them again brings nothing new
+	Lapses         bool // some memberships lapse within minutes
+	Keep           bool // profiles of people in no segment are kept
 	Begin          time.Time
 }
 
@@ -59,7 +61,7 @@ func History(seed uint64, s Shape) []Event {
 			}
 		}
 		// A profile that comes by before its person is known, on another partition, is lost: that is a documented limit.
-		stray := (s.Scatter && p%2 == 1 || s.Plain) && e.Segment == s.Segments[len(s.Segments)-1]
+		stray := !s.Keep && (s.Scatter && p%2 == 1 || s.Plain) && e.Segment == s.Segments[len(s.Segments)-1]
 		if !stray && (e.In || r.Float64() < 0.5) {
 			switch {
 			case r.Float64() < s.Move:
@@ -78,6 +80,9 @@ func History(seed uint64, s Shape) []Event {
 				}
 				e.Profile.Phone = fmt.Sprintf("+33639980%03d", n)
 			}
+		}
+		if s.Lapses && e.In && r.IntN(4) == 0 {
+			e.Until = at.Add(time.Duration(r.IntN(600)) * time.Second).Truncate(time.Second)
 		}
 		events = append(events, e)
 	}

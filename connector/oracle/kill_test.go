@@ -39,11 +39,15 @@ func (w *World) disturb(r *rand.Rand) {
 
 func killed(t *testing.T, seed uint64, shape func(time.Time) Shape) {
 	r := rand.New(rand.NewPCG(seed, 3))
+	history, ways := shape(time.Now()), uint64(0)
+	if seed%3 == 2 {
+		history, ways = history.inWays(), seed
+	}
 	w := newWorld(t, sandbox.Options{
 		Latency: 20 * time.Millisecond, ImportTime: 5 * time.Second, Seed: seed,
 		Rates: sandbox.Rates{ContactsPerSecond: 10, ContactsPerHour: 36_000, OtherPerHour: 100},
-	})
-	events := History(seed, shape(time.Now()))
+	}, ways)
+	events := History(seed, history)
 	p := w.start(t, "a")
 	for len(events) > 0 {
 		n := min(1+r.IntN(len(events)/4+5), len(events))

@@ -51,6 +51,9 @@ func (w *World) Source(schemas mapping.Schemas) (connector.Source, error) {
 			}
 		}
 	}
+	if w.ways != nil {
+		w.ways.source(&s)
+	}
 	return s, nil
 }
 

@@ -47,11 +47,11 @@ func parseSeed(t *testing.T, s string) uint64 {
 	return seed
 }
 
-func newWorld(t *testing.T, s sandbox.Options) *World {
+func newWorld(t *testing.T, s sandbox.Options, ways ...uint64) *World { // a seed of ways; none: events are told in one
 	t.Helper()
 	vn := &kfake.VirtualNetwork{}
 	w, err := NewWorld(WorldOptions{
-		Network: vn, APIAddr: "127.0.0.1:8080", RegAddr: "127.0.0.1:8081", Partitions: 3, Sandbox: s, Log: testLog(t),
+		Network: vn, APIAddr: "127.0.0.1:8080", RegAddr: "127.0.0.1:8081", Partitions: 3, Sandbox: s, Log: testLog(t), Ways: sum(ways),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +98,36 @@ func TestListsConvergeToWhatTheEventsSay(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.converge(t, 10*time.Minute)
+		p.Stop()
+	})
+}
+
+func sum(all []uint64) (n uint64) {
+	for _, x := range all {
+		n += x
+	}
+	return n
+}
+
+// inWays is a shape in which everything may be said in several ways.
+func (s Shape) inWays() Shape {
+	s.Lapses, s.Keep, s.Plain = true, true, false
+	return s
+}
+
+// However the events are put into records - several people in one, what they join and leave in lists, profiles on a topic of
+// their own, memberships that lapse - the lists are the same.
+func TestListsConvergeInWhateverWayEventsAreTold(t *testing.T) {
+	seeds(t, 40, func(t *testing.T, seed uint64) {
+		w := newWorld(t, sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 5 * time.Second, Seed: seed}, seed+1)
+		p := w.start(t, "a")
+		if err := w.Produce(t.Context(), History(seed, DefaultShape(time.Now()).inWays())...); err != nil {
+			t.Fatal(err)
+		}
+		w.converge(t, 10*time.Minute)
+		time.Sleep(12 * time.Minute) // everything that lapses has
+		w.converge(t, time.Minute)
+		w.promises(t)
 		p.Stop()
 	})
 }

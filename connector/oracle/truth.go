@@ -13,9 +13,10 @@ type Event struct {
 	Person, Segment string
 	In              bool
 	At              time.Time
-	Profile         *Profile // nil: the record carries none
-	Partition       int32    // of the topic; -1 by the person
-	Poison          []byte   // instead of all else: bytes that decode to nothing
+	Until           time.Time // when the membership lapses, in whole seconds; zero: never. Only where events are told in several ways
+	Profile         *Profile  // nil: the record carries none
+	Partition       int32     // of the topic; -1 by the person
+	Poison          []byte    // instead of all else: bytes that decode to nothing
 }
 
 // Profile is what an event says of the person. Empty strings are nulls.
@@ -33,6 +34,7 @@ type Export struct {
 // person is what the events say of one person.
 type person struct {
 	in        map[string]bool
+	until     map[string]time.Time // of those that lapse
 	email     string
 	values    map[string]string
 	profileAt time.Time
@@ -45,6 +47,7 @@ type Truth struct {
 	// Unsubscribed addresses: their people are not added anywhere else.
 	Unsubscribed map[string]bool
 	former       map[string][]string
+	keep         bool // profiles of people in no segment
 }
 
 // NewTruth makes an empty truth.
@@ -60,14 +63,15 @@ func (t *Truth) Apply(e Event) {
 	asked := slices.ContainsFunc(t.exports, func(x Export) bool { return slices.Contains(x.Segments, e.Segment) })
 	p, ok := t.people[e.Person]
 	if !ok {
-		if !asked {
+		if !asked && (!t.keep || e.Profile == nil) {
 			return // nobody asks about this person yet: their profile is not kept
 		}
-		p = &person{in: map[string]bool{}, values: map[string]string{}}
+		p = &person{in: map[string]bool{}, until: map[string]time.Time{}, values: map[string]string{}}
 		t.people[e.Person] = p
 	}
 	if asked {
 		p.in[e.Segment] = e.In
+		p.until[e.Segment] = e.Until
 	}
 	if e.Profile == nil {
 		return
@@ -123,11 +127,12 @@ func (t *Truth) carriers() map[string][]*person {
 // wants are the exports to a list (0: any) that want a person.
 func (t *Truth) wants(p *person, list int64) []Export {
 	var all []Export
+	now := time.Now()
 	for _, x := range t.exports {
 		if list != 0 && x.List != list {
 			continue
 		}
-		if slices.ContainsFunc(x.Segments, func(s string) bool { return p.in[s] }) {
+		if slices.ContainsFunc(x.Segments, func(s string) bool { return p.in[s] && (p.until[s].IsZero() || now.Before(p.until[s])) }) {
 			all = append(all, x)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	_ "embed"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -76,6 +78,7 @@ type World struct {
 	// Others are further accounts behind the same API, by their keys.
 	Others map[string]*sandbox.Server
 
+	ways     *ways // nil: every event is a record of the default schema
 	brokers  []string
 	topic    string
 	parts    int32
@@ -103,6 +106,9 @@ type WorldOptions struct {
 	Sandbox    sandbox.Options
 	Exports    []Export
 	Log        *zap.Logger
+	// Ways puts events into records in several ways, chosen by this seed; profiles of people in no segment are kept. 0: in
+	// one.
+	Ways uint64
 }
 
 // DefaultExports are two exports of one source that share contacts and attributes.
@@ -129,7 +135,7 @@ func NewWorld(o WorldOptions) (*World, error) {
 	}
 	var err error
 	if len(o.Brokers) == 0 {
-		opts := []kfake.Opt{kfake.NumBrokers(max(len(o.Ports), 1)), kfake.ListenFn(o.Network.Listen), kfake.SeedTopics(o.Partitions, o.Topic)}
+		opts := []kfake.Opt{kfake.NumBrokers(max(len(o.Ports), 1)), kfake.ListenFn(o.Network.Listen), kfake.SeedTopics(o.Partitions, o.Topic, profilesTopic, peopleTopic)}
 		if len(o.Ports) > 0 {
 			opts = append(opts, kfake.Ports(o.Ports...))
 		}
@@ -164,6 +170,16 @@ func NewWorld(o WorldOptions) (*World, error) {
 	}
 	if w.codec, err = goavro.NewCodec(EventSchema); err != nil {
 		return nil, err
+	}
+	if o.Ways != 0 {
+		w.Truth.keep = true
+		w.ways = &ways{rand: rand.New(rand.NewPCG(o.Ways, 7)), parts: o.Partitions} //nolint:gosec // to be repeated, not secret
+		if w.ways.profiles, err = register(reg, profilesTopic, profilesSchema); err == nil {
+			w.ways.people, err = register(reg, peopleTopic, peopleSchema)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	w.own = w.Cutter()
 	w.producer, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(w.own.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -235,12 +251,6 @@ func (w *World) Encode(e Event) ([]byte, error) {
 	if e.Poison != nil {
 		return e.Poison, nil
 	}
-	null := func(s string) any {
-		if s == "" {
-			return nil
-		}
-		return goavro.Union("string", s)
-	}
 	change := "EXITED"
 	if e.In {
 		change = "ENTERED"
@@ -250,10 +260,9 @@ func (w *World) Encode(e Event) ([]byte, error) {
 		"occurred_at": e.At, "profile": nil,
 	}
 	if p := e.Profile; p != nil {
-		m["profile"] = goavro.Union("cdp.segments.Profile", map[string]any{
-			"email": null(p.Email), "first_name": null(p.First), "last_name": null(p.Last), "phone": null(p.Phone), "country": null(p.Country),
-			"birthday": nil, "lifetime_value": nil, "newsletter": nil, "tags": []any{},
-		})
+		native := p.native()
+		maps.Copy(native, map[string]any{"birthday": nil, "lifetime_value": nil, "newsletter": nil, "tags": []any{}})
+		m["profile"] = goavro.Union("cdp.segments.Profile", native)
 	}
 	head := []byte{0, byte(w.schemaID >> 24), byte(w.schemaID >> 16), byte(w.schemaID >> 8), byte(w.schemaID)}
 	return w.codec.BinaryFromNative(head, m)
@@ -261,34 +270,64 @@ func (w *World) Encode(e Event) ([]byte, error) {
 
 // Produce writes events to the topic, in order, and tells the truth.
 func (w *World) Produce(ctx context.Context, events ...Event) error {
-	records := make([]*kgo.Record, 0, len(events))
-	for _, e := range events {
-		v, err := w.Encode(e)
-		if err != nil {
+	var records []*kgo.Record
+	if w.ways != nil {
+		var err error
+		if records, events, err = w.ways.records(w, events); err != nil {
 			return err
 		}
-		p := e.Partition
-		if p < 0 {
-			p = int32(hash(e.Person) % uint32(w.parts))
+	} else {
+		for _, e := range events {
+			r, err := w.record(e)
+			if err != nil {
+				return err
+			}
+			records = append(records, r)
 		}
-		at := e.At
-		if at.IsZero() {
-			at = time.Now()
-		}
-		records = append(records, &kgo.Record{Topic: w.topic, Partition: p, Key: []byte(e.Person), Value: v, Timestamp: at})
 	}
 	if err := w.producer.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, e := range events {
+	for _, e := range events {
 		w.Truth.Apply(e)
-		if e.Poison != nil {
-			w.poison = append(w.poison, position(records[i].Topic, records[i].Partition, records[i].Offset))
+	}
+	for _, r := range records {
+		if r.Value[0] != 0 {
+			w.poison = append(w.poison, position(r.Topic, r.Partition, r.Offset))
 		}
 	}
 	return nil
+}
+
+// record is an event in the default schema.
+func (w *World) record(e Event) (*kgo.Record, error) {
+	v, err := w.Encode(e)
+	p := e.Partition
+	if p < 0 {
+		p = int32(hash(e.Person) % uint32(w.parts))
+	}
+	return &kgo.Record{Topic: w.topic, Partition: p, Key: []byte(e.Person), Value: v, Timestamp: e.when()}, err
+}
+
+// when is an event's time; without one it is now.
+func (e *Event) when() time.Time {
+	if e.At.IsZero() {
+		return time.Now()
+	}
+	return e.At
+}
+
+// native is a profile for goavro.
+func (p *Profile) native() map[string]any {
+	null := func(s string) any {
+		if s == "" {
+			return nil
+		}
+		return goavro.Union("string", s)
+	}
+	return map[string]any{"email": null(p.Email), "first_name": null(p.First), "last_name": null(p.Last), "phone": null(p.Phone), "country": null(p.Country)}
 }
 
 // Renew lets the producer look the topic up again, which was made again.
