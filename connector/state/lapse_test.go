@@ -120,3 +120,30 @@ func TestProfilesApart(t *testing.T) {
 		}
 	}
 }
+
+// What a profile of somebody of whom no membership is known takes, with an address and three attributes: what the README says.
+func TestAKeptProfileIsSmall(t *testing.T) {
+	cfg := newTable(t).cfg
+	cfg.Sources[0].KeepProfiles, cfg.Sources[0].Attributes = true, []string{"A", "SMS", "C"}
+	tab := New(cfg)
+	now := time.Unix(1e9, 0)
+	if _, err := tab.Ready(now); err != nil {
+		t.Fatal(err)
+	}
+	const people = 100_000
+	rows := 0
+	for i := range people {
+		tab.Fold(&Change{
+			Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 1, Partition: int32(i % 12), Offset: int64(i), Time: 1767225610500000000 + int64(i)},
+			Profile: &Profile{Address: fmt.Sprintf("first.last%d@example.com", i), Values: []Value{{0, []byte(`"Marie-Anne"`)}, {1, fmt.Appendf(nil, `"+336399%05d"`, i)}, {2, []byte(`"FR"`)}}},
+		}, now)
+	}
+	for _, r := range tab.Cut(nil).Rows {
+		rows += len(r.Key) + len(r.Value)
+	}
+	memory, kafka := tab.Bytes()/people, rows/people
+	t.Logf("%d bytes of memory a person, %d in Kafka", memory, kafka)
+	if memory > 300 || kafka > 150 {
+		t.Errorf("a profile takes %d bytes of memory, and %d in Kafka", memory, kafka)
+	}
+}
