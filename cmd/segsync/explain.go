@@ -23,28 +23,39 @@ type sample struct {
 	source int
 	masked bool
 	told   bool // the account has told its attributes' types
+	// lookup asks the account for a contact; nil: it is not asked.
+	lookup func(address string) (blocked bool, lists []int64, err error)
 }
 
-// askTypes gives the source's attributes the types that the account tells.
-func (s *sample) askTypes(ctx context.Context, w *wiring) {
+// ask lets the account tell the types of attributes, and what it holds of people. The client is to be closed.
+func (s *sample) ask(ctx context.Context, w *wiring) (closing func()) {
 	options, err := w.api(w.c.Connection(s.cfg.Name))
 	if err != nil {
-		return
+		return func() {}
 	}
 	api := sendinblue.New(options)
-	defer api.Close()
-	ctx, cancel := context.WithTimeout(ctx, typesPatience)
-	defer cancel()
+	ctx, cancel := context.WithTimeout(ctx, accountPatience)
+	closing = func() { cancel(); api.Close() }
 	types, err := api.Attributes(ctx)
 	if err != nil {
-		return
+		return closing
 	}
+	s.lookup = func(address string) (bool, []int64, error) { return api.Lookup(ctx, address) }
 	all := s.cfg.Sources[s.source].Spec.Attributes
 	for i := range all {
 		of := types[all[i].Name]
 		all[i].Type, all[i].Options = mapping.AttributeType(of.Type), of.Options
 	}
 	s.told = true
+	return closing
+}
+
+// tell explains a record, with what the account says unless it is not to be asked.
+func (s *sample) tell(ctx context.Context, w *wiring, r *mapping.Record, offline bool) error {
+	if !offline {
+		defer s.ask(ctx, w)()
+	}
+	return s.explain(r)
 }
 
 // explain shows a record's way. Its error says that the record would be a dead letter, or stop the source.
@@ -71,7 +82,7 @@ func (s *sample) explain(r *mapping.Record) error {
 	if !s.told {
 		s.line("note  the account was not asked, or did not answer: attributes are shown as texts\n")
 	}
-	s.line("note  nothing was sent; what the list held before was not looked at\n")
+	s.line("note  nothing was sent\n")
 	return nil
 }
 
@@ -185,6 +196,7 @@ func (s *sample) requests(source *connector.Source, r *mapping.Result, c *mappin
 			leaves = append(leaves, e.List)
 		}
 	}
+	s.before(p.Address, append(slices.Clone(write.Lists), leaves...))
 	if len(write.Lists) > 0 {
 		write.Lists = sorted(write.Lists)
 		write.Contacts[0].Attributes = s.attributes(source, p, asked)
@@ -196,6 +208,26 @@ func (s *sample) requests(source *connector.Source, r *mapping.Result, c *mappin
 			s.request(&sink.Request{Kind: sink.Remove, Unlink: []int64{list}, Contacts: write.Contacts})
 		}
 	}
+}
+
+// before says what the account holds of an address now, in the lists that the record concerns.
+func (s *sample) before(address string, lists []int64) {
+	if s.lookup == nil || len(lists) == 0 {
+		return
+	}
+	blocked, are, err := s.lookup(address)
+	if err != nil {
+		s.line("  before  the account does not say\n")
+		return
+	}
+	var told []string
+	for _, l := range sorted(lists) {
+		told = append(told, map[bool]string{true: "in", false: "not in"}[slices.Contains(are, l)]+fmt.Sprintf(" list %d", l))
+	}
+	if blocked {
+		told = append(told, "unsubscribed or blocked, and stays so")
+	}
+	s.line("  before  %s\n", strings.Join(told, ", "))
 }
 
 func sorted(lists []int64) []int64 {

@@ -39,9 +39,9 @@ func (f *sampleFlags) add(cmd *cobra.Command) {
 
 // Bounds of what a sample may take.
 const (
-	sampleMost     = 16 << 20         // bytes
-	samplePatience = 10 * time.Second // of Kafka
-	typesPatience  = 2 * time.Second  // of the account
+	sampleMost      = 16 << 20         // bytes
+	samplePatience  = 10 * time.Second // of Kafka
+	accountPatience = 2 * time.Second  // of the account
 )
 
 func (f *sampleFlags) run(cmd *cobra.Command, c *config.Config, offline bool) error {
@@ -70,10 +70,7 @@ func (f *sampleFlags) run(cmd *cobra.Command, c *config.Config, offline bool) er
 			continue
 		}
 		s := &sample{out: &terminal{cmd.OutOrStdout()}, cfg: cfg, source: at, masked: !f.show}
-		if !offline {
-			s.askTypes(cmd.Context(), w)
-		}
-		if err := s.explain(record); err != nil && failed == nil {
+		if err := s.tell(cmd.Context(), w, record, offline); err != nil && failed == nil {
 			failed = &exitError{exitFailed, err}
 		}
 	}
