@@ -36,11 +36,11 @@ func expressionError(source string, err error) *ExpressionError {
 }
 
 // fits says what is wrong with an expression for every version of a schema. A version that has all its fields decides; where
-// none has, each field must be in some version.
-func (e *expression) fits(versions []*schema, wants []string) (wrong error) {
+// none has, each field must be in some version. each gives the items that it is about; nil: none, or several kinds of them.
+func (e *expression) fits(versions []*schema, wants []string, each *expression) (wrong error) {
 	best, most := error(nil), -1
 	for _, s := range versions {
-		err := e.fit(s, wants)
+		err := e.fit(s, wants, each.items(s))
 		if err == nil {
 			return nil
 		}
@@ -63,12 +63,31 @@ func (e *expression) fits(versions []*schema, wants []string) (wrong error) {
 }
 
 // fit says what is wrong with an expression for one schema.
-func (e *expression) fit(s *schema, wants []string) error {
-	if _, err := compile(e.source, s, e.items); err != nil {
+func (e *expression) fit(s *schema, wants []string, item *schema) error {
+	if _, err := compile(e.source, s, e.knowsItem, item); err != nil {
 		return err
 	}
-	if wrong := checkTypes(e.source, s, wants...); wrong != nil {
+	if wrong := checkTypes(e.source, s, item, wants...); wrong != nil {
 		return wrong
+	}
+	return nil
+}
+
+// items is the schema of the items that an expression gives; nil where that is not known.
+func (e *expression) items(s *schema) *schema {
+	if e == nil {
+		return nil
+	}
+	tree, err := exprparser.Parse(e.source)
+	if err != nil {
+		return nil
+	}
+	switch all := (&finder{root: s}).at(tree.Node); {
+	case all == nil:
+	case all.kind == kindArray:
+		return all.items.only()
+	case all.kind == kindMap:
+		return &schema{kind: kindRecord, fields: []schemaField{{name: "key", typ: &schema{kind: kindString}}, {name: "value", typ: all.items}}}
 	}
 	return nil
 }
@@ -181,7 +200,7 @@ func distance(a, b string) int {
 
 // checkTypes finds what compiles against a schema and cannot be right: a symbol that an enum has not, and a result of a
 // kind that will not do. wants are the kinds that will; none: any.
-func checkTypes(source string, s *schema, wants ...string) *ExpressionError {
+func checkTypes(source string, s, item *schema, wants ...string) *ExpressionError {
 	c := conf.CreateNew()
 	for _, o := range functions {
 		o(c)
@@ -190,7 +209,7 @@ func checkTypes(source string, s *schema, wants ...string) *ExpressionError {
 	if err != nil {
 		return nil // compiling told
 	}
-	f := &finder{root: s}
+	f := &finder{root: s, item: item}
 	ast.Walk(&tree.Node, f)
 	if f.err != nil {
 		f.err.Source = source
@@ -205,6 +224,7 @@ func checkTypes(source string, s *schema, wants ...string) *ExpressionError {
 // finder looks for texts that an enum is compared with and never is.
 type finder struct {
 	root *schema
+	item *schema // of the item at hand; nil: it is not known, or there is none
 	err  *ExpressionError
 }
 
@@ -242,6 +262,9 @@ func (f *finder) at(n ast.Node) *schema {
 	case *ast.ChainNode:
 		return f.at(n.Node)
 	case *ast.IdentifierNode:
+		if n.Value == "item" && f.item != nil {
+			return f.item
+		}
 		return f.root.field(n.Value)
 	case *ast.MemberNode:
 		if name, ok := n.Property.(*ast.StringNode); ok {

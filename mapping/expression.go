@@ -20,7 +20,7 @@ type expression struct {
 	quick        quick      // nil: it takes the VM
 	paths        [][]string // of the record's fields that it names; an empty one is the whole record
 	surroundings bool       // it names the record's surroundings
-	items        bool       // the mapping knows items
+	knowsItem    bool       // the mapping is about items
 	ofItem       bool       // it names the one at hand
 }
 
@@ -55,13 +55,16 @@ var kafkaEnv = types.Map{
 
 // environment types a record for the compiler, so that a field that the schema lacks is found (Check). Scalars are open:
 // any may be null.
-func (s *schema) environment() types.Map {
+func (s *schema) environment(item *schema) types.Map {
 	w := typing{left: typesMost, within: map[*schema]bool{}}
 	m, ok := w.typ(s, 0).(types.Map)
 	if !ok {
 		return types.Map{types.Extra: types.Any, "kafka": kafkaEnv}
 	}
 	m["kafka"] = kafkaEnv
+	if item != nil {
+		m["item"] = w.typ(item, 0)
+	}
 	return m
 }
 
@@ -111,13 +114,14 @@ func (w *typing) typ(s *schema, depth int) types.Type {
 	return types.Any
 }
 
-// compile compiles a source text against a schema; a nil one leaves the fields open.
-func compile(source string, s *schema, items bool) (program, error) {
+// compile compiles a source text against a schema, and that of the items that the mapping is about; a nil one leaves the
+// fields open.
+func compile(source string, s *schema, items bool, item *schema) (program, error) {
 	env := types.Map{types.Extra: types.Any, "kafka": kafkaEnv}
 	if s != nil {
-		env = s.environment()
+		env = s.environment(item)
 	}
-	if items {
+	if items && item == nil {
 		env["item"] = types.Any
 	}
 	env[budgetName] = types.Any
@@ -134,11 +138,11 @@ func newExpression(source string, items bool) (*expression, error) {
 	if source == "" {
 		return nil, nil
 	}
-	p, err := compile(source, nil, items)
+	p, err := compile(source, nil, items, nil)
 	if err != nil {
 		return nil, err
 	}
-	e := &expression{source: source, program: p, items: items}
+	e := &expression{source: source, program: p, knowsItem: items}
 	tree, err := exprparser.Parse(source)
 	if err != nil {
 		return nil, expressionError(source, err)

@@ -141,7 +141,7 @@ func (m *Mapper) Check(versions ...Version) error {
 	}
 	var errs []error
 	for _, p := range m.expressions() {
-		if wrong := p.expr.fits(schemas, p.wants); wrong != nil {
+		if wrong := p.expr.fits(schemas, p.wants, p.each); wrong != nil {
 			errs = append(errs, at(p.what, wrong))
 		}
 	}
@@ -152,15 +152,16 @@ func (m *Mapper) Check(versions ...Version) error {
 type placed struct {
 	what      string // its place: event 1 person, email, attribute SMS
 	expr      *expression
-	wants     []string   // what its result may be; none: anything
-	attribute *attribute // nil: of none
+	wants     []string    // what its result may be; none: anything
+	each      *expression // gives the items that it is about; nil: none, or several kinds of them
+	attribute *attribute  // nil: of none
 }
 
 // expressions are those of an event that are configured, in the order in which they are evaluated.
 func (e *event) expressions(place int) (all []placed) {
 	add := func(what string, x *expression, wants ...string) {
 		if x != nil {
-			all = append(all, placed{fmt.Sprintf("event %d %s", place+1, what), x, wants, nil})
+			all = append(all, placed{fmt.Sprintf("event %d %s", place+1, what), x, wants, e.each, nil})
 		}
 	}
 	add("when", e.when, aBoolean)
@@ -178,12 +179,24 @@ func (e *event) expressions(place int) (all []placed) {
 
 // profile are the expressions of what people are, in the order in which they are evaluated.
 func (m *Mapper) profile() (all []placed) {
+	eaches := map[string]*expression{}
+	for i := range m.events {
+		if e := m.events[i].each; e != nil {
+			eaches[e.source] = e
+		}
+	}
+	var each *expression
+	for _, e := range eaches {
+		if len(eaches) == 1 {
+			each = e
+		}
+	}
 	if m.email != nil {
-		all = append(all, placed{"email", m.email, []string{aText}, nil})
+		all = append(all, placed{"email", m.email, []string{aText}, each, nil})
 	}
 	for i := range m.attributes {
 		a := &m.attributes[i]
-		all = append(all, placed{"attribute " + a.Name, a.expr, nil, a})
+		all = append(all, placed{"attribute " + a.Name, a.expr, nil, each, a})
 	}
 	return all
 }
@@ -191,11 +204,11 @@ func (m *Mapper) profile() (all []placed) {
 // expressions are all of a mapping.
 func (m *Mapper) expressions() (all []placed) {
 	if m.haltWhen != nil {
-		all = append(all, placed{"halt_when", m.haltWhen, []string{aBoolean}, nil})
+		all = append(all, placed{"halt_when", m.haltWhen, []string{aBoolean}, nil, nil})
 	}
 	for i := range m.events {
 		if each := m.events[i].each; each != nil {
-			all = append(all, placed{fmt.Sprintf("event %d each", i+1), each, []string{aList, aMap}, nil})
+			all = append(all, placed{fmt.Sprintf("event %d each", i+1), each, []string{aList, aMap}, nil, nil})
 		}
 		all = append(all, m.events[i].expressions(i)...)
 	}

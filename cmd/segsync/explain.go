@@ -102,7 +102,9 @@ func (s *sample) steps(all []mapping.Step) {
 		step := &all[i]
 		plain := slices.ContainsFunc(shownPlain, func(what string) bool { return strings.HasSuffix(step.Place, what) })
 		value := strings.ReplaceAll(mapping.Render(step.Value, s.masked && !plain), "\n", " ")
-		switch {
+		switch all, list := step.Value.([]any); {
+		case list && strings.HasSuffix(step.Place, " each"):
+			value = fmt.Sprintf("%d items", len(all))
 		case step.Err != nil:
 			value = "none: " + step.Err.Error()
 			if step.JSON != nil {
