@@ -52,13 +52,18 @@ func newGoavro(text string) (a *goavro.Codec, err error) {
 // decode reads one datum that fills all of b: of a record, what is asked for. Texts are copied; bytes alias b.
 func (c *codec) decode(b []byte, asked *fields) (any, error) {
 	v, rest, err := c.read(b, asked)
+	return v, decoded(rest, err)
+}
+
+// decoded says what is wrong with a datum that was read.
+func decoded(rest []byte, err error) error {
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("decoding Avro: %w", err)
+		return fmt.Errorf("decoding Avro: %w", err)
 	case len(rest) > 0:
-		return nil, fmt.Errorf("decoding Avro: %d bytes are left over: the record was written with another schema", len(rest))
+		return fmt.Errorf("decoding Avro: %d bytes are left over: the record was written with another schema", len(rest))
 	}
-	return v, nil
+	return nil
 }
 
 func (c *codec) read(b []byte, asked *fields) (any, []byte, error) {

@@ -84,7 +84,7 @@ func TestWhatExpressionsMakeIsOfTheKinds(t *testing.T) {
 		`phone("0033639980001")`: "+33639980001", `phone("\u202a+33 6 39 98 00 01\u202c")`: "+33639980001", `phone("07700 900123", "UK")`: "+447700900123", `phone("06 39 98 00 01", n)`: "!",
 		`phone("+33639980001")`: "+33639980001", `phone("+3363998000100")`: "!", `date(7336)`: "1990-02-01", `string(n)`: nil, `string(l)`: "!", `upper(12)`: "12", `map(l, .id)`: []any{"vip"}, `missing.field`: nil, `float("x")`: "!",
 	} {
-		e, err := newExpression(source, false)
+		e, err := newExpression(source, false, nil)
 		if err != nil {
 			t.Errorf("%s: %v", source, err)
 			continue

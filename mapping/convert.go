@@ -309,7 +309,7 @@ func itemsOf(v any) ([]string, error) {
 func personOf(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
-		return v, strings.TrimSpace(v) != ""
+		return personOfText(v)
 	case int:
 		return strconv.Itoa(v), true
 	case Decimal:
@@ -323,6 +323,8 @@ func personOf(v any) (string, bool) {
 	}
 	return "", false
 }
+
+func personOfText(s string) (string, bool) { return s, strings.TrimSpace(s) != "" }
 
 // memberOf says whether somebody is in; known is false for what is neither true nor false: it moves nothing.
 func memberOf(v any) (in, known bool, err error) {

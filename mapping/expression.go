@@ -133,8 +133,9 @@ func compile(source string, s *schema, items bool, item *schema) (program, error
 	return program{p, used}, nil
 }
 
-// newExpression compiles an expression; items: the name item is the item at hand's.
-func newExpression(source string, items bool) (*expression, error) {
+// newExpression compiles an expression; items: the name item is the item at hand's. cells gives the places of its paths'
+// cells; nil: they are looked up by name.
+func newExpression(source string, items bool, cells func(path []string) int) (*expression, error) {
 	if source == "" {
 		return nil, nil
 	}
@@ -147,7 +148,9 @@ func newExpression(source string, items bool) (*expression, error) {
 	if err != nil {
 		return nil, expressionError(source, err)
 	}
-	e.quick = quickOf(tree.Node)
+	if named := (&quicker{items: items}).of(tree.Node); named != nil { // all of it
+		e.quick = (&quicker{cells, items}).of(tree.Node)
+	}
 	n := naming{paths: map[ast.Node][]string{}, longest: map[ast.Node]bool{}, declared: map[string]bool{}}
 	ast.Walk(&tree.Node, &n)
 	for node := range n.longest {
@@ -210,15 +213,21 @@ type runner struct {
 	budget budget
 }
 
-// eval evaluates against a record.
+// eval evaluates against a record's values by name.
 func (e *expression) eval(r *runner, env map[string]any) (any, error) {
+	c, err := e.cell(r, &scope{env: env})
+	return c.value(), err
+}
+
+// cell evaluates against a record.
+func (e *expression) cell(r *runner, s *scope) (cell, error) {
 	if e.quick != nil {
-		if v, ok, err := e.quick(env); ok {
-			return v, e.failed(err)
+		if c, ok, err := e.quick(s); ok {
+			return c, e.failed(err)
 		}
 	}
-	v, err := e.run(r, env)
-	return normal(v), e.failed(err)
+	v, err := e.run(r, s.names())
+	return cellOf(normal(v)), e.failed(err)
 }
 
 // run evaluates by the VM.

@@ -19,6 +19,9 @@ var functions = options()
 type callable struct {
 	f     func(p []any) (any, error)
 	types []any
+	// text is what f does with a text as its first argument, whatever the others are; done is false where it needs f. nil: it
+	// always does.
+	text func(s string) (out string, done bool)
 }
 
 var (
@@ -32,16 +35,16 @@ var callables = map[string]callable{
 	"trim":      text(trim),
 	"title":     text(title),
 	"string":    text(func(s string) string { return s }),
-	"float":     {func(p []any) (any, error) { return floatOf(p[0]) }, ofOne},
-	"date":      {func(p []any) (any, error) { return some(dateOf(p[0])) }, ofOne},
-	"phone":     {phone, []any{new(func(any) any), new(func(any, any) any)}},
-	"fromJSON":  {fromJSON, ofOne},
-	"default":   {otherwise, []any{new(func(any, any) any)}},
-	"join":      {join, []any{new(func(any) any), new(func(any, string) any)}},
-	"keys":      {func(p []any) (any, error) { return pairs(p[0], func(k string, _ any) any { return k }) }, lists},
-	"values":    {func(p []any) (any, error) { return pairs(p[0], func(_ string, v any) any { return v }) }, lists},
-	"toPairs":   {func(p []any) (any, error) { return pairs(p[0], func(k string, v any) any { return []any{k, v} }) }, lists},
-	"keysWhere": {keysWhere, []any{new(func(any, string, any) []any)}},
+	"float":     {func(p []any) (any, error) { return floatOf(p[0]) }, ofOne, nil},
+	"date":      {func(p []any) (any, error) { return some(dateOf(p[0])) }, ofOne, nil},
+	"phone":     {phone, []any{new(func(any) any), new(func(any, any) any)}, func(s string) (string, bool) { return s, e164(s) }},
+	"fromJSON":  {fromJSON, ofOne, nil},
+	"default":   {otherwise, []any{new(func(any, any) any)}, func(s string) (string, bool) { return s, s != "" }},
+	"join":      {join, []any{new(func(any) any), new(func(any, string) any)}, nil},
+	"keys":      {func(p []any) (any, error) { return pairs(p[0], func(k string, _ any) any { return k }) }, lists, nil},
+	"values":    {func(p []any) (any, error) { return pairs(p[0], func(_ string, v any) any { return v }) }, lists, nil},
+	"toPairs":   {func(p []any) (any, error) { return pairs(p[0], func(k string, v any) any { return []any{k, v} }) }, lists, nil},
+	"keysWhere": {keysWhere, []any{new(func(any, string, any) []any)}, nil},
 }
 
 // builtins are those of expr's that have one of ours in their place, or none.
@@ -73,7 +76,7 @@ func text(f func(string) string) callable {
 			return nil, err
 		}
 		return f(s), nil
-	}, ofOne}
+	}, ofOne, func(s string) (string, bool) { return f(s), true }}
 }
 
 // otherwise gives another value for null, and for an empty text.

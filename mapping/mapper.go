@@ -30,6 +30,9 @@ type Mapper struct {
 	segments   map[string]int
 	asked      *fields // of a record, by the expressions
 	paths      [][]string
+	cells      *fields  // of these, what closures ask for
+	slots      int      // how many cells that takes
+	plans      sync.Map // by schema: *plan
 	seen       sync.Map // schemas (lacks)
 	// surroundings: some expression asks for the record's surroundings, which cost as much as a small record; the key is
 	// decoded only for them.
@@ -41,7 +44,7 @@ type Mapper struct {
 // NewMapper compiles a mapping; its error joins all problems.
 func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
 	c := compiling{
-		m:     &Mapper{value: value, key: key, segments: map[string]int{}, asked: &fields{}},
+		m:     &Mapper{value: value, key: key, segments: map[string]int{}, asked: &fields{}, cells: &fields{}},
 		items: slices.ContainsFunc(s.Events, func(e Event) bool { return e.Each != "" }),
 	}
 	m := c.m
@@ -75,7 +78,7 @@ type compiling struct {
 
 // get compiles an expression; nil if there is none.
 func (c *compiling) get(what, source string) *expression {
-	e, err := newExpression(source, c.items)
+	e, err := newExpression(source, c.items, c.cell)
 	if err != nil {
 		c.errs = append(c.errs, at(what, err))
 	}
@@ -89,6 +92,16 @@ func (c *compiling) get(what, source string) *expression {
 		c.m.paths = append(c.m.paths, path)
 	}
 	return e
+}
+
+// cell gives a path its cell.
+func (c *compiling) cell(path []string) int {
+	f := c.m.cells.add(path)
+	if f.slot == 0 {
+		c.m.slots++
+		f.slot = c.m.slots
+	}
+	return f.slot - 1
 }
 
 func (c *compiling) event(place int, e *Event) event {

@@ -10,7 +10,7 @@ import (
 
 func evaluate(t *testing.T, source string, env map[string]any) (any, error) {
 	t.Helper()
-	e, err := newExpression(source, false)
+	e, err := newExpression(source, false, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func TestS84ExpressionsHaveABudget(t *testing.T) {
 		"a node twice": strings.Repeat("(", 40) + "a" + strings.Repeat(" ?: b)", 40), "long": strings.Repeat("a + ", 3000) + "a",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := newExpression(source, false); err == nil {
+			if _, err := newExpression(source, false, nil); err == nil {
 				t.Error("it compiles")
 			}
 		})

@@ -32,7 +32,7 @@ func TestClosuresEqualTheVM(t *testing.T) {
 			return m
 		}
 		env := map[string]any{"a": value(3), "b": value(2)}
-		e, err := newExpression(source, false)
+		e, err := newExpression(source, false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestFieldsThatAnExpressionNames(t *testing.T) {
 		`kafka.headers["at"]`:                       "[]",
 		`$env["odd name"]`:                          "[[]]",
 	} {
-		e, err := newExpression(source, false)
+		e, err := newExpression(source, false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

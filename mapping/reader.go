@@ -8,6 +8,7 @@ import (
 // fields are what is asked for of a record: whole, or by name. nil asks for nothing.
 type fields struct {
 	whole bool
+	slot  int // of the cell that it goes into, plus one; 0: none
 	named map[string]*fields
 }
 
@@ -23,11 +24,8 @@ func (f *fields) of(name string) *fields {
 }
 
 // add asks for what lies at a path.
-func (f *fields) add(path []string) {
+func (f *fields) add(path []string) *fields {
 	for _, name := range path {
-		if f.whole {
-			return
-		}
 		if f.named == nil {
 			f.named = map[string]*fields{}
 		}
@@ -39,6 +37,7 @@ func (f *fields) add(path []string) {
 		f = next
 	}
 	f.whole = true
+	return f
 }
 
 // read decodes the datum at the beginning of b, and returns what follows. What is not asked for is walked past, and held

@@ -68,6 +68,16 @@ func (a *Attribute) literal(v any) ([]byte, error) {
 	}
 }
 
+// takesText says whether a text is taken as it is.
+func (a *Attribute) takesText() bool {
+	switch a.Type {
+	case TypeDate, TypeFloat, TypeBoolean, TypeMultiple, TypeCategory, TypeCalculated, TypeGlobal, TypeTransactional:
+		return false
+	case TypeText:
+	}
+	return true
+}
+
 func textLiteral(v any) ([]byte, error) {
 	s, err := textOf(v)
 	if err != nil {
@@ -127,13 +137,17 @@ const placeholder = "__debezium_unavailable_value"
 func unavailable(v any) bool {
 	switch v := v.(type) {
 	case string:
-		return strings.Contains(v, "__") && strings.Contains(strings.ToLower(v), placeholder)
+		return unavailableText(v)
 	case []byte:
 		return string(v) == placeholder
 	case []any:
 		return slices.ContainsFunc(v, unavailable)
 	}
 	return false
+}
+
+func unavailableText(s string) bool {
+	return strings.Contains(s, "__") && strings.Contains(strings.ToLower(s), placeholder)
 }
 
 func among(s string, options []string) bool { return len(options) == 0 || slices.Contains(options, s) }
@@ -177,7 +191,9 @@ func address(s string) (string, bool) {
 			return "", false
 		}
 	}
-	s = local + "@" + domain
+	if domain != s[at+1:] {
+		s = local + "@" + domain
+	}
 	if len(s) > 254 || !ascii(s) {
 		return "", false
 	}

@@ -73,10 +73,21 @@ func NewDecoder(format Format, schemas Schemas, texts ...string) (*Decoder, erro
 
 // decode returns the datum, of a record what is asked for, and the schema that it was written with; nil: none.
 func (d *Decoder) decode(b []byte, asked *fields) (any, *schema, error) {
+	if d.format == Raw || d.format == "" {
+		return string(b), nil, nil
+	}
+	c, b, err := d.open(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := c.decode(b, asked)
+	return v, c.schema, err
+}
+
+// open takes the frame off a record.
+func (d *Decoder) open(b []byte) (*codec, []byte, error) {
 	var id schemaID
 	switch d.format {
-	case Raw, "":
-		return string(b), nil, nil
 	case Confluent:
 		if len(b) < 5 || b[0] != 0 {
 			return nil, nil, errors.New("decoding: the value does not begin with Confluent's magic byte and a schema id")
@@ -88,13 +99,11 @@ func (d *Decoder) decode(b []byte, asked *fields) (any, *schema, error) {
 		}
 		id, b = schemaID(binary.LittleEndian.Uint64(b[2:])), b[10:]
 	case Bare:
+	default:
+		return nil, nil, errors.New("the value is no record")
 	}
 	c, err := d.codec(id)
-	if err != nil {
-		return nil, nil, err
-	}
-	v, err := c.decode(b, asked)
-	return v, c.schema, err
+	return c, b, err
 }
 
 // badSchema is a schema that cannot be used; it stays so.

@@ -13,15 +13,17 @@ import (
 type Worker struct {
 	m      *Mapper
 	run    runner
-	env    map[string]any // the record at hand
+	scope  scope // the record at hand
+	cells  []cell
 	result Result
 	places map[string]int // of people in result.Changes, where they are many
 	said   []Membership   // by the event at hand
 	round  []int          // the changes that the item at hand has touched; without items, the record
+	json   []byte         // literals are made here; full, another is begun
 }
 
 // NewWorker makes a worker of m.
-func (m *Mapper) NewWorker() *Worker { return &Worker{m: m} }
+func (m *Mapper) NewWorker() *Worker { return &Worker{m: m, cells: make([]cell, m.slots)} }
 
 // Map maps one record. The error is a *RejectError (a dead letter), ErrHalt, or a passing one of the registry, after
 // which the record is to be mapped again. With a *RejectError the result may still hold changes.
@@ -37,27 +39,52 @@ func (w *Worker) Map(r *Record) (*Result, error) {
 		}
 		return res, w.tombstone(key, r)
 	}
-	v, of, err := m.value.decode(r.Value, m.asked)
-	if err != nil {
+	defer func() { w.scope = scope{} }() // nothing of a record is kept
+	if err := w.read(r); err != nil {
 		return res, reject(err)
 	}
-	env, ok := v.(map[string]any)
-	if !ok {
-		return res, &RejectError{"decode", errors.New("the value is no record")}
+	return res, w.fill(r)
+}
+
+// read decodes a record.
+func (w *Worker) read(r *Record) error {
+	m := w.m
+	c, b, err := m.value.open(r.Value)
+	if err != nil {
+		return err
 	}
-	res.Lacks = m.lacks(of)
+	if useGoavro {
+		v, err := c.decode(b, m.asked)
+		if err != nil {
+			return err
+		}
+		env, ok := v.(map[string]any)
+		if !ok {
+			return errNoRecord
+		}
+		w.scope.env = env
+	} else {
+		clear(w.cells)
+		if err := decoded(m.plan(c.schema).fill(b, w.cells)); err != nil {
+			return err
+		}
+		if !c.schema.recordIn(b) {
+			return errNoRecord
+		}
+		w.scope.cells, w.scope.record = w.cells, record{c, b, m.asked}
+	}
+	w.result.Lacks = m.lacks(c.schema)
 	if m.surroundings {
 		key, err := m.keyOf(r)
 		if err != nil {
-			return res, reject(err)
+			return err
 		}
-		env["kafka"] = r.surroundings(key)
+		w.scope.surround(r.surroundings(key))
 	}
-	w.env = env
-	err = w.fill(r)
-	w.env = nil
-	return res, err
+	return nil
 }
+
+var errNoRecord = errors.New("the value is no record")
 
 // keyOf decodes a record's key; one that is not there is null.
 func (m *Mapper) keyOf(r *Record) (any, error) {
@@ -68,9 +95,18 @@ func (m *Mapper) keyOf(r *Record) (any, error) {
 	return v, err
 }
 
+// plan is how records of a schema fill cells.
+func (m *Mapper) plan(s *schema) *plan {
+	if p, ok := m.plans.Load(s); ok {
+		return p.(*plan) //nolint:forcetypeassert // nothing else is kept there
+	}
+	p, _ := m.plans.LoadOrStore(s, planOf(s, m.cells))
+	return p.(*plan) //nolint:forcetypeassert // as above
+}
+
 // lacks are the fields that expressions name and a schema does not have, the first time that the mapper sees the schema.
 func (m *Mapper) lacks(s *schema) []string {
-	if s == nil {
+	if _, seen := m.seen.Load(s); seen {
 		return nil
 	}
 	if _, seen := m.seen.LoadOrStore(s, true); seen {
@@ -127,23 +163,23 @@ func (w *Worker) tombstone(key any, r *Record) error {
 	return nil
 }
 
-func (w *Worker) eval(e *expression) (any, error) {
-	v, err := e.eval(&w.run, w.env)
+func (w *Worker) eval(e *expression) (cell, error) {
+	c, err := e.cell(&w.run, &w.scope)
 	if err != nil {
-		return nil, &RejectError{"mapping", err}
+		return cell{}, &RejectError{"mapping", err}
 	}
-	return v, nil
+	return c, nil
 }
 
 // fill maps the record at hand: first what is said of all of it, then item by item.
 func (w *Worker) fill(r *Record) error {
 	m, res := w.m, &w.result
 	if m.haltWhen != nil {
-		v, err := w.eval(m.haltWhen)
+		c, err := w.eval(m.haltWhen)
 		if err != nil {
 			return err
 		}
-		if v == true {
+		if c.is() {
 			return ErrHalt
 		}
 	}
@@ -174,17 +210,17 @@ func (w *Worker) fill(r *Record) error {
 
 // items maps an event for each item. One that cannot be mapped does not cost the others: the error tells of the first.
 func (w *Worker) items(e *event, r *Record) error {
-	v, err := w.eval(e.each)
+	c, err := w.eval(e.each)
 	if err != nil {
 		return err
 	}
-	all, ok := itemsIn(v)
+	all, ok := itemsIn(c.value())
 	if !ok {
-		return &RejectError{"mapping", fmt.Errorf("each is neither a list nor a map, but %s", KindOf(v))}
+		return &RejectError{"mapping", fmt.Errorf("each is neither a list nor a map, but %s", c.kind)}
 	}
 	var bad error
 	for i, item := range all {
-		w.env["item"] = item
+		w.scope.at(item)
 		if w.m.ofItem {
 			w.round = w.round[:0]
 		}
@@ -196,7 +232,7 @@ func (w *Worker) items(e *event, r *Record) error {
 			bad = &RejectError{x.Class, fmt.Errorf("item %d: %w", i+1, x.Err)}
 		}
 	}
-	delete(w.env, "item")
+	w.scope.without()
 	return bad
 }
 
@@ -217,15 +253,15 @@ func itemsIn(v any) ([]any, bool) {
 // event adds what one event of the mapping says.
 func (w *Worker) event(e *event, r *Record) error {
 	if e.when != nil {
-		if v, err := w.eval(e.when); err != nil || v != true {
+		if c, err := w.eval(e.when); err != nil || !c.is() {
 			return err
 		}
 	}
-	v, err := w.eval(e.person)
+	p, err := w.eval(e.person)
 	if err != nil {
 		return err
 	}
-	person, ok := personOf(v)
+	person, ok := p.person()
 	if !ok {
 		return &RejectError{"person", errors.New("the record names no person")}
 	}
@@ -254,44 +290,44 @@ func (w *Worker) memberships(e *event) (entered, whole bool, err error) {
 	}
 	switch {
 	case e.memberships != nil:
-		v, err := w.eval(e.memberships)
-		if v == nil { // it says nothing of any
+		c, err := w.eval(e.memberships)
+		if c.kind == Null { // it says nothing of any
 			return false, false, err
 		}
-		_, err = w.list(e, v, true, until)
+		_, err = w.list(e, &c, true, until)
 		return true, true, err
 	case e.joins != nil || e.leaves != nil:
 		if e.leaves != nil {
-			v, err := w.eval(e.leaves)
+			c, err := w.eval(e.leaves)
 			if err == nil {
-				_, err = w.list(e, v, false, 0)
+				_, err = w.list(e, &c, false, 0)
 			}
 			if err != nil {
 				return false, false, err
 			}
 		}
 		if e.joins != nil {
-			var v any
-			if v, err = w.eval(e.joins); err == nil {
-				entered, err = w.list(e, v, true, until)
+			var c cell
+			if c, err = w.eval(e.joins); err == nil {
+				entered, err = w.list(e, &c, true, until)
 			}
 		}
 		return entered, false, err
 	case e.segment == nil:
 		return false, false, nil
 	}
-	v, err := w.eval(e.segment)
+	c, err := w.eval(e.segment)
 	if err != nil {
 		return false, false, err
 	}
-	segment, ok := personOf(v)
+	segment, ok := c.person()
 	if !ok {
 		return false, false, &RejectError{"segment", errors.New("the record names no segment")}
 	}
-	if v, err = w.eval(e.member); err != nil {
+	if c, err = w.eval(e.member); err != nil {
 		return false, false, err
 	}
-	in, known, err := memberOf(v)
+	in, known, err := c.member()
 	if err != nil {
 		return false, false, &RejectError{"member", err}
 	}
@@ -302,11 +338,11 @@ func (w *Worker) memberships(e *event) (entered, whole bool, err error) {
 }
 
 // list collects the segments that a value lists; some: it names one.
-func (w *Worker) list(e *event, v any, in bool, until int64) (some bool, err error) {
-	if v == nil {
+func (w *Worker) list(e *event, c *cell, in bool, until int64) (some bool, err error) {
+	if c.kind == Null {
 		return false, nil
 	}
-	all, err := segmentsOf(v)
+	all, err := segmentsOf(c.value())
 	if err != nil {
 		return false, &RejectError{"segment", err}
 	}
@@ -387,11 +423,11 @@ func (c *Change) set(said Membership) {
 func (w *Worker) time(e *event, r *Record) (int64, error) {
 	switch {
 	case e.sequence != nil:
-		v, err := w.eval(e.sequence)
+		c, err := w.eval(e.sequence)
 		if err != nil {
 			return 0, err
 		}
-		n, err := sequenceOf(v)
+		n, err := sequenceOf(c.value())
 		if err != nil {
 			return 0, &RejectError{"time", fmt.Errorf("sequence: %w", err)}
 		}
@@ -407,11 +443,11 @@ func (w *Worker) time(e *event, r *Record) (int64, error) {
 }
 
 func (w *Worker) instant(e *expression) (ns int64, given bool, err error) {
-	v, err := w.eval(e)
+	c, err := w.eval(e)
 	if err != nil {
 		return 0, false, err
 	}
-	if ns, given, err = timeOf(v); err != nil {
+	if ns, given, err = c.time(); err != nil {
 		return 0, false, &RejectError{"time", err}
 	}
 	return ns, given, nil
@@ -443,14 +479,15 @@ func (w *Worker) profile() error {
 	p := w.newProfile()
 	carries := false
 	if m.email != nil {
-		v, err := w.eval(m.email)
+		c, err := w.eval(m.email)
 		if err != nil {
 			res.Profiles = res.Profiles[:len(res.Profiles)-1]
 			return err
 		}
-		if s, ok := v.(string); ok && s != "" && !unavailable(v) {
+		if c.kind == Text && c.text != "" && !c.unavailable() {
 			carries = true
-			if p.Address, ok = address(s); !ok {
+			var ok bool
+			if p.Address, ok = address(c.text); !ok {
 				p.Address, p.BadAddress = "", true
 			}
 		}
@@ -487,13 +524,13 @@ func (w *Worker) newProfile() *Profile {
 // attribute maps one of a profile, and says whether it carries something.
 func (w *Worker) attribute(p *Profile, i int) bool {
 	a, res := &w.m.attributes[i], &w.result
-	v, err := a.expr.eval(&w.run, w.env)
-	if unavailable(v) {
+	c, err := a.expr.cell(&w.run, &w.scope)
+	if c.unavailable() {
 		return false
 	}
 	var json []byte
 	if err == nil {
-		json, err = a.literal(v)
+		json, err = w.literal(a, &c)
 	}
 	if err != nil {
 		res.Failures = append(res.Failures, Failure{i, causeOf(err)})
@@ -510,4 +547,20 @@ func (w *Worker) attribute(p *Profile, i int) bool {
 	}
 	p.Values = append(p.Values, Value{i, json})
 	return carries
+}
+
+// jsonRoom is how many bytes of literals are made room for at once.
+const jsonRoom = 4 << 10
+
+// literal gives an attribute's value the form that the account's type needs. A plain text is one with quotes around it.
+func (w *Worker) literal(a *attribute, c *cell) ([]byte, error) {
+	if c.kind != Text || !a.takesText() || len(c.text) > jsonRoom/8 || !plainText(c.text) {
+		return a.Attribute.literal(c.value())
+	}
+	if cap(w.json)-len(w.json) < len(c.text)+2 {
+		w.json = make([]byte, 0, jsonRoom)
+	}
+	start := len(w.json)
+	w.json = append(append(append(w.json, '"'), c.text...), '"')
+	return w.json[start:len(w.json):len(w.json)], nil
 }
