@@ -5,12 +5,11 @@ import "time"
 // cell is a value of the kinds as closures hand it on. A text, a whole number, a boolean or a time needs no memory of its own
 // there, as it would as an any.
 type cell struct {
-	kind  Kind
-	text  string
-	n     int64 // a whole number; a time in nanoseconds since 1970; 1 for true
-	other any   // of the other kinds
-	// unknown: a step into what has no fields. What comes of it only the VM knows.
-	unknown bool
+	kind    Kind
+	unknown bool // a step into what has no fields: what comes of it only the VM knows
+	text    string
+	n       int64 // a whole number; a time in nanoseconds, a date in days since 1970; 1 for true
+	other   any   // of the other kinds, and of times and dates that n cannot hold; of a list also []string
 }
 
 func textCell(s string) cell { return cell{kind: Text, text: s} }
@@ -45,9 +44,33 @@ func (c *cell) value() any {
 		if c.other == nil {
 			return time.Unix(0, c.n).UTC()
 		}
+	case Day:
+		if c.other == nil {
+			return c.day()
+		}
+	case List:
+		if all, ok := c.other.([]string); ok {
+			return listOf(all)
+		}
 	default:
 	}
 	return c.other
+}
+
+// day is a date that was counted in days.
+func (c *cell) day() Date { return Date{time.Unix(c.n*86400, 0).UTC()} }
+
+// isOneOf says whether a text, number, boolean or null is in a list.
+func (c *cell) isOneOf(all []any) bool {
+	if c.kind != Text {
+		return isOneOf(c.value(), all)
+	}
+	for _, v := range all {
+		if s, ok := v.(string); ok && s == c.text {
+			return true
+		}
+	}
+	return false
 }
 
 // is says whether a cell is true.
@@ -78,6 +101,10 @@ func (s *schema) number(n int64) cell {
 	case "timestamp-micros", "local-timestamp-micros":
 		if n <= nanosOfMicros && n >= -nanosOfMicros {
 			return cell{kind: Instant, n: n * int64(time.Microsecond)}
+		}
+	case "date":
+		if n == int64(int32(n)) {
+			return cell{kind: Day, n: n}
 		}
 	}
 	return cellOf(s.whole(n))

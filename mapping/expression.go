@@ -135,7 +135,7 @@ func compile(source string, s *schema, items bool, item *schema) (program, error
 
 // newExpression compiles an expression; items: the name item is the item at hand's. cells gives the places of its paths'
 // cells; nil: they are looked up by name.
-func newExpression(source string, items bool, cells func(path []string) int) (*expression, error) {
+func newExpression(source string, items bool, cells cells) (*expression, error) {
 	if source == "" {
 		return nil, nil
 	}

@@ -231,12 +231,25 @@ func keysWhere(p []any) (any, error) {
 	m, _ := p[0].(map[string]any)
 	field, _ := p[1].(string)
 	allowed, _ := p[2].([]any)
+	return listOf(keysIn(m, field, allowed)), nil
+}
+
+func keysIn(m map[string]any, field string, allowed []any) []string {
 	keys := []string{}
 	for k, v := range m {
-		if r, ok := v.(map[string]any); ok && slices.Contains(allowed, r[field]) {
+		if r, ok := v.(map[string]any); ok && isOneOf(r[field], allowed) {
 			keys = append(keys, k)
 		}
 	}
 	slices.Sort(keys)
-	return listOf(keys), nil
+	return keys
+}
+
+// isOneOf says whether a text, number, boolean or null is in a list.
+func isOneOf(v any, all []any) bool {
+	switch v.(type) {
+	case nil, string, bool, int, float64:
+		return slices.Contains(all, v)
+	}
+	return false
 }

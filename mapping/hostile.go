@@ -165,6 +165,9 @@ func skip(b []byte, n int64) ([]byte, error) {
 
 // long reads a zig-zag varint.
 func long(b []byte) (int64, []byte, error) {
+	if len(b) > 0 && b[0] < 0x80 { // most are short
+		return int64(b[0]>>1) ^ -int64(b[0]&1), b[1:], nil
+	}
 	n, used := binary.Varint(b)
 	if used <= 0 {
 		return 0, nil, errHostile

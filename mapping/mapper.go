@@ -78,7 +78,7 @@ type compiling struct {
 
 // get compiles an expression; nil if there is none.
 func (c *compiling) get(what, source string) *expression {
-	e, err := newExpression(source, c.items, c.cell)
+	e, err := newExpression(source, c.items, c)
 	if err != nil {
 		c.errs = append(c.errs, at(what, err))
 	}
@@ -102,6 +102,17 @@ func (c *compiling) cell(path []string) int {
 		f.slot = c.m.slots
 	}
 	return f.slot - 1
+}
+
+// where gives the keys of a map a cell; ok is false if there are too many of them.
+func (c *compiling) where(path []string, field string, allowed []any) (place int, ok bool) {
+	f := c.m.cells.reach(path)
+	if len(f.where) == whereMost {
+		return 0, false
+	}
+	c.m.slots++
+	f.where = append(f.where, &where{field, allowed, c.m.slots})
+	return c.m.slots - 1, true
 }
 
 func (c *compiling) event(place int, e *Event) event {

@@ -12,8 +12,14 @@ type quick func(s *scope) (c cell, ok bool, err error)
 
 // quicker makes closures. cells gives the place of a path's cell; nil: values are looked up by name.
 type quicker struct {
-	cells func(path []string) int
+	cells cells
 	items bool // item is the item at hand
+}
+
+// cells gives paths their places among the cells.
+type cells interface {
+	cell(path []string) int
+	where(path []string, field string, allowed []any) (place int, ok bool)
 }
 
 // of makes the closure of an expression; nil where it takes the VM.
@@ -84,7 +90,7 @@ func (q *quicker) path(path []string) quick {
 	if q.cells == nil || path[0] == "kafka" || path[0] == "item" && q.items {
 		return named
 	}
-	place := q.cells(path)
+	place := q.cells.cell(path)
 	return func(s *scope) (cell, bool, error) {
 		if s.cells == nil {
 			return named(s)
@@ -212,6 +218,9 @@ func (q *quicker) call(name string, of []ast.Node) quick {
 	if !known {
 		return nil
 	}
+	if all := q.keysWhere(name, of); all != nil {
+		return all
+	}
 	args := make([]quick, len(of))
 	plain := true // all but the first are constants
 	for i, a := range of {
@@ -224,6 +233,40 @@ func (q *quicker) call(name string, of []ast.Node) quick {
 		return c.ofText(args)
 	}
 	return c.ofAny(args)
+}
+
+// keysWhere lists the keys of a path's map while it is read, where field and values are constants.
+func (q *quicker) keysWhere(name string, of []ast.Node) quick {
+	if name != "keysWhere" || len(of) != 3 || q.cells == nil {
+		return nil
+	}
+	path := pathOf(of[0])
+	field, isText := of[1].(*ast.StringNode)
+	list, isList := of[2].(*ast.ArrayNode)
+	if !isText || !isList || path == nil || path[0] == "kafka" || path[0] == "item" && q.items {
+		return nil
+	}
+	byName := &quicker{items: q.items}
+	constants, slow := byName.list(list), byName.call(name, of)
+	if constants == nil || slow == nil {
+		return nil
+	}
+	values, _, _ := constants(nil) // they ask nobody
+	allowed, _ := values.other.([]any)
+	place, ok := q.cells.where(path, field.Value, allowed)
+	if !ok {
+		return nil
+	}
+	return func(s *scope) (cell, bool, error) {
+		if s.cells == nil {
+			return slow(s)
+		}
+		c := s.cells[place]
+		if c.kind == Null {
+			c = cell{kind: List, other: []string(nil)}
+		}
+		return c, !c.unknown, nil
+	}
 }
 
 // ofAny calls a function with its arguments in the form of their kinds.

@@ -10,6 +10,7 @@ type fields struct {
 	whole bool
 	slot  int // of the cell that it goes into, plus one; 0: none
 	named map[string]*fields
+	where []*where // what is asked of it as a map
 }
 
 // everything asks for all of a value.
@@ -25,6 +26,13 @@ func (f *fields) of(name string) *fields {
 
 // add asks for what lies at a path.
 func (f *fields) add(path []string) *fields {
+	f = f.reach(path)
+	f.whole = true
+	return f
+}
+
+// reach makes the way to a path, and asks for nothing there.
+func (f *fields) reach(path []string) *fields {
 	for _, name := range path {
 		if f.named == nil {
 			f.named = map[string]*fields{}
@@ -36,7 +44,6 @@ func (f *fields) add(path []string) *fields {
 		}
 		f = next
 	}
-	f.whole = true
 	return f
 }
 

@@ -198,21 +198,45 @@ func address(s string) (string, bool) {
 		return "", false
 	}
 	s = strings.ToLower(s)
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>,;:\"[]`, c) >= 0 {
-			return "", false
-		}
-	}
 	local, domain = s[:at], s[at+1:]
-	if strings.Contains(local, "..") || local[0] == '.' || local[len(local)-1] == '.' || strings.Contains(local, "@") {
+	if strings.Contains(local, "..") || local[0] == '.' || local[len(local)-1] == '.' {
 		return "", false
 	}
-	for l := range strings.SplitSeq(domain, ".") {
-		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
+	for i := range len(local) {
+		if !inLocal[local[i]] {
 			return "", false
 		}
 	}
-	return s, strings.Contains(domain, ".") && !strings.ContainsAny(domain, "_!#$%&'*+/=?^`{|}~")
+	label, labels := 0, 1 // the length of the label at hand
+	for i := range len(domain) {
+		switch c := domain[i]; {
+		case c == '.':
+			if label == 0 || domain[i-1] == '-' {
+				return "", false
+			}
+			label, labels = 0, labels+1
+			continue
+		case !inDomain[c] || c == '-' && label == 0:
+			return "", false
+		}
+		if label++; label > 63 {
+			return "", false
+		}
+	}
+	return s, label > 0 && labels > 1 && domain[len(domain)-1] != '-'
+}
+
+// Letters of an address's two sides.
+var (
+	inLocal  = letters("!#$%&'*+-/=?^_`{|}~.")
+	inDomain = letters("-")
+)
+
+func letters(more string) (set [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyz0123456789" + more) {
+		set[c] = true
+	}
+	return set
 }
 
 func ascii(s string) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -14,7 +15,7 @@ type Worker struct {
 	m      *Mapper
 	run    runner
 	scope  scope // the record at hand
-	cells  []cell
+	cells  filling
 	result Result
 	places map[string]int // of people in result.Changes, where they are many
 	said   []Membership   // by the event at hand
@@ -23,7 +24,9 @@ type Worker struct {
 }
 
 // NewWorker makes a worker of m.
-func (m *Mapper) NewWorker() *Worker { return &Worker{m: m, cells: make([]cell, m.slots)} }
+func (m *Mapper) NewWorker() *Worker {
+	return &Worker{m: m, cells: filling{cells: make([]cell, m.slots)}}
+}
 
 // Map maps one record. The error is a *RejectError (a dead letter), ErrHalt, or a passing one of the registry, after
 // which the record is to be mapped again. With a *RejectError the result may still hold changes.
@@ -39,11 +42,17 @@ func (w *Worker) Map(r *Record) (*Result, error) {
 		}
 		return res, w.tombstone(key, r)
 	}
-	defer func() { w.scope = scope{} }() // nothing of a record is kept
+	defer w.forget()
 	if err := w.read(r); err != nil {
 		return res, reject(err)
 	}
 	return res, w.fill(r)
+}
+
+// forget keeps nothing of a record.
+func (w *Worker) forget() {
+	w.scope = scope{}
+	w.cells.forget()
 }
 
 // read decodes a record.
@@ -64,14 +73,13 @@ func (w *Worker) read(r *Record) error {
 		}
 		w.scope.env = env
 	} else {
-		clear(w.cells)
-		if err := decoded(m.plan(c.schema).fill(b, w.cells)); err != nil {
+		if err := decoded(w.cells.fill(m.plan(c.schema), b)); err != nil {
 			return err
 		}
 		if !c.schema.recordIn(b) {
 			return errNoRecord
 		}
-		w.scope.cells, w.scope.record = w.cells, record{c, b, m.asked}
+		w.scope.cells, w.scope.record = w.cells.cells, record{c, b, m.asked}
 	}
 	w.result.Lacks = m.lacks(c.schema)
 	if m.surroundings {
@@ -342,9 +350,11 @@ func (w *Worker) list(e *event, c *cell, in bool, until int64) (some bool, err e
 	if c.kind == Null {
 		return false, nil
 	}
-	all, err := segmentsOf(c.value())
-	if err != nil {
-		return false, &RejectError{"segment", err}
+	all, known := c.other.([]string)
+	if !known {
+		if all, err = segmentsOf(c.value()); err != nil {
+			return false, &RejectError{"segment", err}
+		}
 	}
 	for _, g := range all {
 		w.say(e, g, in, until)
@@ -552,15 +562,24 @@ func (w *Worker) attribute(p *Profile, i int) bool {
 // jsonRoom is how many bytes of literals are made room for at once.
 const jsonRoom = 4 << 10
 
-// literal gives an attribute's value the form that the account's type needs. A plain text is one with quotes around it.
+// literal gives an attribute's value the form that the account's type needs: what is simple takes no memory of its own.
 func (w *Worker) literal(a *attribute, c *cell) ([]byte, error) {
-	if c.kind != Text || !a.takesText() || len(c.text) > jsonRoom/8 || !plainText(c.text) {
-		return a.Attribute.literal(c.value())
-	}
-	if cap(w.json)-len(w.json) < len(c.text)+2 {
+	if cap(w.json)-len(w.json) < len(c.text)+len(`"2006-01-02"`) && len(c.text) < jsonRoom/8 {
 		w.json = make([]byte, 0, jsonRoom)
 	}
 	start := len(w.json)
-	w.json = append(append(append(w.json, '"'), c.text...), '"')
+	switch {
+	case c.kind == Text && a.takesText() && len(c.text) < jsonRoom/8 && plainText(c.text):
+		w.json = append(append(append(w.json, '"'), c.text...), '"')
+	case c.kind == Boolean && a.Type == TypeBoolean:
+		w.json = strconv.AppendBool(w.json, c.is())
+	case c.kind == Day && c.other == nil && a.Type == TypeDate && c.n >= firstDay && c.n <= lastDay:
+		w.json = append(c.day().AppendFormat(append(w.json, '"'), time.DateOnly), '"')
+	default:
+		return a.Attribute.literal(c.value())
+	}
 	return w.json[start:len(w.json):len(w.json)], nil
 }
+
+// The first and last days of the years 1 to 9999, since 1970.
+const firstDay, lastDay = -719162, 2932896
