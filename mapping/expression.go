@@ -222,8 +222,10 @@ func (e *expression) eval(r *runner, env map[string]any) (any, error) {
 // cell evaluates against a record.
 func (e *expression) cell(r *runner, s *scope) (cell, error) {
 	if e.quick != nil {
-		if c, ok, err := e.quick(s); ok {
-			return c, e.failed(err)
+		if c, ok, err := e.quick(s); ok && err == nil {
+			return c, nil
+		} else if ok {
+			return cell{}, e.failed(err)
 		}
 	}
 	v, err := e.run(r, s.names())
@@ -255,9 +257,10 @@ func (e *expression) run(r *runner, env map[string]any) (any, error) {
 
 // failed is the error of an evaluation: the expression and, if it is known, the cause. expr's own quotes values.
 func (e *expression) failed(err error) error {
-	switch cause, known := errors.AsType[causeError](err); {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	switch cause, known := errors.AsType[causeError](err); {
 	case errors.Is(err, ErrBudget):
 		return fmt.Errorf("expression %q: %w", e.source, ErrBudget)
 	case known:
