@@ -34,6 +34,7 @@ FUZZ ?= 30s
 fuzz:
 	go test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZ) ./mapping
 	go test -run '^$$' -fuzz FuzzSchema -fuzztime $(FUZZ) ./mapping
+	go test -run '^$$' -fuzz FuzzExpression -fuzztime $(FUZZ) ./mapping
 
 # New seeds of the fault matrix; SEED=n go test ./connector/oracle -run TestFaultMatrix repeats and shrinks one.
 FOR ?= 2m

@@ -67,6 +67,11 @@ func (e *expression) fit(s *schema, wants []string, item *schema) error {
 	if _, err := compile(e.source, s, e.knowsItem, item); err != nil {
 		return err
 	}
+	for _, path := range e.paths { // expr asks the schema for other names
+		if len(path) > 0 && isFunction(path[0]) && !s.has(path[:1]) {
+			return &ExpressionError{Source: e.source, Offset: -1, Message: "unknown name " + path[0]}
+		}
+	}
 	if wrong := checkTypes(e.source, s, item, wants...); wrong != nil {
 		return wrong
 	}

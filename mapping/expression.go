@@ -8,6 +8,7 @@ import (
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/builtin"
 	exprparser "github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
@@ -30,8 +31,21 @@ type program struct {
 	metered bool
 }
 
-// nullSafe makes every step into a null yield null, so that profile.email needs no guard where profile is null.
+// nullSafe makes every step into a null yield null, so that profile.email needs no guard where profile is null. What is named
+// like a function and not called is a field: type, say.
 type nullSafe struct{}
+
+// fieldNamed is a field, whatever functions there are.
+func fieldNamed(name string) *ast.MemberNode {
+	return &ast.MemberNode{Node: &ast.IdentifierNode{Value: "$env"}, Property: &ast.StringNode{Value: name}, Optional: true}
+}
+
+// isFunction says whether a function of ours, or one of expr's, has a name.
+func isFunction(name string) bool {
+	_, ours := callables[name]
+	_, theirs := builtin.Index[name]
+	return ours || theirs
+}
 
 func (nullSafe) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
@@ -40,9 +54,21 @@ func (nullSafe) Visit(node *ast.Node) {
 			n.Optional = true
 			ast.Patch(node, &ast.ChainNode{Node: n})
 		}
+	case *ast.IdentifierNode:
+		if isFunction(n.Value) {
+			ast.Patch(node, &ast.ChainNode{Node: fieldNamed(n.Value)})
+		}
 	case *ast.CallNode:
 		if c, ok := n.Callee.(*ast.ChainNode); ok {
 			n.Callee = c.Node
+		}
+		if m, ok := n.Callee.(*ast.MemberNode); ok {
+			of, env := m.Node.(*ast.IdentifierNode)
+			if name, text := m.Property.(*ast.StringNode); env && text && of.Value == "$env" && isFunction(name.Value) {
+				called := &ast.IdentifierNode{Value: name.Value}
+				called.SetLocation(m.Location())
+				n.Callee = called
+			}
 		}
 	}
 }

@@ -262,7 +262,7 @@ func (q *quicker) keysWhere(name string, of []ast.Node) quick {
 			return slow(s)
 		}
 		c := s.cells[place]
-		if c.kind == Null {
+		if c.kind == Null && !c.unknown {
 			c = cell{kind: List, other: []string(nil)}
 		}
 		return c, !c.unknown, nil
