@@ -576,7 +576,7 @@ func (w *Worker) literal(a *attribute, c *cell) ([]byte, error) {
 	case c.kind == Day && c.other == nil && a.Type == TypeDate && c.n >= firstDay && c.n <= lastDay:
 		w.json = append(c.day().AppendFormat(append(w.json, '"'), time.DateOnly), '"')
 	default:
-		return a.Attribute.literal(c.value())
+		return a.literal(c.value())
 	}
 	return w.json[start:len(w.json):len(w.json)], nil
 }
