@@ -14,7 +14,7 @@ demo: build
 
 test:
 	@$(if $(RACE),,echo "no C compiler is found: testing without the race detector")
-	go test $(RACE) ./...
+	go test -timeout 25m $(RACE) ./...
 
 # checklocks holds methods that end in Locked, and what the lock guards, to the lock.
 lint:

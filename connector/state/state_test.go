@@ -388,7 +388,13 @@ func TestS79ACrowdWithOneAddressIsLinear(t *testing.T) {
 		return time.Since(began)
 	}
 	took(100)
-	if few, many := took(2000), took(16000); many > 60*few {
-		t.Errorf("2,000 take %s, 16,000 %s", few, many)
+	for try := 1; ; try++ { // the machine may be busy
+		few, many := took(2000), took(16000)
+		if many <= 60*few {
+			return
+		}
+		if try == 5 {
+			t.Fatalf("2,000 take %s, 16,000 %s", few, many)
+		}
 	}
 }
