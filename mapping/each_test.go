@@ -192,3 +192,21 @@ func TestAnExplanationOfItems(t *testing.T) {
 		t.Errorf("%d: %s", len(places), got)
 	}
 }
+
+// All items of a record together have a bound of work, whatever one of them may cost; and a crowd costs what its people cost.
+func TestTheWorkOfAllItemsIsBounded(t *testing.T) {
+	spec := crowdSpec
+	spec.Attributes = []Attribute{{Name: "A", Expr: `sum(map(1..20000, # + len(item.id)))`}}
+	_, say := crowdWorker(t, spec)
+	var many []any
+	for i := range 2000 {
+		many = append(many, someone(fmt.Sprint(i), nil, nil, "vip"))
+	}
+	r, err := say(many...)
+	if n := len(r.Costly); err != nil || len(r.Changes) != 2000 || n < 1000 || n == 2000 {
+		t.Errorf("%d people, of %d the attribute took too much work: %v", len(r.Changes), n, err)
+	}
+	if r, err = say(many[:3]...); err != nil || len(r.Costly) != 0 {
+		t.Errorf("the next record: %v, %v", r.Costly, err)
+	}
+}

@@ -148,7 +148,8 @@ func (w *Worker) change(person string, at int64) *Change {
 		w.result.Changes = all
 		w.place(person, i)
 	}
-	if !slices.Contains(w.round, i) {
+	if all[i].round != w.rounds {
+		all[i].round = w.rounds
 		w.round = append(w.round, i)
 	}
 	return &all[i]

@@ -16,6 +16,7 @@ import (
 
 // expression is a compiled mapping expression. It holds for records of every schema: a field that a schema lacks is null.
 type expression struct {
+	place        int // among those of the mapping
 	source       string
 	program      program
 	quick        quick      // nil: it takes the VM
@@ -237,6 +238,7 @@ func (n *naming) replace(part, whole ast.Node, path []string) {
 type runner struct {
 	vm     vm.VM
 	budget budget
+	spent  []int // by each expression, on the items of the record at hand
 }
 
 // eval evaluates against a record's values by name.
@@ -261,6 +263,11 @@ func (e *expression) cell(r *runner, s *scope) (cell, error) {
 // run evaluates by the VM.
 func (e *expression) run(r *runner, env map[string]any) (any, error) {
 	r.budget.left = workMost
+	if r.spent != nil && e.ofItem {
+		left := min(workMost, itemsMost-r.spent[e.place])
+		r.budget.left = left
+		defer func() { r.spent[e.place] += left - r.budget.left }()
+	}
 	if e.program.metered {
 		env[budgetName] = &r.budget
 		defer delete(env, budgetName)

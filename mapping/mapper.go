@@ -32,6 +32,7 @@ type Mapper struct {
 	paths      [][]string
 	cells      *fields  // of these, what closures ask for
 	slots      int      // how many cells that takes
+	compiled   int      // expressions
 	plans      sync.Map // by schema: *plan
 	seen       sync.Map // schemas (lacks)
 	// surroundings: some expression asks for the record's surroundings, which cost as much as a small record; the key is
@@ -85,6 +86,8 @@ func (c *compiling) get(what, source string) *expression {
 	if e == nil {
 		return nil
 	}
+	e.place = c.m.compiled
+	c.m.compiled++
 	c.item = c.item || e.ofItem
 	c.m.surroundings = c.m.surroundings || e.surroundings
 	for _, path := range e.paths {

@@ -30,6 +30,7 @@ const (
 	nodesMost  = 2000
 	visitsMost = 4 * nodesMost // some syntax puts one node in two places: nested, every walk doubles
 	workMost   = 1 << 22
+	itemsMost  = 16 * workMost // on all items of a record
 	turn       = 16
 )
 

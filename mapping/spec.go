@@ -84,6 +84,7 @@ type Change struct {
 	Whole       bool // what is not named is out
 	Profile     int  // place in Result.Profiles; -1: it says nothing of what the person is
 	entered     bool // some segment is joined, or all are named
+	round       int  // the last one that has touched it
 }
 
 // Profile is what a record says of a person's address and attributes.

@@ -19,12 +19,13 @@ type Worker struct {
 	places map[string]int // of people in result.Changes, where they are many
 	said   []Membership   // by the event at hand
 	round  []int          // the changes that the item at hand has touched; without items, the record
+	rounds int            // how many there were
 	json   []byte         // literals are made here; full, another is begun
 }
 
 // NewWorker makes a worker of m.
 func (m *Mapper) NewWorker() *Worker {
-	return &Worker{m: m, cells: filling{cells: make([]cell, m.slots)}}
+	return &Worker{m: m, cells: filling{cells: make([]cell, m.slots)}, run: runner{spent: make([]int, m.compiled)}}
 }
 
 // Map maps one record. The error is a *RejectError (a dead letter), ErrHalt, or a passing one of the registry, after
@@ -32,7 +33,8 @@ func (m *Mapper) NewWorker() *Worker {
 func (w *Worker) Map(r *Record) (*Result, error) {
 	res := &w.result
 	*res = Result{Changes: res.Changes[:0], Profiles: res.Profiles[:0], Failures: res.Failures[:0], Costly: res.Costly[:0]}
-	w.places, w.round = nil, w.round[:0]
+	w.places = nil
+	w.nextRound()
 	m := w.m
 	if r.Value == nil {
 		key, err := m.keyOf(r)
@@ -48,8 +50,14 @@ func (w *Worker) Map(r *Record) (*Result, error) {
 	return res, w.fill(r)
 }
 
+func (w *Worker) nextRound() {
+	w.round = w.round[:0]
+	w.rounds++
+}
+
 // forget keeps nothing of a record.
 func (w *Worker) forget() {
+	clear(w.run.spent)
 	w.scope = scope{}
 	w.cells.forget()
 }
@@ -229,7 +237,7 @@ func (w *Worker) items(e *event, r *Record) error {
 	for i, item := range all {
 		w.scope.at(item)
 		if w.m.ofItem {
-			w.round = w.round[:0]
+			w.nextRound()
 		}
 		err := w.event(e, r)
 		if err == nil && w.m.ofItem {
