@@ -83,10 +83,10 @@ func bit(b bool) int {
 	return 0
 }
 
-// Nanoseconds of a time must fit into 64 bits: of milliseconds and microseconds these many do.
+// Of milliseconds and microseconds so many are nearer than what nanoseconds can say (farthest).
 const (
-	nanosOfMillis = (1<<63 - 1) / int64(time.Millisecond)
-	nanosOfMicros = (1<<63 - 1) / int64(time.Microsecond)
+	nanosOfMillis = farthest * 1e3
+	nanosOfMicros = farthest * 1e6
 )
 
 // number is the cell of a whole number, as the schema says what it is.
@@ -108,6 +108,17 @@ func (s *schema) number(n int64) cell {
 		}
 	}
 	return cellOf(s.whole(n))
+}
+
+// size is roughly how many bytes a function walks.
+func (c *cell) size() int {
+	switch v := c.other.(type) {
+	case []any:
+		return turn * len(v)
+	case map[string]any:
+		return turn * len(v)
+	}
+	return len(c.text)
 }
 
 // person is a person's or a segment's name.

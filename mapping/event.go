@@ -32,8 +32,15 @@ func (w *Worker) event(e *event, r *Record) error {
 		return err
 	}
 	c := w.change(person, at)
-	c.entered, c.Whole, c.Time = c.entered || entered, c.Whole || whole, max(c.Time, at)
+	if !c.Whole || whole {
+		c.Time = max(c.Time, at)
+	}
+	if whole && !c.Whole {
+		c.Time = at
+	}
+	c.entered, c.Whole = c.entered || entered, c.Whole || whole
 	for _, m := range w.said {
+		m.Time = at
 		c.set(m)
 	}
 	return nil
@@ -105,7 +112,14 @@ func (w *Worker) list(e *event, c *cell, in bool, until int64) (some bool, err e
 			return false, &RejectError{"segment", err}
 		}
 	}
-	for _, g := range all {
+	w.names = w.names[:0] // of the segments that matter, each where it is named last
+	for _, g := range slices.Backward(all) {
+		_, asked := w.m.segments[g]
+		if (asked || e.others[g] != nil) && !slices.Contains(w.names, g) {
+			w.names = append(w.names, g)
+		}
+	}
+	for _, g := range slices.Backward(w.names) {
 		w.say(e, g, in, until)
 	}
 	return len(all) > 0, nil
@@ -121,7 +135,7 @@ func (w *Worker) say(e *event, segment string, in bool, until int64) {
 		until = 0
 	}
 	if place, asked := w.m.segments[segment]; asked {
-		w.said = append(w.said, Membership{place, in, until})
+		w.said = append(w.said, Membership{Segment: place, In: in, Until: until})
 	}
 }
 
@@ -168,11 +182,13 @@ func (w *Worker) place(person string, i int) {
 	}
 }
 
-// set reduces to the last say per segment.
+// set reduces to one say per segment: the latest, of the same time the last.
 func (c *Change) set(said Membership) {
 	for i := range c.Memberships {
-		if c.Memberships[i].Segment == said.Segment {
-			c.Memberships[i] = said
+		if have := &c.Memberships[i]; have.Segment == said.Segment {
+			if said.Time >= have.Time {
+				*have = said
+			}
 			return
 		}
 	}

@@ -238,7 +238,15 @@ func (n *naming) replace(part, whole ast.Node, path []string) {
 type runner struct {
 	vm     vm.VM
 	budget budget
-	spent  []int // by each expression, on the items of the record at hand
+	spent  []int  // by each expression, on the items of the record at hand
+	once   []once // by each expression that does not name the item, while there are items
+}
+
+// once is what an expression gives for all items of a record.
+type once struct {
+	cell cell
+	err  error
+	done bool
 }
 
 // eval evaluates against a record's values by name.
@@ -249,6 +257,26 @@ func (e *expression) eval(r *runner, env map[string]any) (any, error) {
 
 // cell evaluates against a record.
 func (e *expression) cell(r *runner, s *scope) (cell, error) {
+	if !s.items || r.once == nil {
+		return e.evaluate(r, s)
+	}
+	if !e.ofItem { // it is the same for all items
+		if o := &r.once[e.place]; !o.done {
+			o.cell, o.err = e.evaluate(r, s)
+			o.done = true
+		}
+		return r.once[e.place].cell, r.once[e.place].err
+	}
+	if r.spent[e.place] >= itemsMost {
+		return cell{}, e.failed(ErrBudget)
+	}
+	s.work = 0
+	c, err := e.evaluate(r, s)
+	r.spent[e.place] += s.work
+	return c, err
+}
+
+func (e *expression) evaluate(r *runner, s *scope) (cell, error) {
 	if e.quick != nil {
 		if c, ok, err := e.quick(s); ok && err == nil {
 			return c, nil

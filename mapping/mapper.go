@@ -33,6 +33,7 @@ type Mapper struct {
 	cells      *fields  // of these, what closures ask for
 	slots      int      // how many cells that takes
 	compiled   int      // expressions
+	items      bool     // some event is about the items of a record
 	plans      sync.Map // by schema: *plan
 	seen       sync.Map // schemas (lacks)
 	// surroundings: some expression asks for the record's surroundings, which cost as much as a small record; the key is
@@ -49,6 +50,7 @@ func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
 		items: slices.ContainsFunc(s.Events, func(e Event) bool { return e.Each != "" }),
 	}
 	m := c.m
+	m.items = c.items
 	for i, g := range s.Segments {
 		m.segments[g] = i
 	}
@@ -58,6 +60,9 @@ func NewMapper(s Spec, value, key *Decoder) (*Mapper, error) {
 	m.haltWhen, m.tombstone = c.get("halt_when", s.HaltWhen), c.get("tombstone_person", s.Tombstone)
 	c.item = false
 	m.email = c.get("email", s.Email)
+	if m.email != nil && !m.email.ofItem && slices.ContainsFunc(m.events, func(e event) bool { return e.each != nil && e.person != nil && e.person.ofItem }) {
+		c.errs = append(c.errs, &ExpressionError{Place: "email", Source: s.Email, Offset: -1, Message: "each item is about another person, and they would all have one address: take it from the item, as in item.email"})
+	}
 	for _, a := range s.Attributes {
 		if strings.TrimSpace(a.Expr) == "" {
 			c.errs = append(c.errs, &ExpressionError{Place: "attribute " + a.Name, Offset: -1, Message: "it has no expression"})

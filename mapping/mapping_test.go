@@ -107,7 +107,7 @@ func TestSingleChangesMapByConfigurationAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Changes) != 1 || r.Changes[0].Person != "p1" || r.Changes[0].Time != noon.UnixNano() || len(r.Changes[0].Memberships) != 1 || r.Changes[0].Memberships[0] != (Membership{1, true, 0}) {
+	if len(r.Changes) != 1 || r.Changes[0].Person != "p1" || r.Changes[0].Time != noon.UnixNano() || len(r.Changes[0].Memberships) != 1 || r.Changes[0].Memberships[0] != (Membership{1, true, 0, noon.UnixNano()}) {
 		t.Errorf("changes: %+v", r.Changes)
 	}
 	if profile(r).Address != "ann@example.com" {

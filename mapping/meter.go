@@ -216,8 +216,10 @@ func (m *meter) Visit(node *ast.Node) {
 			}
 		}
 	case *ast.CallNode:
-		if id, ok := n.Callee.(*ast.IdentifierNode); ok && slices.Contains([]string{"join", "string", "keys", "values", "toPairs", "keysWhere"}, id.Value) {
-			m.weigh(&n.Arguments[0], weighName)
+		if id, ok := n.Callee.(*ast.IdentifierNode); ok && len(n.Arguments) > 0 {
+			if _, ours := callables[id.Value]; ours {
+				m.weigh(&n.Arguments[0], weighName)
+			}
 		}
 	}
 }

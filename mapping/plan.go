@@ -31,15 +31,29 @@ type where struct {
 const whereMost = 64
 
 // planOf makes the plan of a schema; nil where nothing is asked for.
-func planOf(s *schema, asked *fields) *plan {
+func planOf(s *schema, asked *fields) *plan { return planner{}.of(s, asked) }
+
+// planner knows the plans that it has made: a schema may be reached in many ways.
+type planner map[planned]*plan
+
+type planned struct {
+	schema *schema
+	asked  *fields
+}
+
+func (all planner) of(s *schema, asked *fields) *plan {
 	if asked == nil {
 		return nil
 	}
+	if p, made := all[planned{s, asked}]; made {
+		return p
+	}
 	p := &plan{schema: s, slot: asked.slot - 1, asked: asked}
+	all[planned{s, asked}] = p
 	switch {
 	case s.kind == kindUnion:
 		for _, b := range s.of {
-			p.steps = append(p.steps, planOf(b, asked))
+			p.steps = append(p.steps, all.of(b, asked))
 		}
 	case asked.whole && (s.kind == kindRecord || s.kind == kindMap || s.kind == kindArray), s.kind == kindRecord && (s.logical != "" || asked.where != nil):
 		p.whole = true
@@ -50,15 +64,15 @@ func planOf(s *schema, asked *fields) *plan {
 		for i, w := range asked.where {
 			of.add([]string{w.field}).slot = i + 1
 		}
-		p.entry = planOf(s.items, of)
+		p.entry = all.of(s.items, of)
 	case s.kind == kindRecord:
 		for i := range s.fields {
-			p.steps = append(p.steps, planOf(s.fields[i].typ, asked.named[s.fields[i].name]))
+			p.steps = append(p.steps, all.of(s.fields[i].typ, asked.named[s.fields[i].name]))
 		}
 	case s.kind == kindMap:
 		p.named = map[string]*plan{}
 		for name, of := range asked.named {
-			p.named[name] = planOf(s.items, of)
+			p.named[name] = all.of(s.items, of)
 		}
 	case s.kind != kindNull:
 		for _, of := range asked.named {

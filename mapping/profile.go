@@ -15,20 +15,10 @@ func (w *Worker) profile() error {
 		return nil
 	}
 	p := w.newProfile()
-	carries := false
-	if m.email != nil {
-		c, err := w.eval(m.email)
-		if err != nil {
-			res.Profiles = res.Profiles[:len(res.Profiles)-1]
-			return err
-		}
-		if c.kind == Text && c.text != "" && !c.unavailable() {
-			carries = true
-			var ok bool
-			if p.Address, ok = address(c.text); !ok {
-				p.Address, p.BadAddress = "", true
-			}
-		}
+	carries, err := w.address(p)
+	if err != nil {
+		res.Profiles = res.Profiles[:len(res.Profiles)-1]
+		return err
 	}
 	for i := range m.attributes {
 		carries = w.attribute(p, i) || carries
@@ -39,11 +29,55 @@ func (w *Worker) profile() error {
 	}
 	entering := slices.ContainsFunc(w.round, func(i int) bool { return res.Changes[i].entered })
 	for _, i := range w.round {
-		if c := &res.Changes[i]; c.entered || !entering {
-			c.Profile = len(res.Profiles) - 1
+		c := &res.Changes[i]
+		if !c.entered && entering {
+			continue
 		}
+		if c.Profile >= 0 { // of an item before this one
+			p.merge(&res.Profiles[c.Profile])
+		}
+		c.Profile = len(res.Profiles) - 1
 	}
 	return nil
+}
+
+// merge takes over what a profile lacks, and an earlier one has.
+func (p *Profile) merge(earlier *Profile) {
+	if p.Address == "" {
+		p.Address = earlier.Address
+	}
+	for _, v := range earlier.Values {
+		if i := slices.IndexFunc(p.Values, func(x Value) bool { return x.Attribute == v.Attribute }); i < 0 {
+			p.Values = append(p.Values, v)
+		} else if p.Values[i].JSON == nil {
+			p.Values[i].JSON = v.JSON
+		}
+	}
+}
+
+// itemless says that an expression is about an item, and none is at hand: what it cannot give then is not missed.
+func (w *Worker) itemless(e *expression) bool { return e.ofItem && !w.scope.items }
+
+// address maps a profile's, and says whether it carries one.
+func (w *Worker) address(p *Profile) (carries bool, err error) {
+	e := w.m.email
+	if e == nil {
+		return false, nil
+	}
+	c, err := w.eval(e)
+	switch {
+	case err != nil && w.itemless(e):
+		return false, nil
+	case err != nil:
+		return false, err
+	case c.kind != Text || c.text == "" || c.unavailable():
+		return false, nil
+	}
+	var ok bool
+	if p.Address, ok = address(c.text); !ok {
+		p.Address, p.BadAddress = "", true
+	}
+	return true, nil
 }
 
 // newProfile is an empty one at the end of the result's.
@@ -59,32 +93,52 @@ func (w *Worker) newProfile() *Profile {
 	return &all[len(all)-1]
 }
 
+// mappedAttribute is what an attribute that does not name the item gives for all items of a record.
+type mappedAttribute struct {
+	value               Value
+	said, carries, done bool
+}
+
 // attribute maps one of a profile, and says whether it carries something.
 func (w *Worker) attribute(p *Profile, i int) bool {
+	m := &w.mapped[i]
+	if shared := w.scope.items && !w.m.attributes[i].expr.ofItem; !shared || !m.done {
+		*m = mappedAttribute{done: shared}
+		m.value.JSON, m.said = w.attributeOf(i)
+		m.carries = m.said && m.value.JSON != nil
+		if m.value.Attribute = i; m.said && m.value.JSON == nil && w.m.attributes[i].Clear {
+			m.value.JSON = []byte(`""`)
+		}
+	}
+	if m.said {
+		p.Values = append(p.Values, m.value)
+	}
+	return m.carries
+}
+
+// literalsMost bounds what the attributes of a record's people make together, in bytes.
+const literalsMost = 16 << 20
+
+// attributeOf is the form of an attribute that the account takes, nil for a null; said is false if it is left out.
+func (w *Worker) attributeOf(i int) (json []byte, said bool) {
 	a, res := &w.m.attributes[i], &w.result
 	c, err := a.expr.cell(&w.run, &w.scope)
-	if c.unavailable() {
-		return false
+	if c.unavailable() || err != nil && w.itemless(a.expr) {
+		return nil, false
 	}
-	var json []byte
 	if err == nil {
 		json, err = w.literal(a, &c)
 	}
+	if w.made += len(json); w.made > literalsMost {
+		json, err = nil, tooLong
+	}
 	if err != nil {
 		res.Failures = append(res.Failures, Failure{i, causeOf(err)})
-		if errors.Is(err, ErrBudget) {
+		if errors.Is(err, ErrBudget) && !slices.Contains(res.Costly, i) { // of a record once
 			res.Costly = append(res.Costly, i)
 		}
-		if json == nil {
-			return false
-		}
 	}
-	carries := json != nil
-	if json == nil && a.Clear {
-		json = []byte(`""`)
-	}
-	p.Values = append(p.Values, Value{i, json})
-	return carries
+	return json, err == nil || json != nil
 }
 
 // jsonRoom is how many bytes of literals are made room for at once.

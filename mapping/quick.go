@@ -279,6 +279,7 @@ func (c callable) ofAny(args []quick) quick {
 			if !ok || err != nil {
 				return cell{}, ok, err
 			}
+			s.work += v.size()
 			p = append(p, v.value())
 		}
 		v, err := c.f(p)
@@ -295,6 +296,7 @@ func (c callable) ofText(args []quick) quick {
 		case !ok || err != nil:
 			return cell{}, ok, err
 		case v.kind == Text:
+			s.work += len(v.text)
 			if out, done := c.text(v.text); done {
 				return textCell(out), true, nil
 			}

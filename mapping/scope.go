@@ -9,6 +9,8 @@ type scope struct {
 	kafka  map[string]any // the record's surroundings
 	item   any            // the item at hand
 	items  bool           // there is one
+	about  bool           // the mapping is about items: no field of the record is named item
+	work   int            // of closures on the item at hand, in bytes walked
 }
 
 // names are all values by name.
@@ -18,7 +20,7 @@ func (s *scope) names() map[string]any {
 		if s.kafka != nil {
 			s.env["kafka"] = s.kafka
 		}
-		if s.items {
+		if s.about {
 			s.env["item"] = s.item
 		}
 	}
@@ -36,7 +38,9 @@ func (s *scope) at(item any) {
 // without takes it away.
 func (s *scope) without() {
 	s.item, s.items = nil, false
-	delete(s.env, "item")
+	if s.env != nil {
+		s.env["item"] = nil
+	}
 }
 
 // find follows a path by name. ok is false for a step into what has no fields.

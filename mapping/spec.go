@@ -74,12 +74,13 @@ type Membership struct {
 	Segment int
 	In      bool
 	Until   int64 // when it lapses, in seconds since 1970; 0: never
+	Time    int64 // of its event, as a change's; items of one record may have times of their own
 }
 
 // Change is what a record says of one person.
 type Change struct {
 	Person      string
-	Time        int64 // nanoseconds since 1970, or a sequence number
+	Time        int64 // nanoseconds since 1970, or a sequence number: of the whole truth, else of the latest event
 	Memberships []Membership
 	Whole       bool // what is not named is out
 	Profile     int  // place in Result.Profiles; -1: it says nothing of what the person is

@@ -18,22 +18,28 @@ type Worker struct {
 	result Result
 	places map[string]int // of people in result.Changes, where they are many
 	said   []Membership   // by the event at hand
+	names  []string       // of segments in the list at hand
 	round  []int          // the changes that the item at hand has touched; without items, the record
 	rounds int            // how many there were
 	json   []byte         // literals are made here; full, another is begun
+	made   int            // bytes of literals of the record at hand
+	mapped []mappedAttribute
 }
 
 // NewWorker makes a worker of m.
 func (m *Mapper) NewWorker() *Worker {
-	return &Worker{m: m, cells: filling{cells: make([]cell, m.slots)}, run: runner{spent: make([]int, m.compiled)}}
+	return &Worker{m: m, cells: filling{cells: make([]cell, m.slots)}, run: runner{spent: make([]int, m.compiled), once: make([]once, m.compiled)}, mapped: make([]mappedAttribute, len(m.attributes))}
 }
 
 // Map maps one record. The error is a *RejectError (a dead letter), ErrHalt, or a passing one of the registry, after
 // which the record is to be mapped again. With a *RejectError the result may still hold changes.
 func (w *Worker) Map(r *Record) (*Result, error) {
 	res := &w.result
+	if cap(res.Changes) > keptMost {
+		*res = Result{}
+	}
 	*res = Result{Changes: res.Changes[:0], Profiles: res.Profiles[:0], Failures: res.Failures[:0], Costly: res.Costly[:0]}
-	w.places = nil
+	w.places, w.made = nil, 0
 	w.nextRound()
 	m := w.m
 	if r.Value == nil {
@@ -50,6 +56,9 @@ func (w *Worker) Map(r *Record) (*Result, error) {
 	return res, w.fill(r)
 }
 
+// keptMost is how many people's changes a worker keeps the memory of.
+const keptMost = 1024
+
 func (w *Worker) nextRound() {
 	w.round = w.round[:0]
 	w.rounds++
@@ -58,6 +67,8 @@ func (w *Worker) nextRound() {
 // forget keeps nothing of a record.
 func (w *Worker) forget() {
 	clear(w.run.spent)
+	clear(w.run.once)
+	clear(w.mapped)
 	w.scope = scope{}
 	w.cells.forget()
 }
@@ -78,6 +89,9 @@ func (w *Worker) read(r *Record) error {
 		if !ok {
 			return errNoRecord
 		}
+		if m.items {
+			env["item"] = nil
+		}
 		w.scope.env = env
 	} else {
 		if err := decoded(w.cells.fill(m.plan(c.schema), b)); err != nil {
@@ -88,6 +102,7 @@ func (w *Worker) read(r *Record) error {
 		}
 		w.scope.cells, w.scope.record = w.cells.cells, record{c, b, m.asked}
 	}
+	w.scope.about = m.items
 	w.result.Lacks = m.lacks(c.schema)
 	if m.surroundings {
 		key, err := m.keyOf(r)
@@ -206,12 +221,10 @@ func (w *Worker) fill(r *Record) error {
 			}
 		}
 	}
-	if m.ofItem {
-		if err := w.profile(); err != nil {
-			return err
-		}
-	}
 	var bad error
+	if m.ofItem {
+		bad = w.profile()
+	}
 	for i := range m.events {
 		if e := &m.events[i]; e.each != nil {
 			bad = cmp.Or(bad, w.items(e, r))

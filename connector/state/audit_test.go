@@ -39,10 +39,10 @@ func (a *account) person(i int, c Change) {
 }
 
 func (a *account) enter(i int, first string) {
-	a.person(i, Change{Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: []Value{{0, []byte(`"` + first + `"`)}}}})
+	a.person(i, Change{Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: []Value{{0, []byte(`"` + first + `"`)}}}})
 }
 
-func (a *account) exit(i int) { a.person(i, Change{Memberships: []Membership{{0, false, 0}}}) }
+func (a *account) exit(i int) { a.person(i, Change{Memberships: []Membership{{0, false, 0, 0}}}) }
 
 // deliver carries everything out that may go, entries as an import that loses some, or singly.
 func (a *account) deliver(imports bool, loses func() bool) (calls int) {
@@ -301,7 +301,7 @@ func TestAnAuditLeavesToTheNextWhomAnotherListHasMoved(t *testing.T) {
 	a.now = a.now.Add(time.Minute)
 	audit := a.BeginAudit(42, false, a.now)
 	export := a.list()
-	a.person(1, Change{Memberships: []Membership{{1, true, 0}}})
+	a.person(1, Change{Memberships: []Membership{{1, true, 0, 0}}})
 	if calls := a.deliver(false, nil); calls != 1 {
 		t.Fatalf("%d calls for the other list", calls)
 	}

@@ -29,6 +29,7 @@ type Membership struct {
 	Segment int
 	In      bool
 	Until   int64 // when it lapses, Unix seconds; 0: never
+	Time    int64 // its own, in place of the stamp's; 0: the stamp's
 }
 
 // Profile is what the record says of the person's address and attributes.
@@ -141,12 +142,12 @@ func (c *Change) newer(s Stamp) bool {
 func (f *folding) memberships() (moved bool) {
 	f.left = f.left[:0]
 	for _, m := range f.c.Memberships {
-		moved = f.move(f.src.segments[m.Segment], m.In, m.Until, !f.c.Whole) || moved
+		moved = f.move(f.src.segments[m.Segment], m, !f.c.Whole) || moved
 	}
 	if f.c.Whole {
 		for i, segment := range f.src.segments {
 			if !slices.ContainsFunc(f.c.Memberships, func(m Membership) bool { return m.Segment == i }) {
-				moved = f.move(segment, false, 0, false) || moved
+				moved = f.move(segment, Membership{}, false) || moved
 			}
 		}
 	}
@@ -154,8 +155,11 @@ func (f *folding) memberships() (moved bool) {
 }
 
 // move moves a membership, if what is said is newer.
-func (f *folding) move(segment uint32, in bool, until int64, explicit bool) bool {
-	p, c := f.p, f.c
+func (f *folding) move(segment uint32, say Membership, explicit bool) bool {
+	p, c, in := f.p, *f.c, say.In
+	if say.Time != 0 {
+		c.Stamp.Time = say.Time
+	}
 	m := p.segment(segment)
 	was := m != nil && m.in
 	first := m == nil
@@ -163,12 +167,12 @@ func (f *folding) move(segment uint32, in bool, until int64, explicit bool) bool
 		p.memberships = append(p.memberships, membership{segment: segment})
 		m = &p.memberships[len(p.memberships)-1]
 	}
-	if !c.newer(m.stamp) {
+	if !c.newer(m.stamp) || p.erased != (Stamp{}) && !c.Stamp.Newer(p.erased) {
 		return false
 	}
 	f.news = f.news || c.Stamp.Newer(m.stamp)
 	f.differs = f.differs || was != in || first && explicit
-	*m = membership{segment: segment, in: in, until: until, stamp: c.Stamp.over(m.stamp)}
+	*m = membership{segment: segment, in: in, until: say.Until, stamp: c.Stamp.over(m.stamp)}
 	if former := f.src.former[segment]; len(former) > 0 { // what was said of it before it was named again
 		p.memberships = slices.DeleteFunc(p.memberships, func(m membership) bool { return slices.Contains(former, m.segment) })
 	}

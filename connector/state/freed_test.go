@@ -17,12 +17,12 @@ func (d *desk) person(i int, c Change) {
 	d.Refresh(d.now)
 }
 
-func (d *desk) member(i int, in bool) { d.person(i, Change{Memberships: []Membership{{0, in, 0}}}) }
+func (d *desk) member(i int, in bool) { d.person(i, Change{Memberships: []Membership{{0, in, 0, 0}}}) }
 
 // crowd lets n people in.
 func (d *desk) crowd(n int, values ...Value) {
 	for i := range n {
-		d.person(i, Change{Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: values}})
+		d.person(i, Change{Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: values}})
 	}
 }
 
@@ -285,7 +285,7 @@ func TestAHeldContactGoesElsewhere(t *testing.T) {
 	if sent := d.send(applied); len(sent) != 0 || d.Held() != 1 {
 		t.Fatalf("%d requests were sent, %d contacts are held", len(sent), d.Held())
 	}
-	d.fold(Change{Memberships: []Membership{{1, true, 0}}})
+	d.fold(Change{Memberships: []Membership{{1, true, 0, 0}}})
 	if d.send(applied); d.In(43) != 1 || d.Held() != 1 {
 		t.Errorf("%d are in the other list, %d held", d.In(43), d.Held())
 	}
@@ -324,7 +324,7 @@ func TestPlacesOfHeldContactsDoNotAddUp(t *testing.T) {
 	d.Hold(42, "list_gone", d.now)
 	d.crowd(1)
 	for range 10_000 {
-		d.person(1, Change{Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: "x@example.com"}})
+		d.person(1, Change{Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: "x@example.com"}})
 		d.person(1, Change{Erase: true})
 	}
 	if d.Held() != 1 || d.agenda.held.len() > 2048 || d.Counts().Contacts != 1 {

@@ -122,7 +122,7 @@ func TestS62WhoeverPutThemIn(t *testing.T) {
 			d := newDesk(t)
 			d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 100}
 			for i := range 200 {
-				d.person(i, Change{Memberships: []Membership{{0, false, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)}})
+				d.person(i, Change{Memberships: []Membership{{0, false, 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)}})
 			}
 			if sent := d.send(applied); len(sent) != 0 {
 				t.Fatalf("%d go before the list's size is known", len(sent))
@@ -167,7 +167,7 @@ func TestS63ARefusalStands(t *testing.T) {
 		}, 40},
 		"mapped anew": {func(d *desk) { d.leave(0, 20) }, func(d *desk) {
 			for i := range 20 {
-				d.Fold(&Change{Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: d.n - 19 + int64(i), Time: d.n - 19 + int64(i)}, Memberships: []Membership{{0, false, 0}}, Remap: true}, d.now)
+				d.Fold(&Change{Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: d.n - 19 + int64(i), Time: d.n - 19 + int64(i)}, Memberships: []Membership{{0, false, 0, 0}}, Remap: true}, d.now)
 			}
 		}, 40},
 		"an erasure that is newer": {func(d *desk) { d.leave(0, 20) }, func(d *desk) { d.now = d.now.Add(2 * time.Hour); d.eraseAll(3, false) }, 37},
@@ -233,7 +233,7 @@ func TestS63NobodyIsCountedTwice(t *testing.T) {
 		d := newDesk(t)
 		d.compiled.guards[42] = Guard{Share: 0.3, AtLeast: 5}
 		d.Size(42, 100, d.now)
-		d.person(1, Change{Memberships: []Membership{{0, false, 0}}, Profile: &Profile{Address: "x@example.com"}})
+		d.person(1, Change{Memberships: []Membership{{0, false, 0, 0}}, Profile: &Profile{Address: "x@example.com"}})
 		for range 60 {
 			d.now = d.now.Add(time.Minute / 2)
 			d.send(sink.Outcome{Verdict: sink.Retry, Certain: true})
@@ -248,7 +248,7 @@ func TestS63NobodyIsCountedTwice(t *testing.T) {
 		d.Size(42, 100, d.now)
 		exits := func(from, to int) {
 			for i := from; i < to; i++ {
-				d.person(i, Change{Memberships: []Membership{{0, false, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)}})
+				d.person(i, Change{Memberships: []Membership{{0, false, 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)}})
 			}
 		}
 		for round := range 20 {

@@ -14,7 +14,7 @@ func TestAMembershipLapses(t *testing.T) {
 	d := newDesk(t)
 	end := d.now.Add(time.Hour)
 	join := func(until time.Time) {
-		d.fold(Change{Memberships: []Membership{{0, true, until.Unix()}}, Profile: &Profile{Address: "x@example.com"}})
+		d.fold(Change{Memberships: []Membership{{0, true, until.Unix(), 0}}, Profile: &Profile{Address: "x@example.com"}})
 	}
 	join(end)
 	if sent := d.send(sink.Outcome{Verdict: sink.Applied}); len(sent) != 1 || len(sent[0].Lists) != 1 {
@@ -63,7 +63,7 @@ func TestAMembershipLapses(t *testing.T) {
 // An older record says nothing new after a lapse, and a replay does not put anybody in again.
 func TestALapseStands(t *testing.T) {
 	d := newDesk(t)
-	c := Change{Memberships: []Membership{{0, true, d.now.Add(time.Hour).Unix()}}, Profile: &Profile{Address: "x@example.com"}, Stamp: Stamp{Topic: 9, Offset: 5, Time: 5}}
+	c := Change{Memberships: []Membership{{0, true, d.now.Add(time.Hour).Unix(), 0}}, Profile: &Profile{Address: "x@example.com"}, Stamp: Stamp{Topic: 9, Offset: 5, Time: 5}}
 	d.fold(c)
 	d.send(sink.Outcome{Verdict: sink.Applied})
 	d.now = d.now.Add(time.Hour)
@@ -71,7 +71,7 @@ func TestALapseStands(t *testing.T) {
 	c.Remap = true
 	d.fold(c)
 	older := c
-	older.Stamp.Offset, older.Memberships = 4, []Membership{{0, true, 0}}
+	older.Stamp.Offset, older.Memberships = 4, []Membership{{0, true, 0, 0}}
 	d.fold(older)
 	if sent := d.send(sink.Outcome{Verdict: sink.Applied}); len(sent) != 0 {
 		t.Errorf("%+v was sent", sent[0])
@@ -103,7 +103,7 @@ func TestProfilesApart(t *testing.T) {
 				t.Fatal(err)
 			}
 			profile := Change{Profile: &Profile{Address: "x@example.com"}}
-			member := Change{Memberships: []Membership{{0, true, 0}}}
+			member := Change{Memberships: []Membership{{0, true, 0, 0}}}
 			both := []Change{profile, member}
 			if first == "the membership" {
 				both = []Change{member, profile}
@@ -145,5 +145,17 @@ func TestAKeptProfileIsSmall(t *testing.T) {
 	t.Logf("%d bytes of memory a person, %d in Kafka", memory, kafka)
 	if memory > 300 || kafka > 150 {
 		t.Errorf("a profile takes %d bytes of memory, and %d in Kafka", memory, kafka)
+	}
+}
+
+// A membership that has a time of its own stands against others with that, not with the change's.
+func TestAMembershipsOwnTime(t *testing.T) {
+	d := newDesk(t)
+	d.fold(Change{Stamp: Stamp{Topic: 9, Partition: 0, Offset: 1, Time: 10}, Memberships: []Membership{{0, true, 0, 5}, {1, true, 0, 10}}, Profile: &Profile{Address: "x@example.com"}})
+	d.fold(Change{Stamp: Stamp{Topic: 9, Partition: 1, Offset: 1, Time: 7}, Memberships: []Membership{{0, false, 0, 0}, {1, false, 0, 0}}})
+	p := d.Table.person(0)
+	defer d.endPerson(p)
+	if len(p.memberships) != 2 || p.memberships[0].in || !p.memberships[1].in {
+		t.Errorf("%+v", p.memberships)
 	}
 }

@@ -11,7 +11,7 @@ import (
 // enterLive lets somebody enter now.
 func enterLive(d *desk, i int) {
 	d.n++
-	d.Fold(&Change{Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: d.n, Time: d.n}, Live: true, Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)}}, d.now)
+	d.Fold(&Change{Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: d.n, Time: d.n}, Live: true, Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i)}}, d.now)
 	d.Refresh(d.now)
 }
 

@@ -35,7 +35,7 @@ func (d *desk) fold(c Change) {
 }
 
 func (d *desk) enter(address string, values ...Value) {
-	d.fold(Change{Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: address, Values: values}})
+	d.fold(Change{Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: address, Values: values}})
 }
 
 // send takes whatever may go, as single calls, and settles it with an outcome. It returns what was sent.
@@ -81,7 +81,7 @@ func TestANumberThatWeNeverBroughtIsLeftAlone(t *testing.T) {
 // An erasure takes what is not newer, in either order, and deletes the contact where it is told to.
 func TestAnErasureTakesWhatIsNotNewer(t *testing.T) {
 	d := newDesk(t)
-	entry := Change{Stamp: Stamp{Topic: 9, Partition: 0, Offset: 5, Time: 10}, Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: "x@example.com"}}
+	entry := Change{Stamp: Stamp{Topic: 9, Partition: 0, Offset: 5, Time: 10}, Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: "x@example.com"}}
 	older := Change{Stamp: Stamp{Topic: 9, Partition: 1, Offset: 5, Time: 5}, Erase: true, Delete: true}
 	d.fold(entry)
 	d.fold(older)
@@ -105,7 +105,7 @@ func TestTheGuardCountsARemovalOnce(t *testing.T) {
 	d.send(applied)
 	d.compiled.guards[42] = Guard{Share: 0.1, AtLeast: 5}
 	d.Size(42, 1, d.now)
-	d.fold(Change{Memberships: []Membership{{0, false, 0}}})
+	d.fold(Change{Memberships: []Membership{{0, false, 0, 0}}})
 	for range 30 {
 		d.now = d.now.Add(time.Second)
 		d.send(sink.Outcome{Verdict: sink.Retry, Certain: true, Code: "no_connection"})
@@ -149,7 +149,7 @@ func TestRefusedNumbersAreTriedAgainTogether(t *testing.T) {
 		for i := range people {
 			number := fmt.Appendf(nil, `"+336399%05d"`, i)
 			d.Fold(&Change{
-				Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: 1}, Memberships: []Membership{{0, true, 0}},
+				Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: 1}, Memberships: []Membership{{0, true, 0, 0}},
 				Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: []Value{{1, number}}},
 			}, d.now)
 		}
@@ -235,7 +235,7 @@ func TestTheAgeOfAQueue(t *testing.T) {
 	if age() != 6000 {
 		t.Errorf("%d ms after one was put back", age())
 	}
-	d.Fold(&Change{Person: KeyOf("s", "q"), Stamp: Stamp{Topic: 9, Offset: 9, Time: 9}, Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: "y@example.com"}}, d.now)
+	d.Fold(&Change{Person: KeyOf("s", "q"), Stamp: Stamp{Topic: 9, Offset: 9, Time: 9}, Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: "y@example.com"}}, d.now)
 	n := d.Pop(QueueWrite, 42, d.now)
 	d.Take(d.NewRequest(sink.Upsert, n.Add, nil, d.now), n, n.Contact(true), d.now)
 	if age() != 0 {
@@ -247,7 +247,7 @@ func TestTheAgeOfAQueue(t *testing.T) {
 func TestWhatWasPoppedIsItsOwn(t *testing.T) {
 	d := newDesk(t)
 	for i := range 2 {
-		d.person(i, Change{Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: []Value{{0, fmt.Appendf(nil, `"v%d"`, i)}}}})
+		d.person(i, Change{Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: []Value{{0, fmt.Appendf(nil, `"v%d"`, i)}}}})
 	}
 	first := d.Pop(QueueWrite, 42, d.now)
 	second := d.Pop(QueueWrite, 42, d.now)
@@ -295,7 +295,7 @@ func TestAnErasureInAHalt(t *testing.T) {
 	d := newDesk(t)
 	d.enter("x@example.com")
 	d.send(applied)
-	d.fold(Change{Memberships: []Membership{{0, false, 0}}})
+	d.fold(Change{Memberships: []Membership{{0, false, 0, 0}}})
 	d.send(applied)
 	d.Hold(0, "halted", d.now)
 	d.fold(Change{Erase: true, Delete: true})
@@ -309,7 +309,7 @@ func TestAnErasureInAHalt(t *testing.T) {
 func TestANeedIsAValueOfItsOwn(t *testing.T) {
 	d := newDesk(t)
 	say := func(i int, address, value string) {
-		d.person(i, Change{Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: address, Values: []Value{{0, []byte(value)}}}})
+		d.person(i, Change{Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: address, Values: []Value{{0, []byte(value)}}}})
 	}
 	say(1, "ann@example.com", `"ann"`)
 	say(2, "bob@example.com", `"bob"`)

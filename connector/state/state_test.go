@@ -61,7 +61,7 @@ func TestAFoldDoesNotDependOnTheOrderOfPartitions(t *testing.T) {
 		for n := range parts {
 			for i := range rapid.IntRange(1, 4).Draw(t, "changes") {
 				c := Change{Person: key, Stamp: Stamp{Topic: 9, Partition: int32(n), Offset: int64(i), Time: int64(rapid.IntRange(0, 9).Draw(t, "time"))*3 + int64(n)}}
-				c.Memberships = []Membership{{rapid.IntRange(0, 1).Draw(t, "segment"), rapid.Bool().Draw(t, "in"), int64(rapid.IntRange(0, 2).Draw(t, "until")) * 1e9}}
+				c.Memberships = []Membership{{rapid.IntRange(0, 1).Draw(t, "segment"), rapid.Bool().Draw(t, "in"), int64(rapid.IntRange(0, 2).Draw(t, "until")) * 1e9, 0}}
 				if rapid.Bool().Draw(t, "profile") {
 					c.Profile = &Profile{Address: rapid.SampledFrom([]string{"", "x@example.com", "y@example.com"}).Draw(t, "address")}
 					if v := rapid.SampledFrom([]string{"", `"a"`, `"b"`}).Draw(t, "value"); v != "" {
@@ -105,7 +105,7 @@ func TestATableIsWhatItsRowsSay(t *testing.T) {
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0, 1:
 				p := rapid.IntRange(0, 5).Draw(t, "person")
-				c := Change{Person: KeyOf("s", fmt.Sprint(p)), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: int64(i)}, Memberships: []Membership{{rapid.IntRange(0, 1).Draw(t, "segment"), rapid.Bool().Draw(t, "in"), int64(rapid.IntRange(0, 2).Draw(t, "until")) * 1e9}}}
+				c := Change{Person: KeyOf("s", fmt.Sprint(p)), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: int64(i)}, Memberships: []Membership{{rapid.IntRange(0, 1).Draw(t, "segment"), rapid.Bool().Draw(t, "in"), int64(rapid.IntRange(0, 2).Draw(t, "until")) * 1e9, 0}}}
 				if rapid.Bool().Draw(t, "profile") {
 					c.Profile = &Profile{Address: fmt.Sprintf("a%d@example.com", rapid.IntRange(0, 7).Draw(t, "address")), Values: []Value{{0, []byte(`"v"`)}, {1, fmt.Appendf(nil, `"%d"`, p)}}}
 				}
@@ -172,7 +172,7 @@ func deliver(t *rapid.T, tab *Table, now time.Time) {
 func TestTwoWhoWantOneNumberComeToRest(t *testing.T) {
 	tab, now := newTable(t), time.Unix(1e9, 0)
 	for p := range 2 {
-		tab.Fold(&Change{Person: KeyOf("s", fmt.Sprint(p)), Stamp: Stamp{Topic: 9, Offset: int64(p), Time: 1}, Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: fmt.Sprintf("a%d@example.com", p), Values: []Value{{1, []byte(`"+33639980001"`)}}}}, now)
+		tab.Fold(&Change{Person: KeyOf("s", fmt.Sprint(p)), Stamp: Stamp{Topic: 9, Offset: int64(p), Time: 1}, Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("a%d@example.com", p), Values: []Value{{1, []byte(`"+33639980001"`)}}}}, now)
 	}
 	holder, calls := "", 0
 	for range 20 {
@@ -212,7 +212,7 @@ func fill(tab *Table, people int) {
 	now := time.Unix(1e9, 0)
 	for i := range people {
 		tab.Fold(&Change{
-			Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: int64(i) * 1e6}, Memberships: []Membership{{0, true, 0}},
+			Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: int64(i) * 1e6}, Memberships: []Membership{{0, true, 0, 0}},
 			Profile: &Profile{Address: fmt.Sprintf("person-%d@example.com", i), Values: []Value{{0, []byte(`"First Name"`)}, {1, []byte(`"+33639980001"`)}}},
 		}, now)
 	}
@@ -223,7 +223,7 @@ func TestAHotPersonTakesNoMemory(t *testing.T) {
 	tab, now := newTable(t), time.Unix(1e9, 0)
 	fold := func(n, from int) {
 		for i := range n {
-			tab.Fold(&Change{Person: KeyOf("s", "hot"), Stamp: Stamp{Topic: 9, Offset: int64(from + i), Time: int64(i)}, Memberships: []Membership{{0, i%2 == 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("h%d@example.com", i%2)}}, now)
+			tab.Fold(&Change{Person: KeyOf("s", "hot"), Stamp: Stamp{Topic: 9, Offset: int64(from + i), Time: int64(i)}, Memberships: []Membership{{0, i%2 == 0, 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("h%d@example.com", i%2)}}, now)
 		}
 		tab.Cut(nil)
 	}
@@ -248,7 +248,7 @@ func BenchmarkFold(b *testing.B) {
 	tab.Cut(nil)
 	changes := make([]Change, 100_000)
 	for i := range changes {
-		changes[i] = Change{Person: KeyOf("s", fmt.Sprint(i)), Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: fmt.Sprintf("person-%d@example.com", i), Values: []Value{{0, []byte(`"First Name"`)}}}}
+		changes[i] = Change{Person: KeyOf("s", fmt.Sprint(i)), Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: fmt.Sprintf("person-%d@example.com", i), Values: []Value{{0, []byte(`"First Name"`)}}}}
 	}
 	now := time.Unix(1e9, 0)
 	b.ReportAllocs()
@@ -359,7 +359,7 @@ func TestS78ARowHasAnEnd(t *testing.T) {
 	refused := 0
 	for i := range 50 {
 		f := tab.Fold(&Change{
-			Person: KeyOf("s", "p"), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: int64(i)}, Memberships: []Membership{{0, i%2 == 0, 0}},
+			Person: KeyOf("s", "p"), Stamp: Stamp{Topic: 9, Offset: int64(i), Time: int64(i)}, Memberships: []Membership{{0, i%2 == 0, 0, 0}},
 			Profile: &Profile{Address: "x@example.com", Values: []Value{{i, large}}},
 		}, now)
 		refused += int(bit(f.TooLarge))
@@ -380,7 +380,7 @@ func TestS79ACrowdWithOneAddressIsLinear(t *testing.T) {
 		began := time.Now()
 		for i := range n {
 			d.n++
-			d.Fold(&Change{Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: d.n, Time: d.n}, Memberships: []Membership{{0, true, 0}}, Profile: &Profile{Address: "none@example.com", Values: []Value{{0, []byte(`"v"`)}}}}, d.now)
+			d.Fold(&Change{Person: KeyOf("s", fmt.Sprint(i)), Stamp: Stamp{Topic: 9, Offset: d.n, Time: d.n}, Memberships: []Membership{{0, true, 0, 0}}, Profile: &Profile{Address: "none@example.com", Values: []Value{{0, []byte(`"v"`)}}}}, d.now)
 			if i%512 == 0 { // as a worker does
 				d.Refresh(d.now)
 			}

@@ -140,7 +140,7 @@ func (c *crossed) say() {
 	p := c.draw("person", 6)
 	change := Change{
 		Person: KeyOf("s", fmt.Sprint(p)), Stamp: Stamp{Topic: 9, Offset: c.n, Time: c.n},
-		Memberships: []Membership{{c.draw("segment", 3), rapid.Bool().Draw(c.t, "in"), 0}},
+		Memberships: []Membership{{c.draw("segment", 3), rapid.Bool().Draw(c.t, "in"), 0, 0}},
 	}
 	if c.draw("until", 3) == 0 {
 		change.Memberships[0].Until = c.now.Unix() + int64(c.draw("lapses", 60))
