@@ -33,7 +33,7 @@ func NewCollector(told []Told) prometheus.Collector {
 		"pending_oldest_seconds":         {"How long the oldest pending contact has waited.", nil},
 		"last_success_timestamp_seconds": {"When the API last took something.", nil},
 		"table_people":                   {"People in the table.", nil},
-		"people_without_address":         {"People in a segment of whom no address is known.", nil},
+		"people_without_address":         {"People who were put into a segment and of whom no address is known.", nil},
 		"table_contacts":                 {"Contacts in the table.", nil},
 		"table_bytes":                    {"Memory that the table takes, roughly.", nil},
 		"withheld_removals":              {"Removals that the guard withholds until they are approved or refused.", []string{"list"}},

@@ -148,9 +148,10 @@ func word(b []byte, s string) []byte {
 	return append(binary.AppendVarint(b, int64(len(s))), s...)
 }
 
-func mapped(t *testing.T, schemas texts, spec Spec, records ...[]byte) (all []string) {
+// mapper maps records with these schemas.
+func (x texts) mapper(t *testing.T, spec Spec) *Mapper {
 	t.Helper()
-	d, err := NewDecoder(Confluent, schemas)
+	d, err := NewDecoder(Confluent, x)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,12 @@ func mapped(t *testing.T, schemas texts, spec Spec, records ...[]byte) (all []st
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := m.NewWorker()
+	return m
+}
+
+func mapped(t *testing.T, schemas texts, spec Spec, records ...[]byte) (all []string) {
+	t.Helper()
+	w := schemas.mapper(t, spec).NewWorker()
 	for _, b := range records {
 		r, err := w.Map(&Record{Value: b, Time: noon.UnixNano()})
 		switch {

@@ -15,15 +15,7 @@ const crowd = `{"type":"record","name":"Crowd","fields":[{"name":"at","type":"lo
 
 func crowdWorker(t *testing.T, spec Spec) (*Mapper, func(people ...any) (*Result, error)) {
 	t.Helper()
-	schemas := texts{1: {crowd}}
-	d, err := NewDecoder(Confluent, schemas)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := NewMapper(spec, d, d)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := texts{1: {crowd}}.mapper(t, spec)
 	w := m.NewWorker()
 	return m, func(people ...any) (*Result, error) {
 		var list any

@@ -13,12 +13,12 @@ import (
 
 // shape is a decoder of bare Avro with the encoder beside it.
 type shape struct {
-	t       *testing.T
+	t       testing.TB
 	codec   *goavro.Codec
 	decoder *Decoder
 }
 
-func newShape(t *testing.T, file string) *shape {
+func newShape(t testing.TB, file string) *shape {
 	t.Helper()
 	b, err := os.ReadFile("testdata/" + file)
 	if err != nil {

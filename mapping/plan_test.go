@@ -1,7 +1,6 @@
 package mapping
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,16 +12,7 @@ import (
 // filling cells takes what decoding takes, and refuses what it refuses.
 func TestCellsAreWhatTheRecordSays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		d := drawn{t: t}
-		s, write := d.record(3)
-		text, err := json.Marshal(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := newCodec(string(text), nil)
-		if err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
+		text, c, write := drawnCodec(t)
 		spec := Spec{}
 		for i := range rapid.IntRange(1, 6).Draw(t, "expressions") {
 			var path []string

@@ -18,6 +18,20 @@ type drawn struct {
 	n int // named types
 }
 
+// drawnCodec is a codec of a random schema, its text, and what writes a random record of it.
+func drawnCodec(t *rapid.T) (text []byte, c *codec, write func([]byte) []byte) {
+	d := drawn{t: t}
+	s, write := d.record(3)
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = newCodec(string(text), nil); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return text, c, write
+}
+
 // schema draws a schema; the second result writes a random datum of it.
 func (d *drawn) schema(depth int) (any, func([]byte) []byte) {
 	kinds := 8
@@ -139,16 +153,7 @@ func same(a, b any) bool {
 // same as of all.
 func TestTheReaderIsHeldAgainstGoavro(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		d := drawn{t: t}
-		s, write := d.record(3)
-		text, err := json.Marshal(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := newCodec(string(text), nil)
-		if err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
+		text, c, write := drawnCodec(t)
 		b := write(nil)
 		if len(b) > 0 && rapid.Bool().Draw(t, "mutated") {
 			for range rapid.IntRange(1, 3).Draw(t, "mutations") {

@@ -38,6 +38,17 @@ func optional(names ...string) string {
 	return strings.Join(all, ",")
 }
 
+// What Debezium sends of a row: it is made, changed, deleted; and a truncate.
+var (
+	envelope = `{"type":"record","name":"Envelope","fields":[{"name":"before","type":["null",{"type":"record","name":"Value","fields":[{"name":"customer_id","type":"long"},{"name":"segment","type":"string"},` + optional("email") + `]}]},{"name":"after","type":["null","Value"]},{"name":"op","type":"string"},{"name":"ts_ms","type":["null","long"]},{"name":"source","type":{"type":"record","name":"Source","fields":[{"name":"lsn","type":["null","long"]}]}}]}`
+	images   = []string{
+		`{"before":null,"after":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"op":"c","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
+		`{"before":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"after":{"Value":{"customer_id":9,"segment":"gold","email":{"string":"ann@example.com"}}},"op":"u","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
+		`{"before":{"Value":{"customer_id":9,"segment":"gold","email":null}},"after":null,"op":"d","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
+		`{"before":null,"after":null,"op":"t","ts_ms":{"long":1767225610500},"source":{"lsn":null}}`,
+	}
+)
+
 var shapes = map[string]shape{
 	"Adobe XDM profile": {
 		segments: "a, b, c, d",
@@ -158,25 +169,15 @@ var shapes = map[string]shape{
 	},
 	"Debezium": {
 		segments: "vip, gold",
-		schema:   `{"type":"record","name":"Envelope","fields":[{"name":"before","type":["null",{"type":"record","name":"Value","fields":[{"name":"customer_id","type":"long"},{"name":"segment","type":"string"},` + optional("email") + `]}]},{"name":"after","type":["null","Value"]},{"name":"op","type":"string"},{"name":"ts_ms","type":["null","long"]},{"name":"source","type":{"type":"record","name":"Source","fields":[{"name":"lsn","type":["null","long"]}]}}]}`,
-		records: []string{
-			`{"before":null,"after":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"op":"c","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
-			`{"before":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"after":{"Value":{"customer_id":9,"segment":"gold","email":{"string":"ann@example.com"}}},"op":"u","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
-			`{"before":{"Value":{"customer_id":9,"segment":"gold","email":null}},"after":null,"op":"d","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
-			`{"before":null,"after":null,"op":"t","ts_ms":{"long":1767225610500},"source":{"lsn":null}}`,
-		},
-		says: []string{"9 vip ann@example.com " + at, "9 -vip gold ann@example.com " + at, "9 -gold " + at, "halt"},
+		schema:   envelope,
+		records:  images,
+		says:     []string{"9 vip ann@example.com " + at, "9 -vip gold ann@example.com " + at, "9 -gold " + at, "halt"},
 	},
 	"Debezium, PostgreSQL": {
 		segments: "vip, gold",
-		schema:   `{"type":"record","name":"Envelope","fields":[{"name":"before","type":["null",{"type":"record","name":"Value","fields":[{"name":"customer_id","type":"long"},{"name":"segment","type":"string"},` + optional("email") + `]}]},{"name":"after","type":["null","Value"]},{"name":"op","type":"string"},{"name":"ts_ms","type":["null","long"]},{"name":"source","type":{"type":"record","name":"Source","fields":[{"name":"lsn","type":["null","long"]}]}}]}`,
-		records: []string{
-			`{"before":null,"after":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"op":"c","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
-			`{"before":{"Value":{"customer_id":9,"segment":"vip","email":{"string":"ann@example.com"}}},"after":{"Value":{"customer_id":9,"segment":"gold","email":{"string":"ann@example.com"}}},"op":"u","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
-			`{"before":{"Value":{"customer_id":9,"segment":"gold","email":null}},"after":null,"op":"d","ts_ms":{"long":1767225610500},"source":{"lsn":{"long":24023128}}}`,
-			`{"before":null,"after":null,"op":"t","ts_ms":{"long":1767225610500},"source":{"lsn":null}}`,
-		},
-		says: []string{"9 vip ann@example.com #24023128", "9 -vip gold ann@example.com #24023128", "9 -gold #24023128", "halt"},
+		schema:   envelope,
+		records:  images,
+		says:     []string{"9 vip ann@example.com #24023128", "9 -vip gold ann@example.com #24023128", "9 -gold #24023128", "halt"},
 	},
 	"Debezium, flattened": {
 		segments: "vip",
@@ -190,14 +191,19 @@ var shapes = map[string]shape{
 	},
 }
 
-// Each shape is read by the lines that mapping/SHAPES.md gives for it.
-func TestShapesOfTheWorld(t *testing.T) {
+func shapesPage(t *testing.T) []byte {
+	t.Helper()
 	text, err := os.ReadFile("../../mapping/SHAPES.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return text
+}
+
+// Each shape is read by the lines that mapping/SHAPES.md gives for it.
+func TestShapesOfTheWorld(t *testing.T) {
 	lines := map[string]string{}
-	for _, m := range regexp.MustCompile("(?s)\n## ([^\n]+)\n[^#]*?```yaml\n(.*?)```").FindAllSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?s)\n## ([^\n]+)\n[^#]*?```yaml\n(.*?)```").FindAllSubmatch(shapesPage(t), -1) {
 		lines[string(m[1])] = string(m[2])
 	}
 	if len(lines) != len(shapes) {
@@ -244,12 +250,8 @@ func (s *shape) check(t *testing.T, lines string, versions []mapping.Version) {
 
 // A preset fills in the lines that mapping/SHAPES.md gives for it, word by word.
 func TestPresetsAreTheShapes(t *testing.T) {
-	text, err := os.ReadFile("../../mapping/SHAPES.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	told := map[string]bool{}
-	for _, m := range regexp.MustCompile("`preset: ([^`]+)`\n```yaml\n([^`]*)```").FindAllSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("`preset: ([^`]+)`\n```yaml\n([^`]*)```").FindAllSubmatch(shapesPage(t), -1) {
 		file := filepath.Join(t.TempDir(), "segsync.yaml")
 		content := "kafka: { brokers: [localhost:9092] }\nschema_registry: { url: http://localhost:8081 }\nsources:\n  - name: s\n    topics: [x]\n    preset: " + string(m[1]) +
 			"\nconnections:\n  - { name: c, api_key: k, consent: { by: dpo@example.com, on: 2026-11-01 } }\nexports:\n  - { name: e, connection: c, source: s, segments: [vip], list: 42 }\n"

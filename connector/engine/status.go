@@ -74,7 +74,7 @@ type Status struct {
 	Oldest      time.Duration  `json:"oldest_pending_ns"`
 	LastSuccess time.Time      `json:"last_success,omitzero"`
 	People      int            `json:"people"`
-	NoAddress   int            `json:"people_without_address"` // in a segment
+	NoAddress   int            `json:"people_without_address"` // put into a segment
 	Contacts    int            `json:"contacts"`
 	Withheld    int            `json:"withheld"`
 	WithheldOf  map[int64]int  `json:"withheld_of_lists,omitempty"`

@@ -4,7 +4,7 @@ package state
 type Counts struct {
 	People, Contacts, Pending, InFlight int
 	Rejected, Unknown                   int
-	WithoutAddress                      int    // people in a segment of whom no address is known
+	WithoutAddress                      int    // people put into a segment, one that has lapsed too, of whom no address is known
 	Folded, Stale, Ignored              uint64 // changes
 	Needed                              uint64 // of these: those that alone would have needed a call
 }
