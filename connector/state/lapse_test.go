@@ -159,3 +159,15 @@ func TestAMembershipsOwnTime(t *testing.T) {
 		t.Errorf("%+v", p.memberships)
 	}
 }
+
+// A membership whose own time is before the person's erasure says nothing any more.
+func TestAMembershipBeforeTheErasure(t *testing.T) {
+	d := newDesk(t)
+	d.fold(Change{Stamp: Stamp{Topic: 9, Partition: 1, Offset: 1, Time: 7}, Erase: true})
+	d.fold(Change{Stamp: Stamp{Topic: 9, Partition: 0, Offset: 1, Time: 10}, Memberships: []Membership{{0, true, 0, 5}, {1, true, 0, 10}}, Profile: &Profile{Address: "x@example.com"}})
+	p := d.Table.person(0)
+	defer d.endPerson(p)
+	if p.memberships[0].in || !p.memberships[1].in {
+		t.Errorf("%+v", p.memberships)
+	}
+}
