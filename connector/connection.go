@@ -46,12 +46,15 @@ type Connection struct {
 // New makes a connection.
 func New(cfg Config) *Connection {
 	c := cfg.WithDefaults()
-	return &Connection{cfg: c, process: engine.NewProcess(cfg.Rewind), balancer: ownership.NewBalancer(c.Name, c.Fingerprint()), waiting: "starting"}
+	return &Connection{cfg: c, process: engine.NewProcess(), balancer: ownership.NewBalancer(c.Name, c.Fingerprint()), waiting: "starting"}
 }
 
 // Run works the connection until ctx ends, then drains, commits and leaves. It returns an error only where going on
 // makes no sense.
 func (c *Connection) Run(ctx context.Context) error {
+	var reporting sync.WaitGroup
+	reporting.Go(func() { c.report(ctx) })
+	defer reporting.Wait()
 	for try := 0; ctx.Err() == nil; try++ {
 		began := time.Now()
 		err := c.life(ctx)
@@ -78,12 +81,12 @@ func (c *Connection) setWaiting(what string) {
 	c.waiting = what
 }
 
-// elsewhere says whether another process is known to own the connection, and nothing is still owed by this one's.
+// elsewhere says whether another process is known to own the connection.
 func (c *Connection) elsewhere() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	owner := c.balancer.Owner()
-	return owner != "" && owner != c.self && !c.process.Owes()
+	return owner != "" && owner != c.self
 }
 
 func (c *Connection) setMember(member bool) {

@@ -232,14 +232,10 @@ func (c *Connection) peek(ctx context.Context, adm *kadm.Client) (*state.Table, 
 	if err != nil {
 		return nil, err
 	}
-	o, err := engine.Open(&c.cfg, func(apply func(key, v []byte) error) error {
+	return engine.Peek(&c.cfg, func(apply func(key, v []byte) error) error {
 		if end < 0 {
 			return nil
 		}
 		return changelog.Restore(ctx, c.cfg.Kafka, topic, end, apply, nil)
 	}, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	return o.Table, nil
 }

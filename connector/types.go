@@ -16,7 +16,7 @@ type (
 	Breaker      = engine.Breaker
 	Audit        = engine.Audit
 	Times        = engine.Times
-	Rewind       = engine.Rewind
+	Backfill     = engine.Backfill
 	Account      = engine.Account
 	Metrics      = engine.Metrics
 	Status       = engine.Status
@@ -25,7 +25,7 @@ type (
 	Counters     = engine.Counters
 	Guard        = state.Guard
 	Findings     = state.Findings
-	Retried      = engine.Retried
+	AuditReport  = engine.AuditReport
 )
 
 // What an audit finds of a contact (Findings.Examples).
@@ -54,6 +54,7 @@ const (
 	StateWaiting       = engine.StateWaiting
 	StateRetrying      = engine.StateRetrying
 	StateHeld          = engine.StateHeld
+	StateAway          = engine.StateAway
 )
 
 // NewMetrics makes the metrics, unregistered.

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"net"
@@ -223,14 +222,12 @@ func settledBench(admin string, events int) bool {
 }
 
 func statusBench(admin string) (connector.Status, bool) {
-	var all struct {
-		Connections []connector.Status `json:"connections"`
-	}
-	b, err := fetchStatus(context.Background(), admin)
-	if err != nil || json.Unmarshal(b, &all) != nil || len(all.Connections) == 0 {
+	f := statusFlags{addr: admin}
+	all, err := f.askProcess(context.Background())
+	if err != nil || len(all) == 0 {
 		return connector.Status{}, false
 	}
-	return all.Connections[0], true
+	return all[0].Status, true
 }
 
 // restoreBench is how long a new owner takes to have the table back.

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -346,13 +345,16 @@ func (p *place) state(port, connection string) string {
 }
 
 func (p *place) status(port string) []connector.Status {
-	var all struct {
-		Connections []connector.Status `json:"connections"`
-	}
-	if b, err := fetchStatus(p.t.Context(), "127.0.0.1:"+port); err != nil || json.Unmarshal(b, &all) != nil {
+	f := statusFlags{addr: "127.0.0.1:" + port}
+	standings, err := f.askProcess(p.t.Context())
+	if err != nil {
 		return nil
 	}
-	return all.Connections
+	var all []connector.Status
+	for i := range standings {
+		all = append(all, standings[i].Status)
+	}
+	return all
 }
 
 // until waits for a condition.

@@ -85,7 +85,7 @@ func (w *wiring) run(ctx context.Context, once bool) error {
 				var last connector.Progress
 				if errs[i] = c.Once(ctx, func(p connector.Progress) { last = p }); errs[i] == nil {
 					told.Lock()
-					receipt(w.out, c, last.Status)
+					receipt(w.out, last.Status, c.Elsewhere())
 					told.Unlock()
 					errs[i] = worth(last.Status)
 				}

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"segsync/connector/backoff"
+	"segsync/connector/commands"
 	"segsync/connector/state"
 	"segsync/sink"
 )
@@ -43,6 +44,8 @@ const (
 // +checklocksalias:watcher.mu=mu
 // +checklocksalias:account.mu=mu
 // +checklocksalias:planning.mu=mu
+// +checklocksalias:control.mu=mu
+// +checklocksalias:history.mu=mu
 type audits struct {
 	*core
 	process  *Process
@@ -52,6 +55,8 @@ type audits struct {
 	watcher  *watcher
 	account  *account
 	planning *planning
+	control  *control
+	history  *history
 
 	// +checklocks:mu
 	exporting *exporting // for the audit under way
@@ -106,6 +111,9 @@ func (a *audits) note(list int64, err error) {
 	f := a.failures[list]
 	f.again = a.now().Add(backoff.Pause(auditPause, auditMost, f.tries))
 	f.tries++
+	if f.tries >= auditTries {
+		a.failLocked(list, err)
+	}
 	a.failures[list] = f // after some tries doubtful removals go by calls
 	a.log.Warn("a list could not be audited", zap.Int64("list", list), zap.Int("tries", f.tries), zap.Error(err))
 }
@@ -141,7 +149,7 @@ func (a *audits) settleEmpty(list int64, from uint32, asked time.Time) uint32 {
 
 // audit reads a list and settles what is found.
 func (a *audits) audit(list int64, pages bool) error {
-	run, attributes := a.begin(list)
+	run, attributes, asked := a.begin(list)
 	defer a.finish()
 	c := comparison{audit: run, lock: a.mu, reader: a.sender, pages: pages, now: a.now, after: a.touched, await: a.awaitExport}
 	if err := c.run(a.ctx, list, attributes); err != nil {
@@ -156,6 +164,7 @@ func (a *audits) audit(list int64, pages bool) error {
 	run.Close()
 	a.byCalls[list] = run.Paged()
 	a.found[list] = run.Found
+	a.answerLocked(list, asked, run)
 	a.changedLocked(a.now())
 	a.meters.audited.Inc()
 	tell := a.log.Info
@@ -169,11 +178,18 @@ func (a *audits) audit(list int64, pages bool) error {
 }
 
 // begin begins an audit, and names the attributes of the list that can be compared.
-func (a *audits) begin(list int64) (*state.Audit, []string) {
+func (a *audits) begin(list int64) (*state.Audit, []string, *commands.Command) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.reading = list
-	return a.table.BeginAudit(list, a.cfg.Audit.Repair, a.now()), a.cfg.auditable(list, a.account.types)
+	repair, asked := state.Repair{PutBack: a.cfg.Audit.Repair}, a.askedLocked(list)
+	if asked != nil && asked.Repair != nil {
+		repair.PutBack, repair.Most = true, asked.Repair.Most
+		if named := asked.Repair.Extras; len(named) > 0 {
+			repair.Extra = func(address string) bool { return slices.Contains(named, commands.HashOf(address)) }
+		}
+	}
+	return a.table.BeginAudit(list, repair, a.now()), a.cfg.auditable(list, a.account.types), asked
 }
 
 func (a *audits) finish() {

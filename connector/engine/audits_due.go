@@ -16,8 +16,11 @@ func (a *audits) due() (list int64, asks, pages bool) {
 	if a.draining.Load() || a.holds.atLocked(place{}) {
 		return 0, false, false
 	}
-	behind := a.reader.behindLocked()
+	behind := a.reader.behindLocked() || a.history.leftLocked(-1) > behindBy
 	bulk := behind || len(a.imports.open) > 0 || now.Sub(a.imports.lastEnd) < auditSettles || a.planning.bulkLocked(now)
+	if l := a.askedForLocked(now); l != 0 {
+		return l, false, true
+	}
 	var oldest time.Time
 	for _, l := range a.table.Lists() {
 		if a.holds.atLocked(place{list: l}) {
@@ -80,7 +83,7 @@ func (a *audits) scheduledLocked(list int64, now time.Time) bool {
 // +checklocks:a.mu
 func (a *audits) owedLocked(now time.Time) bool {
 	for _, l := range a.table.Lists() {
-		owed := a.table.DoubtsHeld(l) || a.perhapsEmptyLocked(l, now) ||
+		owed := a.askedLocked(l) != nil || a.table.DoubtsHeld(l) || a.perhapsEmptyLocked(l, now) ||
 			a.failures[l].tries < auditTries && (a.doubtfulLocked(l) || a.importsUnseenLocked(l, now))
 		if owed && !a.holds.atLocked(place{list: l}) {
 			return true
@@ -102,7 +105,7 @@ func (a *audits) doubtfulLocked(list int64) bool {
 //
 // +checklocks:a.mu
 func (a *audits) perhapsEmptyLocked(list int64, now time.Time) bool {
-	return a.table.Doubts(list) > a.cfg.Limits.Batch && a.table.Empty(list) && now.Sub(a.asked[list]) > time.Minute && !a.reader.behindLocked()
+	return a.table.Doubts(list) > a.cfg.Limits.Batch && a.table.Empty(list) && now.Sub(a.asked[list]) > time.Minute && !a.reader.behindLocked() && a.history.leftLocked(-1) <= behindBy
 }
 
 // holdDoubtsLocked keeps such removals back until the list was read, or the account was asked. Before anything is

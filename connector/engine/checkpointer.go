@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -10,6 +11,7 @@ import (
 
 	"segsync/connector/backoff"
 	"segsync/connector/changelog"
+	"segsync/connector/commands"
 	"segsync/connector/state"
 )
 
@@ -23,21 +25,23 @@ import (
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:letters.mu=mu
 // +checklocksalias:reader.mu=mu
-// +checklocksalias:positions.mu=mu
+// +checklocksalias:history.mu=mu
 // +checklocksalias:planning.mu=mu
 // +checklocksalias:delivery.mu=mu
+// +checklocksalias:control.mu=mu
 type checkpointer struct {
 	*core
-	changes   *changelog.Log
-	holds     *holds
-	letters   *letters
-	reader    *reader
-	positions *positions
-	planning  *planning
-	delivery  *delivery
-	woken     chan struct{}
-	refusals  int // checkpoints that were not committed, in a row; this goroutine's
-	rows      int // of these, for something else than dead letters
+	changes  *changelog.Log
+	holds    *holds
+	letters  *letters
+	reader   *reader
+	planning *planning
+	delivery *delivery
+	control  *control
+	history  *history
+	woken    chan struct{}
+	refusals int // checkpoints that were not committed, in a row; this goroutine's
+	rows     int // of these, for something else than dead letters
 }
 
 // cut is one consistent cut of the engine, as a checkpoint writes it.
@@ -45,12 +49,13 @@ type cut struct {
 	table    *state.Cut
 	requests []*state.Request // announced by it
 	letters  []*kgo.Record
+	told     []*kgo.Record // what came of commands
 	offsets  []changelog.Offset
 	moved    []*cursor
 }
 
 func (c *cut) checkpoint() changelog.Checkpoint {
-	return changelog.Checkpoint{Rows: c.table.Rows, Records: c.letters, Offsets: c.offsets}
+	return changelog.Checkpoint{Rows: c.table.Rows, Records: slices.Concat(c.letters, c.told), Offsets: c.offsets}
 }
 
 // run makes checkpoints until the epoch ends, or is drained.
@@ -63,6 +68,7 @@ func (k *checkpointer) run() error {
 			drainBy = k.now().Add(k.cfg.Times.Drain)
 		}
 		k.reader.throttle()
+		k.history.throttle()
 		c, next := k.cut(drainBy)
 		if c != nil {
 			switch err := k.commit(c); {
@@ -90,14 +96,14 @@ func (k *checkpointer) run() error {
 func (k *checkpointer) settled() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.settledLocked() && k.reader.held.Load() == k.reader.parked.Load()
+	return k.settledLocked() && k.reader.held.Load() == k.reader.parked.Load() && !k.history.waitsLocked()
 }
 
 // settledLocked says whether no call is under way and nothing waits to be written.
 //
 // +checklocks:k.mu
 func (k *checkpointer) settledLocked() bool {
-	return k.delivery.free == k.cfg.Senders && !k.table.Changed() && len(k.letters.waiting) == 0
+	return k.delivery.free == k.cfg.Senders && !k.table.Changed() && len(k.letters.waiting)+len(k.control.waiting) == 0
 }
 
 // cut plans, and cuts if something may go, or if what has changed has waited long enough. Else it says when to look
@@ -106,7 +112,6 @@ func (k *checkpointer) cut(drainBy time.Time) (*cut, time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.now()
-	k.positions.endRewindsLocked()
 	due := k.table.Tick(now)
 	var requests []*state.Request
 	if drainBy.IsZero() {
@@ -118,7 +123,7 @@ func (k *checkpointer) cut(drainBy time.Time) (*cut, time.Duration) {
 		}
 	}
 	c := k.cutLocked(requests)
-	if len(requests) == 0 && len(c.offsets) == 0 && len(c.letters) == 0 && !k.table.Changed() {
+	if len(requests) == 0 && len(c.offsets) == 0 && len(c.letters)+len(c.told) == 0 && !k.table.Changed() {
 		return nil, 50 * time.Millisecond // draining
 	}
 	c.table = k.table.Cut(requests)
@@ -129,8 +134,9 @@ func (k *checkpointer) cut(drainBy time.Time) (*cut, time.Duration) {
 //
 // +checklocks:k.mu
 func (k *checkpointer) cutLocked(requests []*state.Request) *cut {
-	c := &cut{requests: requests, letters: k.letters.cutLocked()}
+	c := &cut{requests: requests, letters: k.letters.cutLocked(), told: k.control.cutLocked()}
 	c.moved, c.offsets = k.reader.cutLocked()
+	k.history.cutLocked()
 	k.firstChange, k.lastChange = time.Time{}, time.Time{}
 	return c
 }
@@ -224,6 +230,11 @@ func (k *checkpointer) refusedLocked(c *cut, err error, now time.Time) {
 		c.letters = k.letters.refusedLocked(c.letters, refused, now)
 		return
 	}
+	if refused != nil && refused.Topic == commands.Topic(k.cfg.Prefix) {
+		k.control.refusedLocked(refused)
+		c.told = nil
+		return
+	}
 	if k.rows++; k.rows >= tellsRefusal {
 		k.holds.addLocked(checkpointRefused, hold{mend: "Kafka does not take what segsync has to write, so nothing is sent and no offset goes on: " + err.Error(), partial: true}, now)
 	}
@@ -236,6 +247,7 @@ func (k *checkpointer) giveBackLocked(c *cut, now time.Time) {
 	k.table.GiveBack(c.table)
 	k.planning.dropLocked(c.requests, now)
 	k.letters.giveBackLocked(c.letters)
+	k.control.giveBackLocked(c.told)
 	for _, cur := range c.moved {
 		cur.changed = true
 	}

@@ -94,8 +94,6 @@ type Config struct {
 	// Sender makes the account's destination; it writes under the lease only.
 	Sender  func(lease func() bool) sink.Destination
 	Account Account // nil: whose the key is is not checked
-	// Rewind is done by the first epoch.
-	Rewind *Rewind
 
 	DeadLetters string // topic
 	Breaker     Breaker
@@ -121,6 +119,7 @@ type Times struct {
 	RetryRefused time.Duration // a refused attribute is tried again
 	Probe        time.Duration // a halted list or account is probed, at first
 	ProbeMost    time.Duration
+	Report       time.Duration // how often a process reports how it stands
 	BreakerRest  time.Duration // a tripped breaker lets go again
 }
 
@@ -144,6 +143,7 @@ func (t Times) withDefaults() Times {
 	def(&t.Probe, 15*time.Second)
 	def(&t.ProbeMost, 5*time.Minute)
 	def(&t.BreakerRest, 5*time.Minute)
+	def(&t.Report, 5*time.Second)
 	return t
 }
 
@@ -166,7 +166,7 @@ func (c *Config) Fingerprint() string {
 
 // OwnTopics are patterns of the topics that segsync itself writes: they are never a source's, for it would feed itself.
 func (c *Config) OwnTopics() []string {
-	own := []string{"^" + regexp.QuoteMeta(c.Prefix) + "-.*-table$"}
+	own := []string{"^" + regexp.QuoteMeta(c.Prefix) + "-.*-table$", "^" + regexp.QuoteMeta(c.Prefix) + "-(commands|status)$"}
 	if c.DeadLetters != "" {
 		own = append(own, "^"+regexp.QuoteMeta(c.DeadLetters)+"$")
 	}

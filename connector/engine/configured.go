@@ -15,14 +15,12 @@ import (
 // Rows of the connection itself, below k/ in the changelog.
 const (
 	accountKey = "account"
-	rewindKey  = "rewind/"
 )
 
-func sourceKey(name string) string  { return "source/" + name }
-func exportKey(name string) string  { return "export/" + name }
-func retiredKey(list int64) string  { return "retired/" + strconv.FormatInt(list, 10) }
-func acceptKey(id [16]byte) string  { return "accepted/" + hex.EncodeToString(id[:]) }
-func rewindKeyOf(src string) string { return rewindKey + src }
+func sourceKey(name string) string { return "source/" + name }
+func exportKey(name string) string { return "export/" + name }
+func retiredKey(list int64) string { return "retired/" + strconv.FormatInt(list, 10) }
+func acceptKey(id [16]byte) string { return "accepted/" + hex.EncodeToString(id[:]) }
 
 // builtExport is what the table was built for: a list that an export no longer feeds is retired, its people leave
 // through the guard.
@@ -88,8 +86,8 @@ func (e *Engine) configureLocked() (changed bool) {
 				if was.Renamed[g] > 0 {
 					e.log.Warn("a segment is named again: whoever was in it, and of whom nothing is read now, is left as they are; segsync backfill --from earliest reads its history", zap.String("source", src.Name), zap.String("segment", g))
 				}
-				if !slices.Contains(e.positions.rereads, s) {
-					e.positions.rereads = append(e.positions.rereads, s)
+				if !slices.Contains(e.history.rereads, s) {
+					e.history.rereads = append(e.history.rereads, s)
 				}
 			}
 		}

@@ -10,6 +10,8 @@
 //	watcher       looks at imports and exports, which the API carries out later
 //	imports       from their plan to their outcome; what is lost, what does not end
 //	audits        read lists whole, and compare them with what was delivered
+//	control       carries out what people ask: pause, approve, retry, audit, …
+//	history       a second reader behind the first: sources that are read again
 //	positions     the one way to where reading of a partition begins
 //	holds         why something is not sent or read, and the only ones that tell of it
 //	account       whose key it is, whether another connection works it, its attributes' types
@@ -42,6 +44,8 @@ import (
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:account.mu=mu
 // +checklocksalias:damage.mu=mu
+// +checklocksalias:control.mu=mu
+// +checklocksalias:history.mu=mu
 // +checklocksalias:positions.mu=mu
 // +checklocksalias:reader.mu=mu
 // +checklocksalias:imports.mu=mu
@@ -68,6 +72,8 @@ type Engine struct {
 	holds        *holds
 	account      *account
 	damage       *damage
+	control      *control
+	history      *history
 }
 
 // epoch is what an engine's life is made of.
@@ -108,9 +114,8 @@ func (e *Engine) compose(woken chan struct{}) {
 	l := &letters{core: c, holds: h, breaker: b, warned: map[deadletter.Class]*repeated{}}
 	t := &troubles{core: c, calling: map[*state.Request]time.Time{}}
 	d := &damage{core: c, holds: h, topic: changelog.Name(c.cfg.Prefix, c.cfg.Name)}
-	r := &reader{core: c, holds: h, letters: l, breaker: b, cursors: map[partition]*cursor{}}
-	p := &positions{core: c, holds: h, reader: r, damage: d, process: e.proc, later: make(chan map[string][]int32, 64), rewinds: map[int]*rewindRow{}}
-	r.positions = p
+	r := newReader(c, h, l, b, newQueues())
+	p := &positions{core: c, holds: h, reader: r, damage: d, later: make(chan map[string][]int32, 64)}
 	i := &imports{core: c, holds: h, open: map[uint64]*importing{}}
 	w := &watcher{core: c, imports: i, woken: make(chan struct{}, 1)}
 	s := &delivery{core: c, lease: e.lease, holds: h, letters: l, breaker: b, troubles: t, imports: i, requests: make(chan *state.Request, c.cfg.Senders+1), free: c.cfg.Senders, callTime: 200 * time.Millisecond}
@@ -119,12 +124,13 @@ func (e *Engine) compose(woken chan struct{}) {
 	u := newAudits(audits{core: c, process: e.proc, holds: h, reader: r, imports: i, watcher: w, account: a})
 	n := &planning{core: c, lease: e.lease, guard: g, reader: r, imports: i, audits: u, delivery: s}
 	i.delivery, i.watcher, w.audits, u.planning = s, w, u, n
-	for range workersMost {
-		r.queues = append(r.queues, make(chan *batch, batchesMost))
-	}
-	e.workers = &workers{core: c, process: e.proc, reader: r, positions: p, holds: h, letters: l, troubles: t, costly: map[string]int{}}
-	e.checkpointer = &checkpointer{core: c, holds: h, letters: l, reader: r, positions: p, planning: n, delivery: s, woken: woken}
-	e.reader, e.positions, e.delivery, e.imports, e.audits, e.holds, e.account, e.damage = r, p, s, i, u, h, a, d
+	o := &control{core: c, holds: h, audits: u}
+	y := &history{core: c, live: r, queues: newQueues(), positions: p, holds: h, damage: d, control: o, wanted: make(chan struct{}, 1), open: map[int]*rewind{}}
+	u.control, o.history, p.history, u.history, n.history = o, y, y, y, y
+	r.lost, r.halted = p.lost, y.halted
+	e.workers = &workers{core: c, process: e.proc, live: r, history: y, holds: h, letters: l, troubles: t, costly: map[string]int{}}
+	e.checkpointer = &checkpointer{core: c, holds: h, letters: l, reader: r, planning: n, delivery: s, control: o, history: y, woken: woken}
+	e.reader, e.positions, e.delivery, e.imports, e.audits, e.holds, e.account, e.damage, e.control, e.history = r, p, s, i, u, h, a, d, o, y
 }
 
 // Run is the epoch, from the restore to the end. The error says why it ended by itself.
@@ -149,8 +155,8 @@ func (e *Engine) work(assigned map[string][]int32) error {
 	if err := e.takeOver(assigned); err != nil {
 		return err
 	}
-	for _, queue := range e.reader.queues {
-		e.spawn(func() { e.workers.work(queue) })
+	for i := range workersMost {
+		e.spawn(func() { e.workers.work(e.reader.queues[i], e.history.queues[i]) })
 	}
 	for range e.cfg.Senders {
 		e.spawn(e.delivery.send)
@@ -165,6 +171,8 @@ func (e *Engine) work(assigned map[string][]int32) error {
 		return err
 	}
 	e.spawn(e.positions.joins)
+	e.spawn(e.control.follow)
+	e.spawn(e.history.run)
 	e.spawn(e.reader.poll)
 	return e.checkpointer.run()
 }

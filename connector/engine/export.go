@@ -2,11 +2,9 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"segsync/connector/backoff"
 	"segsync/sink"
 )
 
@@ -76,25 +74,4 @@ func (a *audits) awaitExport(ctx context.Context, process int64) (sink.Process, 
 
 func errExportLong(process int64) error {
 	return fmt.Errorf("the export (process %d) has not ended within %s", process, exportMost)
-}
-
-// pollExport looks at an export until it has ended, for an audit without an engine.
-func pollExport(r sink.Reader) func(context.Context, int64) (sink.Process, error) {
-	return func(ctx context.Context, process int64) (sink.Process, error) {
-		x := &exporting{process: process, began: time.Now()}
-		for time.Since(x.began) < exportMost {
-			if backoff.Sleep(ctx, time.Until(x.due())); ctx.Err() != nil {
-				return sink.Process{}, ctx.Err()
-			}
-			p, err := r.Process(ctx, process)
-			switch {
-			case err != nil && !errors.Is(err, sink.ErrNoRoom):
-				return p, err
-			case err == nil && p.Done:
-				return p, nil
-			}
-			x.last = time.Now()
-		}
-		return sink.Process{}, errExportLong(process)
-	}
 }

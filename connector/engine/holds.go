@@ -15,6 +15,7 @@ import (
 const (
 	codeBreaker          = "breaker"           // too many rejects
 	codeDisabled         = "disabled"          // enabled: false
+	codePaused           = "paused"            // somebody has paused it
 	codeGuard            = "guard"             // removals wait for somebody's approval
 	codeAccountChanged   = "account_changed"   // the key is another account's
 	codeAccountUnchecked = "account_unchecked" // a key's account could not be asked for

@@ -13,6 +13,7 @@ import (
 //
 // +checklocksalias:guard.mu=mu
 // +checklocksalias:reader.mu=mu
+// +checklocksalias:history.mu=mu
 // +checklocksalias:imports.mu=mu
 // +checklocksalias:audits.mu=mu
 // +checklocksalias:delivery.mu=mu
@@ -22,6 +23,7 @@ type planning struct {
 	lease    *ownership.Lease
 	guard    *guard
 	reader   *reader
+	history  *history
 	imports  *imports
 	audits   *audits
 	delivery *delivery
@@ -67,7 +69,7 @@ func (p *planning) dropLocked(all []*state.Request, now time.Time) {
 func (p *planning) factsLocked(now time.Time) plan.Facts {
 	return plan.Facts{
 		Free: p.delivery.free, Senders: p.cfg.Senders, CallTime: p.delivery.callTime, Leased: p.lease.Valid(),
-		Behind: p.reader.behindLocked(), Imports: p.imports.factsLocked(now),
+		Behind: p.reader.behindLocked() || p.history.leftLocked(-1) > behindBy, Imports: p.imports.factsLocked(now),
 	}
 }
 

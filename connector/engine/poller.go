@@ -21,6 +21,7 @@ const (
 
 // batch is what one fetch brought of a partition; or, without records, a batch that is too large to be read.
 type batch struct {
+	reader   *reader
 	p        partition
 	records  []*kgo.Record
 	bytes    int64
@@ -30,8 +31,8 @@ type batch struct {
 // poll takes records until the epoch ends. It waits for nothing else.
 func (r *reader) poll() {
 	client := r.reading()
-	for !r.ended() {
-		fetches := client.PollFetches(r.ctx)
+	for r.life.Err() == nil {
+		fetches := client.PollFetches(r.life)
 		r.decompressor.polled()
 		r.accept(fetches)
 	}
@@ -53,7 +54,7 @@ func (r *reader) accept(fetches kgo.Fetches) {
 		if !read || len(f.Records) == 0 {
 			return
 		}
-		b := &batch{p: p, records: f.Records, bytes: batchBytes}
+		b := &batch{reader: r, p: p, records: f.Records, bytes: batchBytes}
 		for _, x := range f.Records {
 			b.bytes += int64(len(x.Key) + len(x.Value) + 100)
 			for _, h := range x.Headers {
@@ -70,7 +71,7 @@ func (r *reader) queue(b *batch) {
 	r.held.Add(b.bytes)
 	select {
 	case r.queues[b.p.worker(len(r.queues))] <- b:
-	case <-r.ctx.Done():
+	case <-r.life.Done():
 	}
 }
 
@@ -80,7 +81,7 @@ func (r *reader) skipTooLarge(p partition, err error) {
 	if !errors.As(err, &large) {
 		return
 	}
-	r.queue(&batch{p: p, bytes: batchBytes, tooLarge: large})
+	r.queue(&batch{reader: r, p: p, bytes: batchBytes, tooLarge: large})
 	r.reading().SetOffsets(map[string]map[int32]kgo.EpochOffset{p.topic: {p.n: {Epoch: large.Epoch, Offset: large.NextOffset}}})
 }
 
@@ -101,12 +102,12 @@ func (r *reader) fetchFailed(p partition, err error) {
 	case errors.As(err, &large): // skipped behind what came before it
 	case errors.Is(err, errFetchMost): // fetched again
 	case errors.Is(err, kerr.OffsetOutOfRange):
-		r.positions.lost(p)
+		r.lost(p)
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
 		r.kill(err) // the topic was deleted, or made again: a restore finds out which
 	case errors.Is(err, kerr.FencedInstanceID):
 		r.kill(err) // the lease with it
-	case !r.ended() && p.topic != "":
+	case r.life.Err() == nil && p.topic != "":
 		r.log.Warn("reading is hindered", zap.String("topic", p.topic), zap.Int32("partition", p.n), zap.Error(err))
 	}
 }

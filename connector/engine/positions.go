@@ -15,8 +15,8 @@ import (
 )
 
 // positions is the one way to where reading of a partition begins: a source's first start, going on where the table
-// stands, partitions that come later, positions that a log has lost (era.go), topics that were made again, and reading
-// again from an earlier point (rewind.go).
+// stands, partitions that come later, positions that a log has lost (era.go), topics that were made again. Reading
+// again from an earlier point is history's (history.go).
 //
 // Races: partitions come while the table is restored: they wait in later until the engine works. A log goes back while it is
 // read: the epoch ends, so that nothing of the old log waits to be folded, and the next one asks how far.
@@ -24,18 +24,15 @@ import (
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:reader.mu=mu
 // +checklocksalias:damage.mu=mu
+// +checklocksalias:history.mu=mu
 type positions struct {
 	*core
 	holds   *holds
 	reader  *reader
 	damage  *damage
-	process *Process
+	history *history
 	later   chan map[string][]int32 // partitions that came later
 
-	// +checklocks:mu
-	rereads []int // sources to be read again from their start
-	// +checklocks:mu
-	rewinds map[int]*rewindRow
 }
 
 // logs are what Kafka says of partitions.
@@ -130,7 +127,7 @@ func (p *positions) locate(assigned map[string][]int32) error {
 		p.wentBackLocked(at, p.reader.cursors[at], b)
 	}
 	p.mu.Unlock()
-	return p.rewind()
+	return nil
 }
 
 // join takes partitions that came later into a running engine. It never waits.
@@ -198,6 +195,7 @@ func (p *positions) place(given map[string][]int32, l *logs, takeOver bool) (fir
 			}
 		}
 	}
+	p.history.joinLocked()
 	p.changedLocked(p.now())
 	return first, offsets
 }

@@ -19,18 +19,13 @@ type Process struct {
 	types map[string]sink.AttributeInfo // of the account's attributes, once it has told them
 	// +checklocks:mu
 	untold error // why it has not, in the last try
-	// +checklocks:mu
-	rewind *Rewind // that no epoch has begun
 }
 
-// NewProcess makes it. rewind is done by its first epoch; nil: none.
-func NewProcess(rewind *Rewind) *Process { return &Process{clock: newClock(), rewind: rewind} }
+// NewProcess makes it.
+func NewProcess() *Process { return &Process{clock: newClock()} }
 
 // Failures are the attributes that were left out in this process.
 func (p *Process) Failures() []Failure { return p.failures.list() }
-
-// Owes says whether a rewind was asked for that no epoch has begun.
-func (p *Process) Owes() bool { return p.owed() != nil }
 
 // Untold is why the account's attributes are not known; nil if they are.
 func (p *Process) Untold() error {
@@ -49,17 +44,4 @@ func (p *Process) setTypes(types map[string]sink.AttributeInfo, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.types, p.untold = types, err
-}
-
-func (p *Process) owed() *Rewind {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.rewind
-}
-
-// begin notes that an epoch has begun: a later one goes on where it stands.
-func (p *Process) begin() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.rewind = nil
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 
@@ -30,6 +31,7 @@ type cursor struct {
 	changed bool
 	stopped bool // nothing is read from it: its source is halted
 	parked  bool // nor is it now: its next record waits for the registry
+	begun   bool // the client reads it
 }
 
 // reader is a client with its cursors: it brings the records of a source's partitions to the workers. The group's client
@@ -38,16 +40,22 @@ type cursor struct {
 // Races: a batch is queued, its source is halted, a worker takes the batch: it is dropped, for the cursor is stopped. Fetching
 // is paused at the bound, a partition is parked, the bound is left: only those that are not parked go on (pausing).
 //
+// There is the live one, and one for each source that is read again, which yields to it (history.go).
+//
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:letters.mu=mu
 // +checklocksalias:breaker.mu=mu
-// +checklocksalias:positions.mu=mu
+// +checklocksalias:first.mu=mu
 type reader struct {
 	*core
-	holds     *holds
-	letters   *letters
-	breaker   *breaker
-	positions *positions
+	holds   *holds
+	letters *letters
+	breaker *breaker
+	life    context.Context // ends with the reader, at the latest with the epoch
+	end     context.CancelFunc
+	first   *reader            // that this one yields to; nil: it is the live one
+	lost    func(at partition) // the log does not hold its position
+	halted  func(source int)   // of the live one: a source is read no more
 
 	queues []chan *batch // one per worker
 	held   atomic.Int64  // bytes taken from Kafka and not folded
@@ -63,6 +71,20 @@ type reader struct {
 	decompressor *decompressor // the client's; set before polling begins
 }
 
+// newQueues are those of the workers.
+func newQueues() (all []chan *batch) {
+	for range workersMost {
+		all = append(all, make(chan *batch, batchesMost))
+	}
+	return all
+}
+
+func newReader(c *core, h *holds, l *letters, b *breaker, queues []chan *batch) *reader {
+	r := &reader{core: c, holds: h, letters: l, breaker: b, queues: queues, cursors: map[partition]*cursor{}}
+	r.life, r.end = context.WithCancel(c.ctx)
+	return r
+}
+
 // begin makes the client, and gives it the positions.
 func (r *reader) begin() error {
 	r.mu.Lock()
@@ -70,6 +92,7 @@ func (r *reader) begin() error {
 	for p, c := range r.cursors {
 		if !c.stopped {
 			addOffset(offsets, p, c)
+			c.begun = true
 		}
 	}
 	r.mu.Unlock()
@@ -105,6 +128,17 @@ func addOffset(offsets map[string]map[int32]kgo.Offset, p partition, c *cursor) 
 	offsets[p.topic][p.n] = kgo.NewOffset().At(c.next).WithEpoch(-1) // its epoch was validated (era.go): here that would wait for metadata
 }
 
+// offsetsOf are positions as a client takes them.
+func offsetsOf(all map[string]map[int32]int64) map[string]map[int32]kgo.Offset {
+	offsets := map[string]map[int32]kgo.Offset{}
+	for topic, parts := range all {
+		for n, next := range parts {
+			addOffset(offsets, partition{topic, n}, &cursor{next: next})
+		}
+	}
+	return offsets
+}
+
 // reading is the client; nil before reading begins.
 func (r *reader) reading() *kgo.Client {
 	r.mu.Lock()
@@ -114,6 +148,7 @@ func (r *reader) reading() *kgo.Client {
 
 // close ends reading.
 func (r *reader) close() {
+	r.end()
 	if client := r.reading(); client != nil {
 		client.Close()
 	}
@@ -124,16 +159,53 @@ func (r *reader) close() {
 // +checklocks:r.mu
 func (r *reader) haltLocked(source int, code, mend string) {
 	r.holds.addLocked(holdKey{place{source: r.cfg.Sources[source].Name}, code}, hold{mend: mend}, r.now())
-	all := map[string][]int32{}
-	for p, c := range r.cursors {
+	r.stopLocked(source)
+	r.halted(source)
+}
+
+// stopLocked stops reading a source.
+//
+// +checklocks:r.mu
+func (r *reader) stopLocked(source int) {
+	for at, c := range r.cursors {
 		if c.source == source {
 			c.stopped = true
-			all[p.topic] = append(all[p.topic], p.n)
+			r.pauseLocked(at)
 		}
 	}
+}
+
+// pauseLocked stops fetching of a partition.
+//
+// +checklocks:r.mu
+func (r *reader) pauseLocked(at partition) {
 	if r.client != nil {
-		r.client.PauseFetchPartitions(all)
+		r.client.PauseFetchPartitions(map[string][]int32{at.topic: {at.n}})
 	}
+}
+
+// addNew lets the client read partitions that have a cursor since.
+func (r *reader) addNew() {
+	offsets, all := map[string]map[int32]kgo.Offset{}, map[string][]int32{}
+	r.mu.Lock()
+	for at, c := range r.cursors {
+		if !c.begun && !c.stopped {
+			c.begun = true
+			addOffset(offsets, at, c)
+			all[at.topic] = append(all[at.topic], at.n)
+		}
+	}
+	r.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	r.pausing.Lock()
+	defer r.pausing.Unlock()
+	client := r.reading()
+	if r.paused.Load() {
+		client.PauseFetchPartitions(all)
+	}
+	client.AddConsumePartitions(offsets)
 }
 
 // sourceHeldLocked says whether reading of a source is stopped.
@@ -154,17 +226,22 @@ func (r *reader) throttle() {
 	client := r.client
 	waiting := r.table.ChangedBytes() + r.letters.bytes
 	all := r.partitionsLocked()
-	broken := r.breaker.openLocked()
+	stops := r.breaker.openLocked() || r.draining.Load()
+	goOn, most := int64(cutAt), int64(changesMost)
+	if r.first != nil { // live reading first
+		stops = stops || r.first.behindLocked()
+		goOn, most = goOn/2, goOn
+	}
 	r.mu.Unlock()
 	if client == nil {
 		return
 	}
 	held := r.held.Load() - min(r.parked.Load(), heldMost) // what waits for the registry holds nobody up, to a bound
 	switch {
-	case !r.paused.Load() && (held > heldMost || waiting > changesMost || broken || r.draining.Load()):
+	case !r.paused.Load() && (held > heldMost || int64(waiting) > most || stops):
 		r.paused.Store(true)
 		client.PauseFetchPartitions(all)
-	case r.paused.Load() && held < heldResume && waiting < cutAt && !broken && !r.draining.Load():
+	case r.paused.Load() && held < heldResume && int64(waiting) < goOn && !stops:
 		r.paused.Store(false)
 		client.ResumeFetchPartitions(all)
 	}
@@ -189,8 +266,10 @@ func (r *reader) park(p partition, parked bool) {
 	defer r.pausing.Unlock()
 	r.mu.Lock()
 	c, client := r.cursors[p], r.client
-	c.parked = parked
-	stopped := c.stopped
+	stopped := c == nil || c.stopped
+	if c != nil {
+		c.parked = parked
+	}
 	r.mu.Unlock()
 	one := map[string][]int32{p.topic: {p.n}}
 	switch {
@@ -285,9 +364,12 @@ func (r *reader) snapshot() map[partition]cursor {
 	return all
 }
 
-// at is a copy of a partition's cursor.
-func (r *reader) at(p partition) cursor {
+// at is a copy of a partition's cursor; ok is false if it is not read any more.
+func (r *reader) at(p partition) (c cursor, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return *r.cursors[p]
+	if have := r.cursors[p]; have != nil && !have.stopped {
+		return *have, true
+	}
+	return c, false
 }

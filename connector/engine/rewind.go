@@ -1,155 +1,332 @@
 package engine
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
-	"go.uber.org/zap"
+	"segsync/connector/commands"
 )
 
-// Rewind asks an engine to begin by reading a source again from an earlier point, through the same fold: what is
-// stale changes nothing.
-type Rewind struct {
-	Source int
-	From   Start
-	// Resend makes what was delivered to these lists unknown, and lets records at their standing position be mapped anew.
-	Resend bool
-	Lists  []int64
+// rewind is the reading of a source again, from an earlier point up to where live reading stands: a backfill that somebody
+// has asked for, or one for a segment that is new in the configuration.
+type rewind struct {
+	rewindRow
+	parts  map[string]int64 // "topic number/partition" to where reading of it stands; those that are read are gone
+	only   []int            // segments, by place in the source's; nil: all
+	reader *reader          // its own
 }
 
-// rewindRow is the progress of a rewind: it is over when every partition has passed its end.
+// rewindRow is a rewind as it lies in the table. Where it stands lies in rows of its own, one for each partition.
 type rewindRow struct {
-	Resend bool             `json:"resend"`
-	Whole  bool             `json:"whole"` // everything that the log holds is read
-	Ends   map[string]int64 `json:"ends"`  // "topic/partition" to the end when it began
+	Command *commands.Command `json:"command,omitempty"` // that asks for it; nil: the configuration does
+	Began   time.Time         `json:"began"`
+	Whole   bool              `json:"whole"`            // everything that the log holds is read
+	From    map[string]int64  `json:"from"`             // "topic number/partition" to where it began; nil: of an earlier version
+	Total   int64             `json:"total"`            // records to read, when it began
+	Forget  bool              `json:"forget,omitempty"` // what was delivered to the list is still to be made unknown
+	Sweep   bool              `json:"sweep,omitempty"`  // who was not mentioned is still to leave
+	List    int64             `json:"list,omitempty"`   // for Forget, Sweep
+	Done    rewound           `json:"done"`
 }
 
-func endKey(p partition) string { return fmt.Sprintf("%s/%d", p.topic, p.n) }
+// rewound is what a rewind has done so far.
+type rewound struct {
+	Records uint64 `json:"records"`
+	Moved   uint64 `json:"moved"`   // changes that were newer than what stood
+	Stale   uint64 `json:"stale"`   // that were not
+	Ignored uint64 `json:"ignored"` // of people whom they neither put in nor out
+	Letters uint64 `json:"letters"` // dead letters
+	Swept   uint64 `json:"swept"`   // memberships that nothing mentioned
+}
 
-// rewind sets the cursors of the sources that are to be read again. The offsets and the progress rows are committed by
-// one transaction, with which the epoch begins.
-func (p *positions) rewind() error {
-	if r := p.process.owed(); r != nil {
-		if err := p.rewindSource(r.Source, r.From, r.Resend, false); err != nil {
-			return err
-		}
-		if r.Resend {
-			p.makeUnknown(r.Lists)
-		}
+// asks is what was asked for; nothing of a rewind for the configuration.
+func (r *rewindRow) asks() commands.Range {
+	if r.Command == nil || r.Command.Range == nil {
+		return commands.Range{}
 	}
-	p.mu.Lock()
-	rereads := p.rereads
-	p.rereads = nil
-	p.mu.Unlock()
-	for _, s := range rereads {
-		p.mu.Lock()
-		held := p.reader.sourceHeldLocked(s)
-		p.mu.Unlock()
-		if held {
+	return *r.Command.Range
+}
+
+// Rows of rewinds.
+const (
+	rewindKey = "rewind/" // and a source: one that is under way
+	rereadKey = "reread/" // and a source, a topic's number, a partition: where reading again of it stands
+)
+
+func partKey(topic uint32, n int32) string { return fmt.Sprintf("%d/%d", topic, n) }
+
+func rereadKeyOf(source, part string) string { return rereadKey + source + "/" + part }
+
+// loadLocked reads the rewinds that were under way. Those of a version that moved the group's offsets instead are dropped:
+// reading goes on where it stands.
+//
+// +checklocks:h.mu
+func (h *history) loadLocked() {
+	for s := range h.cfg.Sources {
+		name := h.cfg.Sources[s].Name
+		var row rewindRow
+		b := h.table.Meta(rewindKey + name)
+		if b == nil {
 			continue
 		}
-		if err := p.rewindSource(s, p.cfg.Sources[s].Start, false, true); err != nil {
-			return err
+		if json.Unmarshal(b, &row) != nil || row.From == nil {
+			h.table.SetMeta(rewindKey+name, nil)
+			continue
 		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i := range p.cfg.Sources {
-		var row rewindRow
-		if b := p.table.Meta(rewindKeyOf(p.cfg.Sources[i].Name)); b != nil && json.Unmarshal(b, &row) == nil {
-			p.rewinds[i] = &row
+		r := h.rewind(s, row)
+		prefix := rereadKeyOf(name, "")
+		for _, k := range h.table.MetaKeys(prefix) {
+			next, _ := binary.Varint(h.table.Meta(k))
+			r.parts[strings.TrimPrefix(k, prefix)] = next
 		}
+		h.open[s] = r
 	}
-	return nil
+	h.joinLocked()
 }
 
-func (p *positions) makeUnknown(lists []int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, l := range lists {
-		p.table.MakeUnknown(l, p.now())
-	}
-}
-
-// rewindSource sets the cursors of a source back. Reading again because of the configuration (unread) skips nothing
-// that has not been read.
-func (p *positions) rewindSource(s int, from Start, resend, unread bool) error {
-	var parts []partition
-	for at, c := range p.reader.snapshot() {
-		if c.source == s {
-			parts = append(parts, at)
-		}
-	}
-	starts, err := p.offsets(from, parts)
-	if err != nil {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	row := rewindRow{Resend: resend, Whole: true, Ends: map[string]int64{}}
-	astray := p.meanNothingLocked(s)
-	for _, at := range parts {
-		c := p.reader.cursors[at]
-		next := starts[at]
-		if c.next >= 0 && (unread || !astray && !c.lost) { // what was not read yet is not skipped
-			next = min(next, c.next)
-		}
-		c.next, c.epoch, c.changed, c.stopped, c.lost = next, -1, true, false, false
-		row.Whole = row.Whole && next <= c.start
-		p.numberLocked([]partition{at})
-		p.newEraLocked(c, at.n)
-		row.Ends[endKey(at)] = c.end
-		p.table.SetMeta(acceptKey(c.id), []byte{1}) // a topic that was made again is read from here on
-	}
-	p.holds.releaseSourceLocked(p.cfg.Sources[s].Name, p.now())
-	b, err := json.Marshal(row)
-	if err != nil {
-		return err
-	}
-	p.table.SetMeta(rewindKeyOf(p.cfg.Sources[s].Name), b)
-	p.log.Info("reading a source again", zap.String("source", p.cfg.Sources[s].Name), zap.Bool("resend", resend))
-	return nil
-}
-
-// meanNothingLocked says whether a source is held for something that leaves no position to keep to: the topic was made
-// again, the table or the offsets are gone, or halt_when holds, behind which reading is to go on.
+// joinLocked gives a cursor to each partition that is to be read again, and is assigned.
 //
-// +checklocks:p.mu
-func (p *positions) meanNothingLocked(s int) bool {
-	for _, code := range p.holds.sourceLocked(p.cfg.Sources[s].Name) {
-		if code != lostPosition && code != wentBackCode {
-			return true
+// +checklocks:h.mu
+func (h *history) joinLocked() {
+	for at, live := range h.live.cursors {
+		r := h.open[live.source]
+		if r == nil {
+			continue
+		}
+		cursors := h.cursorsLocked(r)
+		if next, ok := r.parts[partKey(live.topic, at.n)]; ok && cursors[at] == nil {
+			cursors[at] = &cursor{id: live.id, topic: live.topic, source: live.source, next: next, epoch: -1, era: live.era, stopped: live.stopped}
 		}
 	}
-	return false
 }
 
-// resendsLocked says whether records of a source are mapped anew at their standing position: while a rewind with resend
-// is under way.
-//
-// +checklocks:p.mu
-func (p *positions) resendsLocked(s int) bool {
-	r := p.rewinds[s]
-	return r != nil && r.Resend
+// rewind makes one, with a reader of its own: what another has brought is not taken for what it brings.
+func (h *history) rewind(s int, row rewindRow) *rewind {
+	r := &rewind{rewindRow: row, parts: map[string]int64{}, only: h.places(s, row.asks().Segments)}
+	r.reader = newReader(h.core, h.holds, h.live.letters, h.live.breaker, h.queues)
+	r.reader.first, r.reader.lost = h.live, func(at partition) { h.restart(r, at) }
+	return r
 }
 
-// endRewindsLocked forgets the rewinds whose partitions have passed their ends.
+// cursorsLocked are those of a rewind's reader. There is one lock for all, which the analyser cannot see here.
 //
-// +checklocks:p.mu
-func (p *positions) endRewindsLocked() {
-	for s, r := range p.rewinds {
-		over := true
-		for at, c := range p.reader.cursors {
-			if end, ok := r.Ends[endKey(at)]; ok && c.next < end {
-				over = false
+// +checklocks:h.mu
+// +checklocksignore
+func (h *history) cursorsLocked(r *rewind) map[partition]*cursor { return r.reader.cursors }
+
+// places are those of segments in a source's; nil: all.
+func (h *history) places(source int, segments []string) (all []int) {
+	for _, g := range segments {
+		all = append(all, slices.Index(h.cfg.Sources[source].Spec.Segments, g))
+	}
+	return all
+}
+
+// startLocked begins to read a source again. Live reading stays where it is, unless its position means nothing any more:
+// then it goes on at the log's present end, and what lies before that is read again. One transaction writes both.
+//
+// +checklocks:h.mu
+func (h *history) startLocked(s int, row rewindRow, starts map[partition]int64) (moved map[string]map[int32]int64) {
+	name := h.cfg.Sources[s].Name
+	h.dropLocked(s)
+	r := h.rewind(s, row)
+	r.Whole, r.From, r.Began = true, map[string]int64{}, h.now()
+	astray := h.astrayLocked(s)
+	moved = map[string]map[int32]int64{}
+	for at, start := range starts {
+		c := h.live.cursors[at]
+		h.positions.numberLocked([]partition{at})
+		if c.next < 0 || c.lost || astray {
+			c.next, c.epoch = max(c.end, start), -1
+			if moved[at.topic] == nil {
+				moved[at.topic] = map[int32]int64{}
+			}
+			moved[at.topic][at.n] = c.next
+		}
+		c.changed, c.stopped, c.lost = true, false, false
+		h.positions.newEraLocked(c, at.n)
+		h.table.SetMeta(acceptKey(c.id), []byte{1}) // a topic that was made again is read from here on
+		part := partKey(c.topic, at.n)
+		r.Whole = r.Whole && start <= c.start
+		r.From[part] = start
+		if start < c.next {
+			r.parts[part] = start
+			r.Total += c.next - start
+			h.keepLocked(name, part, start)
+		}
+	}
+	src := &h.cfg.Sources[s]
+	h.table.SetMeta(sourceKey(src.Name), sourceRow(h.table, src))
+	h.holds.releaseSourceLocked(name, h.now())
+	h.open[s] = r
+	h.writeLocked(s)
+	h.joinLocked()
+	h.changedLocked(h.now())
+	h.nudge()
+	return moved
+}
+
+// astrayLocked says whether a source is held for something that leaves no position to keep to: the topic was made again,
+// the table or the offsets are gone, or halt_when holds, behind which reading is to go on.
+//
+// +checklocks:h.mu
+func (h *history) astrayLocked(s int) bool {
+	return slices.ContainsFunc(h.holds.sourceLocked(h.cfg.Sources[s].Name), func(code string) bool { return code != lostPosition && code != wentBackCode })
+}
+
+// keepLocked notes where reading again of a partition stands.
+//
+// +checklocks:h.mu
+func (h *history) keepLocked(source, part string, next int64) {
+	h.table.SetMeta(rereadKeyOf(source, part), binary.AppendVarint(nil, next))
+}
+
+// writeLocked notes a rewind's row.
+//
+// +checklocks:h.mu
+func (h *history) writeLocked(s int) {
+	b, _ := json.Marshal(h.open[s].rewindRow)
+	h.table.SetMeta(rewindKey+h.cfg.Sources[s].Name, b)
+}
+
+// dropLocked forgets a source's rewind.
+//
+// +checklocks:h.mu
+func (h *history) dropLocked(s int) {
+	name := h.cfg.Sources[s].Name
+	if r := h.open[s]; r != nil {
+		for part := range r.parts {
+			h.table.SetMeta(rereadKeyOf(name, part), nil)
+		}
+		clear(h.cursorsLocked(r)) // what it has brought is dropped
+		delete(h.open, s)
+		h.spawn(r.reader.close)
+	}
+	if h.table.Meta(rewindKey+name) != nil {
+		h.table.SetMeta(rewindKey+name, nil)
+	}
+}
+
+// haltLocked stops reading a source again whose live reading is halted.
+//
+// +checklocks:h.mu
+func (h *history) haltLocked(s int) {
+	if r := h.open[s]; r != nil {
+		for at, c := range h.cursorsLocked(r) {
+			c.stopped = true
+			h.pauseLocked(r, at)
+		}
+	}
+}
+
+// halted is haltLocked for the live reader, which holds the one lock.
+//
+// +checklocksignore
+func (h *history) halted(s int) { h.haltLocked(s) }
+
+// pauseLocked stops fetching of a partition.
+//
+// +checklocks:h.mu
+// +checklocksignore
+func (h *history) pauseLocked(r *rewind, at partition) { r.reader.pauseLocked(at) }
+
+// cutLocked notes where reading again stands, and ends that of partitions which has met live reading.
+//
+// +checklocks:h.mu
+func (h *history) cutLocked() {
+	for s, r := range h.open {
+		cursors := h.cursorsLocked(r)
+		for at, c := range cursors {
+			name, part, live := h.cfg.Sources[s].Name, partKey(c.topic, at.n), h.live.cursors[at]
+			switch {
+			case c.next >= live.next && !live.stopped:
+				delete(cursors, at)
+				delete(r.parts, part)
+				h.table.SetMeta(rereadKeyOf(name, part), nil)
+				h.pauseLocked(r, at)
+			case c.changed:
+				c.changed = false
+				r.parts[part] = c.next
+				h.keepLocked(name, part, c.next)
+				h.writeLocked(s)
 			}
 		}
-		if over {
-			delete(p.rewinds, s)
-			p.table.SetMeta(rewindKeyOf(p.cfg.Sources[s].Name), nil)
-			if r.Whole {
-				p.damage.mendedLocked(s)
-			}
+	}
+}
+
+// leftLocked is how many records of a source are to be read again; of all for a negative one.
+//
+// +checklocks:h.mu
+func (h *history) leftLocked(source int) (n int64) {
+	for s, r := range h.open {
+		if source >= 0 && s != source {
+			continue
+		}
+		for at, c := range h.cursorsLocked(r) {
+			n += max(0, h.live.cursors[at].next-c.next)
 		}
 	}
+	return n
+}
+
+// Backfill is a source that is read again.
+type Backfill struct {
+	ID      string    `json:"id,omitempty"` // of the command; "": for a configuration that has changed
+	Source  string    `json:"source"`
+	Export  string    `json:"export,omitempty"`
+	By      string    `json:"by,omitempty"`
+	Began   time.Time `json:"began"`
+	Records uint64    `json:"records"` // read so far
+	Left    int64     `json:"left"`    // to be read
+	Total   int64     `json:"total"`   // when it began
+	Phase   string    `json:"phase"`   // reading, forgetting, sweeping
+}
+
+// statusLocked tells of what is read again.
+//
+// +checklocks:h.mu
+func (h *history) statusLocked() (all []Backfill) {
+	for _, s := range slices.Sorted(maps.Keys(h.open)) {
+		r := h.open[s]
+		b := Backfill{Source: h.cfg.Sources[s].Name, Began: r.Began, Records: r.Done.Records, Left: h.leftLocked(s), Total: r.Total, Phase: "reading"}
+		if r.Command != nil {
+			b.ID, b.Export, b.By = r.Command.ID, r.Command.Export, r.Command.By
+		}
+		switch {
+		case r.Forget:
+			b.Phase = "forgetting"
+		case len(r.parts) == 0 && r.Sweep:
+			b.Phase = "sweeping"
+		}
+		all = append(all, b)
+	}
+	return all
+}
+
+// count counts what a rewind has read.
+func (r *rewind) count(records int, folded, stale, ignored, letters uint64) {
+	if r == nil {
+		return
+	}
+	r.Done.Records += uint64(records)
+	r.Done.Moved += folded - stale - ignored
+	r.Done.Stale += stale
+	r.Done.Ignored += ignored
+	r.Done.Letters += letters
+}
+
+// text is what a rewind has done, for people.
+func (r *rewind) text() string {
+	d := r.Done
+	text := fmt.Sprintf("%d records read: %d changes were newer than what stood, %d were not, %d concern nobody in a list; %d dead letters", d.Records, d.Moved, d.Stale, d.Ignored, d.Letters)
+	if r.asks().Sweep {
+		text += "; " + strconv.FormatUint(d.Swept, 10) + " memberships that nothing mentioned have ended"
+	}
+	return text
 }

@@ -38,6 +38,7 @@ type ExportStatus struct {
 	Name     string `json:"name"`
 	List     int64  `json:"list"`
 	Enabled  bool   `json:"enabled"`
+	Doing    string `json:"doing"`    // in one word
 	In       int    `json:"in"`       // people delivered into the list
 	Withheld int    `json:"withheld"` // removals that wait for approval
 	Doubtful int    `json:"doubtful"` // people who are to leave, and whom others may have put in
@@ -55,6 +56,9 @@ const (
 	StateRetrying  = "retrying"
 	StateHeld      = "held"
 	StateDraining  = "ending"
+	StateAway      = "away"   // no process tells of it
+	StatePaused    = "paused" // of an export
+	StateOff       = "off"    // likewise: enabled: false
 )
 
 // Status is what a connection is doing.
@@ -82,6 +86,7 @@ type Status struct {
 	Unknown     int            `json:"unknown"`
 	Imports     int            `json:"imports_in_flight"`
 	Auditing    bool           `json:"auditing"`
+	Backfills   []Backfill     `json:"backfills,omitempty"`
 	Halted      []Halted       `json:"halted,omitempty"`
 	Lists       map[int64]int  `json:"delivered_in"`
 	Exports     []ExportStatus `json:"exports,omitempty"`
@@ -119,6 +124,7 @@ func (e *Engine) Status(s *Status) {
 	s.NoAddress = t.WithoutAddress
 	s.Imports, s.Counters, s.Table = len(e.imports.open), e.counts, e.table.Bytes()
 	s.Auditing = e.audits.reading != 0
+	s.Backfills = e.history.statusLocked()
 	s.Lists, s.WithheldOf = map[int64]int{}, map[int64]int{}
 	for i := range e.cfg.Exports {
 		x := &e.cfg.Exports[i]
@@ -135,7 +141,7 @@ func (e *Engine) Status(s *Status) {
 //
 // +checklocks:e.mu
 func (e *Engine) exportLocked(x *Export, now time.Time) ExportStatus {
-	s := ExportStatus{Name: x.Name, List: x.List, Enabled: x.Enabled, In: e.table.In(x.List), Withheld: e.table.WithheldOf(x.List, now).Removals, Doubtful: e.table.Doubts(x.List)}
+	s := ExportStatus{Name: x.Name, List: x.List, Enabled: x.Enabled, Doing: e.exportDoingLocked(x, now), In: e.table.In(x.List), Withheld: e.table.WithheldOf(x.List, now).Removals, Doubtful: e.table.Doubts(x.List)}
 	if a := e.table.AuditOf(x.List); !a.Began.IsZero() {
 		found := a.Found
 		if told, ok := e.audits.found[x.List]; ok { // with examples
@@ -144,6 +150,25 @@ func (e *Engine) exportLocked(x *Export, now time.Time) ExportStatus {
 		s.Audited, s.Findings = a.Began, &found
 	}
 	return s
+}
+
+// exportDoingLocked is what is done for an export, in one word.
+//
+// +checklocks:e.mu
+func (e *Engine) exportDoingLocked(x *Export, now time.Time) string {
+	doing, _ := e.doingLocked(now)
+	paused := e.holds.hasLocked(holdKey{place{list: x.List}, codePaused}) || e.holds.hasLocked(holdKey{code: codePaused})
+	switch {
+	case !x.Enabled:
+		return StateOff
+	case e.holds.atLocked(place{}) || e.holds.atLocked(place{list: x.List}) || e.holds.atLocked(place{source: e.cfg.Sources[x.Source].Name}):
+		return StateHeld
+	case paused:
+		return StatePaused
+	case doing == StateHeld: // something else is
+		return StateWorking
+	}
+	return doing
 }
 
 // doingLocked is what the engine is doing, in one word, and why.
@@ -192,8 +217,9 @@ func (e *Engine) Left(ends map[Partition]int64) (l Left, ready bool) {
 	if e.holds.hasLocked(importsStuck) {
 		l.Pending = max(0, l.Pending-e.imports.waitingLocked())
 	}
-	if l.Records == 0 && len(e.positions.rewinds) > 0 {
-		return l, true // a rewind ends with the next checkpoint
+	l.Records += e.history.leftLocked(-1)
+	if l.Records == 0 && e.history.owedLocked() && !e.holds.sourcesLocked() {
+		return l, true // it ends with the next checkpoint
 	}
 	read, over := l.Records == 0, l.Records == 0 && l.Pending == 0
 	if e.holds.sourcesLocked() || e.holds.atLocked(place{}) && read || over && e.holds.faultsLocked() {

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"segsync/connector/changelog"
+	"segsync/connector/commands"
 	"segsync/connector/deadletter"
 	"segsync/connector/plan"
 	"segsync/connector/state"
@@ -24,6 +25,9 @@ func (e *Engine) Claim(ctx context.Context) error {
 	}
 	topic := changelog.Name(e.cfg.Prefix, e.cfg.Name)
 	if err := changelog.Ensure(ctx, e.cl, topic); err != nil {
+		return err
+	}
+	if err := changelog.Ensure(ctx, e.cl, commands.Topic(e.cfg.Prefix)); err != nil {
 		return err
 	}
 	if e.cfg.DeadLetters != "" {
@@ -98,11 +102,16 @@ func (e *Engine) takeOver(assigned map[string][]int32) error {
 	if err := e.positions.locate(assigned); err != nil {
 		return err
 	}
+	if err := e.control.catchUp(); err != nil {
+		return err
+	}
+	if err := e.history.begin(); err != nil {
+		return err
+	}
 	e.noteSources()
 	if err := e.checkpointer.begin(e.ctx); err != nil {
 		return err
 	}
-	e.proc.begin()
 	if changed {
 		e.tellChange()
 	}

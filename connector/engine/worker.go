@@ -31,20 +31,20 @@ type mapped struct {
 
 // workers decode, map and fold. Each partition's records are one worker's.
 //
-// +checklocksalias:reader.mu=mu
-// +checklocksalias:positions.mu=mu
+// +checklocksalias:live.mu=mu
+// +checklocksalias:history.mu=mu
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:letters.mu=mu
 // +checklocksalias:troubles.mu=mu
 type workers struct {
 	*core
-	process   *Process
-	reader    *reader
-	positions *positions
-	holds     *holds
-	letters   *letters
-	troubles  *troubles
-	mappers   []*mapping.Mapper // by source; set by the take-over
+	process  *Process
+	live     *reader
+	history  *history
+	holds    *holds
+	letters  *letters
+	troubles *troubles
+	mappers  []*mapping.Mapper // by source; set by the take-over
 
 	// +checklocks:mu
 	costly map[string]int // attributes that took too much work, by how many records
@@ -72,10 +72,10 @@ func (w *workers) compile(types map[string]sink.AttributeInfo) error {
 	return nil
 }
 
-// work is a worker. A partition whose next record waits for the registry holds nobody up: its batches are parked, and
-// tried again.
-func (w *workers) work(queue <-chan *batch) {
-	f := &folder{workers: w, parked: map[partition][]*batch{}}
+// work is a worker: live batches go first. A partition whose next record waits for the registry holds nobody up: its batches
+// are parked, and tried again.
+func (w *workers) work(live, behind <-chan *batch) {
+	f := &folder{workers: w, parked: map[reading][]*batch{}}
 	for _, m := range w.mappers {
 		f.mappers = append(f.mappers, m.NewWorker())
 	}
@@ -83,9 +83,17 @@ func (w *workers) work(queue <-chan *batch) {
 	defer again.Stop()
 	for {
 		select {
+		case b := <-live:
+			f.take(b)
+			continue
+		default:
+		}
+		select {
 		case <-w.ctx.Done():
 			return
-		case b := <-queue:
+		case b := <-live:
+			f.take(b)
+		case b := <-behind:
 			f.take(b)
 		case <-again.C:
 			f.retry()
@@ -96,6 +104,12 @@ func (w *workers) work(queue <-chan *batch) {
 // schemaAgain is how often a record that waits for the registry is tried again.
 const schemaAgain = time.Second
 
+// reading is a partition as one of the readers reads it.
+type reading struct {
+	reader *reader
+	partition
+}
+
 // folder is one worker's scratch.
 //
 // +checklocksalias:workers.mu=mu
@@ -103,24 +117,25 @@ type folder struct {
 	*workers
 	mappers []*mapping.Worker
 	all     []mapped
-	parked  map[partition][]*batch // of partitions that wait for the registry, in order
-	rests   time.Time              // until then the registry is not asked: it takes its time
+	parked  map[reading][]*batch // of partitions that wait for the registry, in order
+	rests   time.Time            // until then the registry is not asked: it takes its time
 }
 
 // take maps and folds a batch, or parks it behind those that wait.
 func (f *folder) take(b *batch) {
-	waiting, parked := f.parked[b.p]
+	at := reading{b.reader, b.p}
+	waiting, parked := f.parked[at]
 	if !parked && f.batch(b) {
-		f.reader.held.Add(-b.bytes)
-		f.reader.throttle()
+		b.reader.held.Add(-b.bytes)
+		b.reader.throttle()
 		return
 	}
-	f.parked[b.p] = append(waiting, b)
-	f.reader.parked.Add(b.bytes)
+	f.parked[at] = append(waiting, b)
+	b.reader.parked.Add(b.bytes)
 	if !parked {
-		f.reader.park(b.p, true)
+		b.reader.park(b.p, true)
 	}
-	f.reader.throttle()
+	b.reader.throttle()
 }
 
 // retry tries the parked batches again.
@@ -132,15 +147,15 @@ func (f *folder) retry() {
 	defer func() { f.rests = time.Now().Add(4 * time.Since(began)) }() // others are mapped meanwhile
 	for p, waiting := range f.parked {
 		for len(waiting) > 0 && f.batch(waiting[0]) {
-			f.reader.parked.Add(-waiting[0].bytes)
-			f.reader.held.Add(-waiting[0].bytes)
+			p.reader.parked.Add(-waiting[0].bytes)
+			p.reader.held.Add(-waiting[0].bytes)
 			waiting = waiting[1:]
 		}
 		if f.parked[p] = waiting; len(waiting) == 0 {
 			delete(f.parked, p)
-			f.reader.park(p, false)
+			p.reader.park(p.partition, false)
 			f.troubles.registryAnswers()
-			f.reader.throttle()
+			p.reader.throttle()
 		}
 	}
 }
@@ -153,8 +168,8 @@ var errTooLarge = errors.New("the attributes are too large for a row of the tabl
 // batch maps a batch and folds it, some hundred records at a time. It returns false if a record waits for the registry:
 // what came before it is folded.
 func (f *folder) batch(b *batch) bool {
-	c := f.reader.at(b.p)
-	if c.stopped {
+	c, ok := b.reader.at(b.p)
+	if !ok {
 		return true
 	}
 	next := c.next
@@ -175,7 +190,7 @@ func (f *folder) batch(b *batch) bool {
 		m := mapped{record: r}
 		if !r.Attrs.IsControl() {
 			if !f.mapOne(&m, &c) {
-				f.fold(b.p)
+				f.fold(b.reader, b.p)
 				return false
 			}
 		}
@@ -183,13 +198,13 @@ func (f *folder) batch(b *batch) bool {
 		changes += 1 + len(m.changes)
 		if changes >= mappedMost || m.halt {
 			changes = 0
-			f.fold(b.p)
+			f.fold(b.reader, b.p)
 			if m.halt {
 				return true
 			}
 		}
 	}
-	f.fold(b.p)
+	f.fold(b.reader, b.p)
 	return true
 }
 
@@ -285,7 +300,7 @@ func profilesOf(res *mapping.Result) (all []*state.Profile, fit bool) {
 
 // fold takes what was mapped into the table under one lock, with the cursor and the dead letters: a cut sees all of a
 // record or nothing.
-func (f *folder) fold(p partition) {
+func (f *folder) fold(r *reader, p partition) {
 	if len(f.all) == 0 {
 		return
 	}
@@ -298,16 +313,21 @@ func (f *folder) fold(p partition) {
 	if f.ended() {
 		return
 	}
-	c := f.reader.cursors[p]
+	c := f.history.cursorLocked(r, p)
+	if c == nil { // meanwhile
+		f.all = f.all[:0]
+		return
+	}
 	source = c.source
-	before := f.table.Counts()
+	again := f.history.ofLocked(r)
+	before, letters := f.table.Counts(), f.counts.DeadLetters
 	for i := range f.all {
 		m := &f.all[i]
 		if m.halt {
-			f.reader.haltLocked(c.source, "halt_when", fmt.Sprintf("halt_when holds for the record at %s/%d offset %d: see to the lists, then run segsync backfill --from a time after it", p.topic, p.n, m.record.Offset))
+			f.live.haltLocked(c.source, "halt_when", fmt.Sprintf("halt_when holds for the record at %s/%d offset %d: see to the lists, then run segsync backfill --from a time after it", p.topic, p.n, m.record.Offset))
 			break
 		}
-		f.foldOneLocked(m, c.source, now)
+		f.foldOneLocked(m, c.source, again, now)
 		for _, x := range m.failed {
 			failed[Failure{Attribute: f.cfg.Sources[c.source].Spec.Attributes[x.Attribute].Name, Cause: x.Cause}]++
 			f.counts.Failed++
@@ -324,20 +344,23 @@ func (f *folder) fold(p partition) {
 	f.meters.moved.Add(float64(after.Folded - before.Folded - stale - ignored))
 	f.meters.stale.Add(float64(stale))
 	f.meters.ignored.Add(float64(ignored))
+	again.count(len(f.all), after.Folded-before.Folded, stale, ignored, f.counts.DeadLetters-letters)
 	f.changedLocked(now)
 	clear(f.all)
 	f.all = f.all[:0]
 }
 
-// foldOneLocked folds a record.
+// foldOneLocked folds a record; again is the rewind that reads it, if it is not live reading.
 //
 // +checklocks:f.mu
-func (f *folder) foldOneLocked(m *mapped, source int, now time.Time) {
+func (f *folder) foldOneLocked(m *mapped, source int, again *rewind, now time.Time) {
 	noAddress, tooLarge := false, false
 	onTombstone := f.cfg.Sources[source].Tombstone
 	for i := range m.changes {
 		ch := &m.changes[i]
-		ch.Remap = f.positions.resendsLocked(source)
+		if again != nil {
+			ch.Remap, ch.Only = again.asks().Resend, again.only
+		}
 		if m.tombstone {
 			if onTombstone != TombstoneIgnore {
 				ch.Erase, ch.Delete = true, onTombstone == TombstoneDelete

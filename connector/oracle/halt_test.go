@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"segsync/connector"
+	"segsync/connector/commands"
 	"segsync/sink/sandbox"
 )
 
@@ -127,7 +128,7 @@ func TestASecondReadingMakesNoCall(t *testing.T) {
 		time.Sleep(15 * time.Minute)
 		s.stop()
 		before := s.Sandbox.Stats()
-		s.Tune = func(c *connector.Config) { c.Rewind = &connector.Rewind{} }
+		s.again(commands.Range{})
 		s.begin()
 		time.Sleep(10 * time.Minute)
 		after := s.Sandbox.Stats()
@@ -216,15 +217,10 @@ func TestS49ACrashInTheMiddleOfARewind(t *testing.T) {
 		s.begin()
 		s.converge(s.t, 20*time.Minute)
 		s.stop()
-		s.Tune = func(c *connector.Config) {
-			if c.Rewind == nil {
-				c.Rewind = &connector.Rewind{Resend: true, Lists: []int64{42}}
-			}
-		}
+		s.again(commands.Range{Resend: true})
 		s.begin()
 		time.Sleep(30 * time.Millisecond)
 		s.die()
-		s.Tune = nil
 		s.begin()
 		s.exit("crowd-7", "vip")
 		s.converge(s.t, 30*time.Minute)
@@ -243,7 +239,8 @@ func TestABoundedRunDoesItsRewindBeforeItEnds(t *testing.T) {
 		s.enter("P", "vip", x)
 		s.list(42, time.Minute, x)
 		s.stop()
-		p, err := s.Prepare("b", func(c *connector.Config) { c.Rewind = &connector.Rewind{} })
+		s.again(commands.Range{})
+		p, err := s.Prepare("b", func(*connector.Config) {})
 		if err != nil {
 			s.t.Fatal(err)
 		}

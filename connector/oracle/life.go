@@ -109,11 +109,11 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 		return connector.Config{}, err
 	}
 	cfg := connector.Config{
-		Name: "demo", Prefix: "segsync", Instance: instance, Session: 10 * time.Second, Sources: []connector.Source{src},
+		Name: connection, Prefix: prefix, Instance: instance, Session: 10 * time.Second, Sources: []connector.Source{src},
 		// Not lz4: its buffers take 4 MiB each, which is most of the time with the race detector.
 		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(d.DialContext), kgo.DisableClientMetrics(), kgo.ProducerBatchCompression(kgo.SnappyCompression())},
 		DeadLetters: DeadLetters, Log: w.Log, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000},
-		Audit: connector.Audit{AfterImports: true, Every: 24 * time.Hour},
+		Audit: connector.Audit{AfterImports: true, Every: 24 * time.Hour}, Times: connector.Times{Report: time.Hour},
 	}
 	cfg.Metrics, cfg.Limits = connector.NewMetrics(), sendinblue.Limits(w.Rate)
 	options := sendinblue.Options{

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"segsync/connector"
+	"segsync/connector/commands"
 	"segsync/sink/sandbox"
 )
 
@@ -78,12 +79,17 @@ func (m *matrix) stopAll() {
 }
 
 func (m *matrix) rewind(resend bool) {
-	m.stopAll()
-	var lists []int64
-	for _, x := range m.Exports {
-		lists = append(lists, x.List)
+	down := m.rand.IntN(2) == 0
+	if down { // it is for whoever runs next
+		m.stopAll()
 	}
-	m.beginWith("a", m.Cutter(), func(c *connector.Config) { c.Rewind = &connector.Rewind{Resend: resend, Lists: lists} })
+	c := commands.Command{Kind: commands.Backfill, Export: fmt.Sprint("export-", 1+m.rand.IntN(len(m.Exports))), Range: &commands.Range{Resend: resend, Sweep: m.rand.IntN(2) == 0}}
+	if _, err := m.Give(m.t.Context(), c); err != nil {
+		m.t.Error("the test's own command: ", err)
+	}
+	if down {
+		m.begin("a")
+	}
 }
 
 func (m *matrix) produce(n int) {

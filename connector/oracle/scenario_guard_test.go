@@ -8,25 +8,13 @@ import (
 	"time"
 
 	"segsync/connector"
+	"segsync/connector/commands"
 	"segsync/sink/sandbox"
 )
 
 // guarded gives list 42 a guard of three tenths.
 func (s *scene) guarded() {
 	s.Tune = func(c *connector.Config) { c.Exports[0].Guard = connector.Guard{Share: 0.3, AtLeast: 5} }
-}
-
-// decide approves or refuses what list 42's guard withholds, while nothing runs.
-func (s *scene) decide(approved bool) (n int) {
-	s.t.Helper()
-	c, err := s.Prepare("", func(*connector.Config) {})
-	if err == nil {
-		n, err = c.Decide(s.t.Context(), "export-1", approved)
-	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return n
 }
 
 // settled waits until nothing is owed, and nothing unknown.
@@ -99,11 +87,14 @@ func TestS65AnApprovalIsNoClock(t *testing.T) {
 				s.begin()
 				s.until("removals are withheld", 5*time.Minute, s.withheld)
 				s.stop()
-				if n := s.decide(approved); n != 20 {
-					s.t.Errorf("%d are decided", n)
+				decision := commands.Refuse
+				if approved {
+					decision = commands.Approve
 				}
+				g := s.give(decision, "export-1")
 				s.leaves("vip", 20, 40)
 				s.begin()
+				s.outcome(g, commands.Done, "d: 20 people")
 				s.until("later ones are withheld", 5*time.Minute, func() bool { return s.status().Withheld == 20 && s.halted("guard") })
 				time.Sleep(10 * time.Minute)
 				want := 20

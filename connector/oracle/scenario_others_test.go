@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"segsync/connector"
+	"segsync/connector/commands"
 	"segsync/sink/sandbox"
 )
 
@@ -133,7 +133,7 @@ func TestS23AnImportOfWhatIsSentAgain(t *testing.T) {
 		}
 		s.others(60)
 		s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 10_000, LoseRows: 0.2})
-		s.Tune = func(c *connector.Config) { c.Rewind = &connector.Rewind{Resend: true, Lists: []int64{42}} }
+		s.again(commands.Range{Resend: true})
 		imports := s.count("POST /contacts/import")
 		s.begin()
 		s.until("another import", 10*time.Minute, func() bool { return s.count("POST /contacts/import") > imports })

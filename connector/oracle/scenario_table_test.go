@@ -20,6 +20,7 @@ import (
 
 	"segsync/connector"
 	"segsync/connector/changelog"
+	"segsync/connector/commands"
 	"segsync/sink/sandbox"
 )
 
@@ -44,10 +45,17 @@ func (s *scene) admin(f func(ctx context.Context, adm *kadm.Client) error) {
 
 var table = changelog.Name("segsync", "demo")
 
-// backfill reads everything again, as segsync backfill does.
-func (s *scene) backfill(r connector.Rewind) error {
+// again asks that export-1's source be read again.
+func (s *scene) again(r commands.Range) *commands.Given {
 	s.t.Helper()
-	c, err := s.Prepare("b", func(c *connector.Config) { c.Rewind = &r })
+	return s.order(commands.Command{Kind: commands.Backfill, Export: "export-1", Range: &r})
+}
+
+// backfill reads again while nobody runs, as segsync backfill does.
+func (s *scene) backfill(r commands.Range) error {
+	s.t.Helper()
+	s.again(r)
+	c, err := s.Prepare("b", func(*connector.Config) {})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -84,7 +92,7 @@ func TestS66ATableThatHasLostItsBeginning(t *testing.T) {
 					s.t.Errorf("%d are left", n)
 				}
 				s.stop()
-				if err := s.backfill(connector.Rewind{}); err != nil {
+				if err := s.backfill(commands.Range{}); err != nil {
 					s.t.Fatal(err)
 				}
 				s.begin()
@@ -112,17 +120,12 @@ func TestS66OnlyReadingAllMendsTheTable(t *testing.T) {
 		s.full(60)
 		s.stop()
 		s.halve()
-		c, err := s.Prepare("", func(*connector.Config) {})
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		if _, err := c.Decide(s.t.Context(), "export-1", true); !errors.Is(err, connector.ErrHalted) {
-			s.t.Errorf("a decision ends with %v", err)
-		}
+		decision := s.give(commands.Approve, "export-1")
 		time.Sleep(10 * time.Minute)
-		if err := s.backfill(connector.Rewind{From: connector.Start{At: time.Now().Add(-time.Minute)}}); !errors.Is(err, connector.ErrHalted) {
+		if err := s.backfill(commands.Range{From: time.Now().Add(-time.Minute)}); !errors.Is(err, connector.ErrHalted) {
 			s.t.Errorf("a backfill of a minute ends with %v", err)
 		}
+		s.outcome(decision, commands.Refused, "the table is not whole")
 		s.Tune = func(c *connector.Config) { // is read again from its start, which is the end
 			c.Sources[0].Start.Latest = true
 			c.Sources[0].Spec.Segments = append(c.Sources[0].Spec.Segments, "extra")
@@ -137,7 +140,7 @@ func TestS66OnlyReadingAllMendsTheTable(t *testing.T) {
 		if n := len(s.Sandbox.List(42)); n != 60 {
 			s.t.Errorf("%d are left", n)
 		}
-		if err := s.backfill(connector.Rewind{}); err != nil {
+		if err := s.backfill(commands.Range{}); err != nil {
 			s.t.Fatal(err)
 		}
 		s.begin()
@@ -176,7 +179,7 @@ func TestS72AnOlderCopyOfTheTable(t *testing.T) {
 		s.begin()
 		s.until("the damage is told", time.Minute, func() bool { return s.halted("table_damaged") })
 		s.stop()
-		if err := s.backfill(connector.Rewind{Resend: true, Lists: []int64{42}}); err != nil {
+		if err := s.backfill(commands.Range{Resend: true}); err != nil {
 			s.t.Fatal(err)
 		}
 		s.begin()
@@ -240,7 +243,7 @@ func TestS67ASegmentThatIsNamedAgain(t *testing.T) {
 				if latest {
 					s.Truth.people["Q"].in["vip"] = false // nobody knows
 					s.stop()
-					if err := s.backfill(connector.Rewind{}); err != nil {
+					if err := s.backfill(commands.Range{}); err != nil {
 						s.t.Fatal(err)
 					}
 					s.begin()
@@ -295,7 +298,7 @@ func TestS71ABackfillDoesNotSkip(t *testing.T) {
 		s.exit("P", "vip")
 		time.Sleep(48 * time.Hour)
 		s.enter("Q", "vip", y)
-		if err := s.backfill(connector.Rewind{From: connector.Start{At: time.Now().Add(-24 * time.Hour)}}); err != nil {
+		if err := s.backfill(commands.Range{From: time.Now().Add(-24 * time.Hour)}); err != nil {
 			s.t.Fatal(err)
 		}
 		s.list(42, time.Minute, y)
@@ -316,7 +319,7 @@ func TestS72ASlowFetchIsNoEnd(t *testing.T) {
 			}))
 		}
 		began := time.Now()
-		if err := s.backfill(connector.Rewind{}); err != nil {
+		if err := s.backfill(commands.Range{}); err != nil {
 			s.t.Fatal(err)
 		}
 		if n := len(s.Sandbox.List(42)); n != 20 || time.Since(began) < 8*time.Second {
@@ -423,7 +426,7 @@ func goesBack(t *testing.T, past bool, epochs int, policy connector.OutOfRange, 
 		s.until("it is told", 2*time.Minute, func() bool { return s.halted("source") })
 		time.Sleep(time.Minute)
 		s.stop()
-		if err := s.backfill(connector.Rewind{}); err != nil {
+		if err := s.backfill(commands.Range{}); err != nil {
 			t.Fatal(err)
 		}
 		s.begin()

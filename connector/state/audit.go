@@ -15,7 +15,7 @@ type Audit struct {
 	Began  time.Time
 	Found  Findings
 	t      *Table
-	repair bool
+	repair Repair
 	paged  bool                // the list is read by pages, which may miss somebody
 	seen   []uint64            // contacts in the list, a bit for each slot
 	moved  map[uint32]struct{} // contacts of which something was sent, answered or said since
@@ -30,9 +30,24 @@ type missing struct {
 	lost    bool // by an import
 }
 
-// BeginAudit begins an audit of a list; there is one at a time. repair puts back who is missing, and attributes that others
-// have changed.
-func (t *Table) BeginAudit(list int64, repair bool, now time.Time) *Audit {
+// Repair is what an audit mends beside what imports have lost.
+type Repair struct {
+	PutBack bool                      // who is missing, and attributes that others have changed
+	Most    int                       // so many contacts at most; 0: all
+	Extra   func(address string) bool // which of those leave whom others have put in; nil: none
+}
+
+// mends says whether one more contact may be mended, and counts it.
+func (a *Audit) mends() bool {
+	if a.repair.Most > 0 && a.Found.Repaired >= a.repair.Most {
+		return false
+	}
+	a.Found.Repaired++
+	return true
+}
+
+// BeginAudit begins an audit of a list; there is one at a time.
+func (t *Table) BeginAudit(list int64, repair Repair, now time.Time) *Audit {
 	t.audits.running = &Audit{List: list, Began: now, t: t, repair: repair, moved: map[uint32]struct{}{}, swept: map[string]struct{}{}, sent: map[uint32]struct{}{}}
 	return t.audits.running
 }
@@ -62,7 +77,7 @@ func (a *Audit) See(l *sink.Listed, carries func(sent sink.Attribute, told strin
 		return
 	}
 	if !ok {
-		a.Found.found(&a.Found.Extra, FoundExtra, l.Address)
+		a.extra(l.Address, now)
 		return
 	}
 	for int(ci/64) >= len(a.seen) {
@@ -86,7 +101,7 @@ func (a *Audit) see(v *view, l *sink.Listed, carries func(sent sink.Attribute, t
 	switch {
 	case p == nil || p.state == out:
 		if !slices.Contains(w.lists, a.List) && !slices.Contains(w.open, a.List) {
-			a.Found.found(&a.Found.Extra, FoundExtra, l.Address)
+			a.extra(l.Address, now)
 		}
 	case p.state == doubtful: // others have put it in
 		p.state = unknown
@@ -99,10 +114,25 @@ func (a *Audit) see(v *view, l *sink.Listed, carries func(sent sink.Attribute, t
 			return
 		}
 		a.Found.found(&a.Found.Changed, FoundChanged, l.Address)
-		if a.repair {
+		if a.repair.PutBack && a.mends() {
 			a.resend(v, now)
 		}
 	}
+}
+
+// extra takes up that the list holds somebody whom nobody of ours wants there: who is named leaves, through the guard.
+func (a *Audit) extra(address string, now time.Time) {
+	a.Found.found(&a.Found.Extra, FoundExtra, address)
+	if a.repair.Extra == nil || !a.repair.Extra(address) || !a.mends() {
+		return
+	}
+	ci := a.t.store.findContact([]byte(address))
+	v := a.t.view(ci)
+	defer v.end()
+	v.row.set(a.List, doubtful, millis(now))
+	v.store()
+	a.moved[ci], a.sent[ci] = struct{}{}, struct{}{}
+	a.t.reconsider(ci, now)
 }
 
 // carriesAll says whether a contact has the attributes that it was given, as far as the listing tells.
@@ -140,11 +170,11 @@ func (a *Audit) Finish(from uint32, now time.Time) (next uint32) {
 
 // compare is for a contact with p in its row.
 func (a *Audit) compare(v *view, p *listed, now time.Time) {
+	_, ours := a.sent[v.ci]
 	switch {
+	case ours: // it is mended already
 	case p.state == unknown:
-		if _, ours := a.sent[v.ci]; !ours {
-			a.Found.Skipped++
-		}
+		a.Found.Skipped++
 	case a.open(v):
 		a.stayUnverified(v)
 		a.Found.Skipped++
@@ -163,7 +193,7 @@ func (a *Audit) compare(v *view, p *listed, now time.Time) {
 		a.gone = append(a.gone, missing{v.ci, true})
 	default:
 		a.Found.found(&a.Found.Missing, FoundMissing, a.t.Address(v.ci))
-		if a.repair || a.Found.Missing <= looksMost {
+		if a.repair.PutBack || a.Found.Missing <= looksMost {
 			a.gone = append(a.gone, missing{v.ci, false})
 		}
 	}
@@ -210,7 +240,7 @@ func (a *Audit) Looked(blocked bool, lists []int64, now time.Time) {
 	case blocked:
 		*found--
 		a.Found.found(&a.Found.Unsubscribed, FoundUnsubscribed, a.t.Address(m.contact))
-	case a.still(m.contact) && (m.lost || a.repair):
+	case a.still(m.contact) && (m.lost || a.repair.PutBack && a.mends()):
 		v := a.t.view(m.contact)
 		defer v.end()
 		a.resend(v, now)

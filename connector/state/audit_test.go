@@ -142,7 +142,7 @@ func TestS55AnAuditFindsWhatImportsLostAndNothingElse(t *testing.T) {
 			case 5:
 				if audit == nil {
 					a.now = a.now.Add(time.Millisecond)
-					audit, export = a.BeginAudit(42, true, a.now), nil
+					audit, export = a.BeginAudit(42, Repair{PutBack: true}, a.now), nil
 				}
 			case 6:
 				if audit != nil {
@@ -164,7 +164,7 @@ func TestS55AnAuditFindsWhatImportsLostAndNothingElse(t *testing.T) {
 		for range 3 {
 			a.deliver(false, nil)
 			a.now = a.now.Add(time.Minute)
-			audit = a.BeginAudit(42, true, a.now)
+			audit = a.BeginAudit(42, Repair{PutBack: true}, a.now)
 			a.finish(audit, a.list())
 		}
 		a.deliver(false, nil)
@@ -172,7 +172,7 @@ func TestS55AnAuditFindsWhatImportsLostAndNothingElse(t *testing.T) {
 			rt.Fatal(wrong)
 		}
 		a.now = a.now.Add(time.Minute)
-		audit = a.BeginAudit(42, true, a.now)
+		audit = a.BeginAudit(42, Repair{PutBack: true}, a.now)
 		a.finish(audit, a.list())
 		if f := audit.Found; f.Wrong()+f.Skipped > 0 {
 			rt.Fatalf("nothing is wrong, and an audit found %+v", f)
@@ -191,7 +191,7 @@ func TestADoubtThatIsNewerThanTheList(t *testing.T) {
 	a := newAccount(t)
 	a.enter(1, "Ann")
 	a.exit(1) // before: it is settled
-	audit := a.BeginAudit(42, false, a.now)
+	audit := a.BeginAudit(42, Repair{}, a.now)
 	a.now = a.now.Add(time.Second)
 	a.enter(2, "Bob")
 	a.exit(2)
@@ -299,7 +299,7 @@ func TestAnAuditLeavesToTheNextWhomAnotherListHasMoved(t *testing.T) {
 	a.deliver(true, func() bool { return true })
 	a.in["p1@example.com"], a.contacts["p1@example.com"] = true, `"old"` // the import has put it in, and lost its attributes
 	a.now = a.now.Add(time.Minute)
-	audit := a.BeginAudit(42, false, a.now)
+	audit := a.BeginAudit(42, Repair{}, a.now)
 	export := a.list()
 	a.person(1, Change{Memberships: []Membership{{1, true, 0, 0}}})
 	if calls := a.deliver(false, nil); calls != 1 {
@@ -310,7 +310,7 @@ func TestAnAuditLeavesToTheNextWhomAnotherListHasMoved(t *testing.T) {
 		t.Fatalf("%+v, attributes %s", audit.Found, a.contacts["p1@example.com"])
 	}
 	a.now = a.now.Add(time.Hour)
-	audit = a.BeginAudit(42, false, a.now)
+	audit = a.BeginAudit(42, Repair{}, a.now)
 	a.finish(audit, a.list())
 	a.deliver(false, nil)
 	if audit.Found.Lost != 1 || a.contacts["p1@example.com"] != `"Ann"` {

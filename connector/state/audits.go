@@ -16,6 +16,7 @@ type Findings struct {
 	Unsubscribed int `json:"unsubscribed"` // blocked or unsubscribed: their own will
 	Settled      int `json:"settled"`      // of whom it was doubtful whether they were in, and who are not
 	Skipped      int `json:"skipped"`      // of whom it tells nothing: something of theirs is under way
+	Repaired     int `json:"repaired"`     // missing, changed and extra ones that are mended by it
 	// Examples are some addresses, masked, by what was found of them.
 	Examples map[string][]string `json:"examples,omitempty"`
 }
@@ -113,7 +114,7 @@ func (x *audits) of(list int64) AuditOf {
 func (t *Table) AuditOf(list int64) AuditOf { return t.audits.of(list) }
 
 func (f *Findings) counts() []*int {
-	return []*int{&f.Listed, &f.Lost, &f.Missing, &f.Changed, &f.Extra, &f.Unsubscribed, &f.Settled, &f.Skipped}
+	return []*int{&f.Listed, &f.Lost, &f.Missing, &f.Changed, &f.Extra, &f.Unsubscribed, &f.Settled, &f.Skipped, &f.Repaired}
 }
 
 // SetAudit notes what is known of a list's audits.

@@ -20,6 +20,8 @@ type Change struct {
 	Erase, Delete bool
 	// Remap lets a record at its standing position be folded anew (backfill --resend).
 	Remap bool
+	// Only names the segments that are heard, by place in Source.Segments; nil: all (backfill --segments).
+	Only []int
 	// Live: it has just happened.
 	Live bool
 }
@@ -126,12 +128,15 @@ func (c *Change) makesRow() bool {
 		return true
 	}
 	for _, m := range c.Memberships {
-		if m.In || !c.Whole {
+		if c.hears(m.Segment) && (m.In || !c.Whole) {
 			return true
 		}
 	}
 	return false
 }
+
+// hears says whether what is said of a segment is heard.
+func (c *Change) hears(segment int) bool { return c.Only == nil || slices.Contains(c.Only, segment) }
 
 // newer says whether c supersedes what stands at s.
 func (c *Change) newer(s Stamp) bool {
@@ -142,11 +147,14 @@ func (c *Change) newer(s Stamp) bool {
 func (f *folding) memberships() (moved bool) {
 	f.left = f.left[:0]
 	for _, m := range f.c.Memberships {
+		if !f.c.hears(m.Segment) {
+			continue
+		}
 		moved = f.move(f.src.segments[m.Segment], m, !f.c.Whole) || moved
 	}
 	if f.c.Whole {
 		for i, segment := range f.src.segments {
-			if !slices.ContainsFunc(f.c.Memberships, func(m Membership) bool { return m.Segment == i }) {
+			if f.c.hears(i) && !slices.ContainsFunc(f.c.Memberships, func(m Membership) bool { return m.Segment == i }) {
 				moved = f.move(segment, Membership{}, false) || moved
 			}
 		}

@@ -96,7 +96,7 @@ func TestS64UnknownOnesCountAsIn(t *testing.T) {
 	})
 	t.Run("everything is sent again", func(t *testing.T) {
 		d := guarded(t)
-		d.MakeUnknown(42, d.now)
+		d.MakeUnknown(42, 0, d.now)
 		d.leave(0, 40)
 		if d.rest(); d.Withheld() != 40 {
 			t.Errorf("%d are withheld", d.Withheld())
@@ -157,8 +157,8 @@ func TestS63ARefusalStands(t *testing.T) {
 		in            int
 	}{
 		"an erasure with its contacts": {func(d *desk) { d.eraseAll(40, true) }, nil, 40},
-		"while they are unknown":       {func(d *desk) { d.MakeUnknown(42, d.now); d.leave(0, 20) }, nil, 40},
-		"everything is sent again":     {func(d *desk) { d.leave(0, 20) }, func(d *desk) { d.MakeUnknown(42, d.now) }, 40},
+		"while they are unknown":       {func(d *desk) { d.MakeUnknown(42, 0, d.now); d.leave(0, 20) }, nil, 40},
+		"everything is sent again":     {func(d *desk) { d.leave(0, 20) }, func(d *desk) { d.MakeUnknown(42, 0, d.now) }, 40},
 		"a late re-send": {func(d *desk) { d.leave(0, 20) }, func(d *desk) {
 			for i := 20; i < 40; i++ {
 				d.person(i, Change{Profile: &Profile{Address: fmt.Sprintf("p%d@example.com", i), Values: []Value{{0, []byte(`"new"`)}}}})

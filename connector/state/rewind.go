@@ -14,9 +14,10 @@ func (t *Table) Follow(source int, renamed []int) { t.cfg.Sources[source].Rename
 // Address is the address of a contact's slot.
 func (t *Table) Address(ci uint32) string { return string(t.store.addressOf(ci)) }
 
-// MakeUnknown makes everything that was delivered to a list unknown, so that it is sent again (backfill --resend).
-func (t *Table) MakeUnknown(list int64, now time.Time) {
-	t.all(now, func(v *view) {
+// MakeUnknown makes what was delivered to a list unknown, of some contacts from a slot on, so that it is sent again (backfill
+// --resend). It says where to go on; 0: all were looked at.
+func (t *Table) MakeUnknown(list int64, from uint32, now time.Time) (next uint32) {
+	return t.some(from, now, func(v *view) {
 		l := v.row.list(list)
 		if v.slot().flags&flagInFlight != 0 || l == nil || l.state != in || l.passage == refused {
 			return

@@ -224,7 +224,7 @@ func (c *crossed) rare() {
 	case 6:
 		c.Decide(max(list, 42), rapid.Bool().Draw(c.t, "approved"), c.now)
 	case 2:
-		c.MakeUnknown(42, c.now)
+		c.MakeUnknown(42, 0, c.now)
 	case 3:
 		c.RetryRejected(0, c.now)
 	case 4:

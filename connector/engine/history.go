@@ -1,0 +1,399 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"segsync/connector/commands"
+)
+
+// history reads sources again beside live reading: each by a reader with cursors of its own, through the same workers and the
+// same fold, but after live reading. Each partition is read until it meets the live cursor, so that in the end its
+// records were folded in their order. Where it stands is in the table's rows; the group's offsets are live reading's.
+//
+// Races: live reading goes on while its past is read: what is older changes nothing, and the last records are read twice. The
+// owner dies in the middle: the next one goes on where the rows stand.
+//
+// +checklocksalias:live.mu=mu
+// +checklocksalias:positions.mu=mu
+// +checklocksalias:holds.mu=mu
+// +checklocksalias:damage.mu=mu
+// +checklocksalias:control.mu=mu
+type history struct {
+	*core
+	live      *reader
+	queues    []chan *batch // of its readers
+	positions *positions
+	holds     *holds
+	damage    *damage
+	control   *control
+	wanted    chan struct{} // something is to be done that takes its time
+
+	// +checklocks:mu
+	open map[int]*rewind // by source
+	// +checklocks:mu
+	rereads []int // sources to be read again from their start, for the configuration
+}
+
+const backfillKey = "backfill/" // and a source: the command that asks to read it again, until that has begun
+
+// askLocked notes that a source is to be read again: the table says so until it has begun.
+//
+// +checklocks:h.mu
+func (h *history) askLocked(cmd *commands.Command) (outcome, text string) {
+	at := -1
+	for i := range h.cfg.Exports {
+		if h.cfg.Exports[i].Name == cmd.Export {
+			at = i
+		}
+	}
+	if at < 0 || cmd.Range == nil {
+		return commands.Refused, "a backfill is of one export: name it"
+	}
+	x := &h.cfg.Exports[at]
+	for _, g := range cmd.Range.Segments {
+		if !slices.Contains(x.Segments, g) {
+			return commands.Refused, "the export has no segment " + g + " in the owner's configuration"
+		}
+	}
+	name := h.cfg.Sources[x.Source].Name
+	if r := h.open[x.Source]; r != nil && !h.live.sourceHeldLocked(x.Source) {
+		who := "because the configuration has changed"
+		if r.Command != nil {
+			who = "by command " + r.Command.ID
+		}
+		return commands.Refused, fmt.Sprintf("source %s is being read again %s: wait for its end, or cancel it", name, who)
+	}
+	if h.table.Meta(backfillKey+name) != nil {
+		return commands.Refused, "a backfill of source " + name + " is about to begin"
+	}
+	row, _ := json.Marshal(cmd)
+	h.table.SetMeta(backfillKey+name, row)
+	h.changedLocked(h.now())
+	h.wake()
+	return commands.Begun, "source " + name + " is read again"
+}
+
+// cancelLocked ends the backfill of an export's source where it stands.
+//
+// +checklocks:h.mu
+func (h *history) cancelLocked(cmd *commands.Command) (outcome, text string) {
+	for _, x := range h.cfg.Exports {
+		r := h.open[x.Source]
+		if x.Name != cmd.Export || r == nil || r.Command == nil {
+			continue
+		}
+		h.control.toldLocked(r.Command, commands.Failed, "cancelled by "+cmd.By+": "+r.text(), r.Done)
+		text := "cancelled: " + r.text()
+		h.dropLocked(x.Source)
+		return commands.Done, text
+	}
+	return commands.Refused, "no backfill of it is under way"
+}
+
+func (h *history) wake() {
+	select {
+	case h.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// begin takes up the rewinds that were under way, and begins those that are owed. At a take-over, before its transaction.
+func (h *history) begin() error {
+	h.mu.Lock()
+	h.loadLocked()
+	rereads := h.rereads
+	h.rereads = nil
+	h.mu.Unlock()
+	for _, s := range rereads {
+		h.mu.Lock()
+		held := h.live.sourceHeldLocked(s)
+		h.mu.Unlock()
+		if held {
+			continue
+		}
+		if err := h.start(s, h.cfg.Sources[s].Start, rewindRow{}); err != nil {
+			return err
+		}
+	}
+	return h.beginAsked()
+}
+
+// beginAsked begins the backfills that were asked for.
+func (h *history) beginAsked() error {
+	for s := range h.cfg.Sources {
+		key := backfillKey + h.cfg.Sources[s].Name
+		var cmd commands.Command
+		h.mu.Lock()
+		asked := h.table.Meta(key)
+		h.mu.Unlock()
+		if asked == nil || json.Unmarshal(asked, &cmd) != nil {
+			continue
+		}
+		row := rewindRow{Command: &cmd, Forget: cmd.Range.Resend, Sweep: cmd.Range.Sweep}
+		for i := range h.cfg.Exports {
+			if h.cfg.Exports[i].Name == cmd.Export {
+				row.List = h.cfg.Exports[i].List
+			}
+		}
+		if err := h.start(s, Start{At: cmd.Range.From}, row); err != nil {
+			return err
+		}
+		h.mu.Lock()
+		h.table.SetMeta(key, nil)
+		h.mu.Unlock()
+	}
+	return nil
+}
+
+// start begins to read a source again.
+func (h *history) start(s int, from Start, row rewindRow) error {
+	var parts []partition
+	for at, c := range h.live.snapshot() {
+		if c.source == s {
+			parts = append(parts, at)
+		}
+	}
+	starts, err := h.positions.offsets(from, parts)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	moved := h.startLocked(s, row, starts)
+	total := h.open[s].Total
+	h.mu.Unlock()
+	h.log.Info("reading a source again", zap.String("source", h.cfg.Sources[s].Name), zap.Int64("records", total), zap.Bool("resend", row.Forget))
+	if client := h.live.reading(); client != nil && len(moved) > 0 {
+		h.live.restart(offsetsOf(moved))
+	}
+	return nil
+}
+
+// run does what takes its time, as long as the epoch lasts: it begins backfills, forgets what was delivered, sweeps, and ends
+// rewinds.
+func (h *history) run() {
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for {
+		if err := h.work(); err != nil && !h.ended() {
+			h.log.Warn("a backfill waits", zap.Error(err))
+		}
+		select {
+		case <-h.ctx.Done():
+			h.close()
+			return
+		case <-h.wanted:
+		case <-again.C:
+		}
+	}
+}
+
+func (h *history) work() error {
+	if err := h.beginAsked(); err != nil {
+		return err
+	}
+	if err := h.read(); err != nil {
+		return err
+	}
+	for s := range h.cfg.Sources {
+		h.forget(s)
+		h.sweep(s)
+		h.end(s)
+	}
+	return nil
+}
+
+// close ends all readers.
+func (h *history) close() {
+	for _, r := range h.all() {
+		r.reader.close()
+	}
+}
+
+// all are the rewinds under way.
+func (h *history) all() []*rewind {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.open))
+}
+
+// read lets the readers read what has a cursor and is not read yet.
+func (h *history) read() error {
+	for _, r := range h.all() {
+		if r.reader.reading() != nil {
+			r.reader.addNew()
+			continue
+		}
+		if err := r.reader.begin(); err != nil {
+			return err
+		}
+		h.spawn(r.reader.poll)
+	}
+	return nil
+}
+
+// throttle pauses the readers where they would hinder, and lets them go on.
+func (h *history) throttle() {
+	for _, r := range h.all() {
+		r.reader.throttle()
+	}
+}
+
+// waitsLocked says whether something that was fetched is not folded, nor waits for the registry.
+//
+// +checklocks:h.mu
+func (h *history) waitsLocked() bool {
+	for _, r := range h.open {
+		if r.reader.held.Load() != r.reader.parked.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// due is the rewind of a source, if it wants something; h.mu is held by the caller of f alone.
+func (h *history) due(s int, wants func(r *rewind) bool) *rewind {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.open[s]; r != nil && wants(r) {
+		return r
+	}
+	return nil
+}
+
+// forget makes what was delivered to a list unknown, in parts: a successor begins anew, and some are sent twice.
+func (h *history) forget(s int) {
+	r := h.due(s, func(r *rewind) bool { return r.Forget })
+	if r == nil {
+		return
+	}
+	for from, more := uint32(0), true; more && !h.ended(); more = from != 0 {
+		h.mu.Lock()
+		from = h.table.MakeUnknown(r.List, from, h.now())
+		h.changedLocked(h.now())
+		h.mu.Unlock()
+		h.nudge()
+	}
+	h.settle(s, r, func() { r.Forget = false })
+}
+
+// sweep lets those leave whom nothing that was read has mentioned, in parts, through the guard.
+func (h *history) sweep(s int) {
+	r := h.due(s, func(r *rewind) bool { return r.Sweep && !r.Forget && len(r.parts) == 0 })
+	if r == nil {
+		return
+	}
+	segments := r.only
+	if segments == nil {
+		for i := range h.cfg.Exports {
+			if h.cfg.Exports[i].Name == r.Command.Export {
+				segments = h.places(s, h.cfg.Exports[i].Segments)
+			}
+		}
+	}
+	for from, more := uint32(0), true; more && !h.ended(); more = from != 0 {
+		h.mu.Lock()
+		n := 0
+		from, n = h.table.Sweep(s, segments, func(topic uint32, n int32, offset int64) bool {
+			start, read := r.From[partKey(topic, n)]
+			return read && offset >= start
+		}, from, h.now())
+		r.Done.Swept += uint64(n)
+		h.changedLocked(h.now())
+		h.mu.Unlock()
+		h.nudge()
+	}
+	h.settle(s, r, func() { r.Sweep = false })
+}
+
+// settle notes a part of a rewind that is done, if it is under way still.
+func (h *history) settle(s int, r *rewind, done func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.ended() && h.open[s] == r {
+		done()
+		h.writeLocked(s)
+		h.changedLocked(h.now())
+		h.nudge()
+	}
+}
+
+// end ends a rewind that has nothing left to do.
+func (h *history) end(s int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.open[s]
+	if r == nil || len(r.parts) > 0 || r.Forget || r.Sweep || h.ended() {
+		return
+	}
+	h.dropLocked(s)
+	if r.Whole {
+		h.damage.mendedLocked(s)
+	}
+	if r.Command != nil {
+		h.control.toldLocked(r.Command, commands.Done, r.text(), r.Done)
+	}
+	h.log.Info("a source was read again", zap.String("source", h.cfg.Sources[s].Name), zap.Uint64("records", r.Done.Records), zap.Uint64("moved", r.Done.Moved), zap.Uint64("dead_letters", r.Done.Letters),
+		zap.Duration("took", h.now().Sub(r.Began).Round(time.Millisecond)))
+	h.changedLocked(h.now())
+	h.nudge()
+}
+
+// ofLocked is the rewind that a reader reads for; nil: it is live reading, or over.
+//
+// +checklocks:h.mu
+func (h *history) ofLocked(r *reader) *rewind {
+	for _, x := range h.open {
+		if x.reader == r {
+			return x
+		}
+	}
+	return nil
+}
+
+// cursorLocked is a reader's cursor of a partition; nil: it is not read any more.
+//
+// +checklocks:h.mu
+func (h *history) cursorLocked(r *reader, at partition) *cursor {
+	if r == h.live {
+		return h.live.cursors[at]
+	}
+	if x := h.ofLocked(r); x != nil {
+		return h.cursorsLocked(x)[at]
+	}
+	return nil
+}
+
+// owedLocked says whether a source is to be read again still.
+//
+// +checklocks:h.mu
+func (h *history) owedLocked() bool { return len(h.open) > 0 || len(h.table.MetaKeys(backfillKey)) > 0 }
+
+// restart puts a partition whose log no longer holds where reading again stands to the log's beginning.
+func (h *history) restart(r *rewind, at partition) {
+	l, err := h.positions.ask([]string{at.topic})
+	if err != nil {
+		h.kill(err)
+		return
+	}
+	if next, ok := h.beginning(r, at, l); ok {
+		r.reader.restart(offsetsOf(map[string]map[int32]int64{at.topic: {at.n: next}}))
+	}
+}
+
+func (h *history) beginning(r *rewind, at partition, l *logs) (next int64, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := h.cursorsLocked(r)[at]
+	if c == nil {
+		return 0, false
+	}
+	l.bounds(at, c)
+	c.next, c.changed = max(c.next, c.start), true
+	return c.next, true
+}

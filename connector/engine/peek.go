@@ -1,0 +1,25 @@
+package engine
+
+import (
+	"time"
+
+	"segsync/connector/state"
+)
+
+// Peek makes a table of the rows that restore applies, to be looked at by a process that does not own it.
+func Peek(cfg *Config, restore func(apply func(key, v []byte) error) error, now time.Time) (*state.Table, error) {
+	t := state.New(cfg.tableConfig())
+	if err := restore(t.Apply); err != nil {
+		return nil, err
+	}
+	cfg.follow(t)
+	for _, x := range cfg.Exports {
+		if !x.Enabled { // first: what lies in a queue already is held when it is taken from there
+			t.Hold(x.List, codeDisabled, now)
+		}
+	}
+	for list := range pausedLists(cfg, t) {
+		t.Hold(list, codePaused, now)
+	}
+	return t, t.Peek(now)
+}

@@ -1,0 +1,132 @@
+package connector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"segsync/connector/changelog"
+	"segsync/connector/commands"
+)
+
+// Report is what a process has told of a connection: each that works it, stands by or waits tells every few seconds, in the
+// compacted topic <prefix>-status, so that anybody who reaches Kafka can ask how things stand.
+type Report struct {
+	Process string    `json:"process"` // its instance id
+	At      time.Time `json:"at"`
+	Status  Status    `json:"status"`
+}
+
+// reportWithin is how long a report may take.
+const reportWithin = 5 * time.Second
+
+// ReportStale is how old a report may be before nothing is known of its process any more.
+const ReportStale = 30 * time.Second
+
+// ReportsTopic is where the processes of a prefix report.
+func ReportsTopic(prefix string) string { return prefix + "-status" }
+
+// report tells how the connection stands, until ctx ends. That it cannot hinders nothing.
+func (c *Connection) report(ctx context.Context) {
+	process := c.cfg.Instance
+	if process == "" {
+		process = "dynamic-" + commands.NewID()
+	}
+	key := []byte(c.cfg.Name + "/" + process)
+	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), c.cfg.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.DisableIdempotentWrite(), kgo.MaxBufferedRecords(4), kgo.RecordDeliveryTimeout(reportWithin))...) // nothing of it waits for Kafka
+	if err != nil {
+		return
+	}
+	defer cl.Close()
+	topic, there := ReportsTopic(c.cfg.Prefix), false
+	var told sync.Once
+	tell := func(ctx context.Context, value []byte) {
+		failed := func(err error) {
+			told.Do(func() {
+				c.cfg.Log.Warn("how the connection stands cannot be reported", zap.String("topic", topic), zap.Error(err))
+			})
+		}
+		if !there {
+			ctx, cancel := context.WithTimeout(ctx, reportWithin)
+			defer cancel()
+			if err := changelog.Ensure(ctx, cl, topic); err != nil {
+				failed(err)
+				return
+			}
+			there = true
+		}
+		cl.TryProduce(context.WithoutCancel(ctx), &kgo.Record{Topic: topic, Key: key, Value: value}, func(_ *kgo.Record, err error) {
+			if err != nil && ctx.Err() == nil {
+				failed(err)
+			}
+		})
+	}
+	again := time.NewTicker(c.cfg.Times.Report)
+	defer again.Stop()
+	for {
+		value, _ := json.Marshal(Report{Process: process, At: time.Now().UTC(), Status: c.Status()})
+		tell(ctx, value)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			if !there {
+				return
+			}
+			tell(ctx, nil)
+			ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportWithin)
+			defer cancel()
+			_ = cl.Flush(ended)
+			return
+		}
+	}
+}
+
+// Reports reads what processes tell of connections, by connection. Of processes that have ended in disorder the last report
+// stays.
+func Reports(ctx context.Context, client []kgo.Opt, prefix string) (map[string][]Report, error) {
+	topic := ReportsTopic(prefix)
+	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), client...),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}), kgo.KeepControlRecords())...)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	end, err := changelog.End(ctx, kadm.NewClient(cl), topic)
+	if err != nil {
+		return nil, err
+	}
+	last := map[string]Report{}
+	for at := int64(-1); at < end; {
+		fetches := cl.PollFetches(ctx)
+		if err := errors.Join(ctx.Err(), fetches.Err()); err != nil {
+			return nil, fmt.Errorf("reading topic %s: %w", topic, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			at = r.Offset
+			if r.Attrs.IsControl() {
+				return
+			}
+			var report Report
+			if len(r.Value) == 0 || json.Unmarshal(r.Value, &report) != nil {
+				delete(last, string(r.Key))
+				return
+			}
+			last[string(r.Key)] = report
+		})
+	}
+	all := map[string][]Report{}
+	for key, report := range last {
+		name, _, _ := strings.Cut(key, "/")
+		all[name] = append(all[name], report)
+	}
+	return all, nil
+}
