@@ -1,6 +1,8 @@
 package connector
 
 import (
+	"github.com/robfig/cron/v3"
+
 	"segsync/connector/engine"
 	"segsync/connector/state"
 )
@@ -17,6 +19,8 @@ type (
 	Audit        = engine.Audit
 	Times        = engine.Times
 	Backfill     = engine.Backfill
+	Run          = engine.Run
+	RunCounts    = engine.RunCounts
 	Account      = engine.Account
 	Metrics      = engine.Metrics
 	Status       = engine.Status
@@ -56,6 +60,12 @@ const (
 	StateHeld          = engine.StateHeld
 	StateAway          = engine.StateAway
 )
+
+// Manual is the schedule of an export that is sent when somebody says so.
+const Manual = engine.Manual
+
+// ParseSchedule reads a schedule; nil: manual.
+func ParseSchedule(s string) (cron.Schedule, error) { return engine.ParseSchedule(s) }
 
 // NewMetrics makes the metrics, unregistered.
 func NewMetrics() *Metrics { return engine.NewMetrics() }

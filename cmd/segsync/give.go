@@ -106,6 +106,10 @@ func newGive(kind commands.Kind, short, long string, wholeToo bool) *cobra.Comma
 				ctx, cancel := context.WithTimeout(cmd.Context(), f.wait)
 				defer cancel()
 				o, err := g.Await(ctx, nil)
+				if errors.Is(err, commands.ErrNoAnswer) && o != nil {
+					cmd.Printf("connection %s: %s (command %s): segsync runs tells what came of it\n", cfg.Name, o.Text, g.ID)
+					return nil
+				}
 				if errors.Is(err, commands.ErrNoAnswer) {
 					cmd.Printf("connection %s: given (command %s), and not carried out within %s: it stands, and takes effect when an owner reads it\n", cfg.Name, g.ID, f.wait)
 					return nil
@@ -171,6 +175,10 @@ func newRefuse() *cobra.Command {
 
 func newRetry() *cobra.Command {
 	return newGive(commands.Retry, "Try the contacts again that were rejected, or that wait for an import that does not end", ".", false)
+}
+
+func newRunNow() *cobra.Command {
+	return newGive(commands.RunNow, "Send what is owed to an export that has a schedule, now", ", until it is worked off. An export without a schedule is sent all the time.", false)
 }
 
 // answer waits for what comes of a command, and tells meanwhile how the connection stands. Where no segsync runs, or none does

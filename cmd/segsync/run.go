@@ -15,11 +15,13 @@ import (
 
 	"segsync/connector"
 	"segsync/connector/admin"
+	"segsync/connector/commands"
 )
 
 func newRun() *cobra.Command {
 	var f configFlags
 	var once bool
+	var export string
 	cmd := &cobra.Command{
 		Use:   "run -c segsync.yaml",
 		Short: "Keep the lists as the events say, until stopped",
@@ -35,12 +37,42 @@ func newRun() *cobra.Command {
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(60) // most of the memory is the table, which is no garbage
 			}
+			if export != "" {
+				return w.runExport(cmd, export, once)
+			}
 			return failed(w.run(cmd.Context(), once))
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVar(&once, "once", false, "exit when everything up to the present end of the topics is delivered")
+	cmd.Flags().StringVar(&export, "export", "", "with --once: let this export go, whatever its schedule says, and work its connection alone")
 	return cmd
+}
+
+// runExport lets one export go, and works its connection until that is done.
+func (w *wiring) runExport(cmd *cobra.Command, name string, once bool) error {
+	if !once {
+		return &exitError{exitUsage, errors.New("--export goes with --once")}
+	}
+	e, cfg, err := w.exportOf(name)
+	if err != nil {
+		return err
+	}
+	f := giveFlags{by: giver(), reason: "run --once"}
+	g, err := w.give(cmd.Context(), &cfg, &f, commands.Command{Kind: commands.RunNow, Export: e.Name})
+	if err != nil {
+		return failed(err)
+	}
+	var last connector.Status
+	o, err := w.answer(cmd.Context(), &cfg, g, func(s connector.Status) { last = s })
+	if err != nil {
+		return failed(err)
+	}
+	if err := tellOutcome(cmd, o); err != nil {
+		return err
+	}
+	receipt(cmd.OutOrStdout(), last, "")
+	return failed(worth(last))
 }
 
 // run works all connections.

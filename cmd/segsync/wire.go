@@ -209,7 +209,7 @@ func (w *wiring) connection(c *config.Connection) (cfg connector.Config, ok bool
 // addExport adds an export, with what it asks of its source.
 func addExport(cfg *connector.Config, s int, e *config.Export) {
 	x := connector.Export{
-		Name: e.Name, Owner: e.Owner, Enabled: e.Enabled, Source: s, Segments: e.Segments, List: e.List, Delete: e.Delete,
+		Name: e.Name, Owner: e.Owner, Enabled: e.Enabled, Source: s, Segments: e.Segments, All: e.All, None: e.None, List: e.List, Delete: e.Delete, Schedule: e.Schedule, OnlyOwn: e.OnlyOwn,
 		Guard: connector.Guard{Share: e.GuardShare, AtLeast: e.GuardLeast},
 	}
 	spec := &cfg.Sources[s].Spec

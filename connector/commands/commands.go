@@ -34,6 +34,7 @@ const (
 	Audit    Kind = "audit"    // the list is compared with what was delivered
 	Backfill Kind = "backfill" // the source is read again from an earlier point
 	Cancel   Kind = "cancel"   // ends a backfill where it stands
+	RunNow   Kind = "run-now"  // an export that is sent at times is sent now
 )
 
 // Command is one thing that somebody asks of a connection.

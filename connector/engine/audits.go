@@ -46,6 +46,7 @@ const (
 // +checklocksalias:planning.mu=mu
 // +checklocksalias:control.mu=mu
 // +checklocksalias:history.mu=mu
+// +checklocksalias:runs.mu=mu
 type audits struct {
 	*core
 	process  *Process
@@ -57,6 +58,7 @@ type audits struct {
 	planning *planning
 	control  *control
 	history  *history
+	runs     *runs
 
 	// +checklocks:mu
 	exporting *exporting // for the audit under way

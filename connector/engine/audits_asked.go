@@ -39,10 +39,12 @@ func (a *audits) askLocked(cmd *commands.Command, lists []int64, now time.Time) 
 	}
 	list := lists[0]
 	if was := a.askedLocked(list); was != nil && was.ID != cmd.ID {
+		a.runs.endLocked(was.ID, commands.Failed, "another command has asked for the same")
 		a.control.toldLocked(was, commands.Refused, "another command has asked for the same audit since: "+cmd.ID, nil)
 	}
 	row, _ := json.Marshal(cmd)
 	a.table.SetMeta(askedKeyOf(list), row)
+	a.runs.beginLocked("audit", cmd.Export, cmd)
 	delete(a.failures, list) // it is tried at once
 	a.changedLocked(now)
 	return commands.Begun, fmt.Sprintf("list %d is read, and compared with what was delivered", list)
@@ -85,6 +87,7 @@ func (a *audits) answerLocked(list int64, asked *commands.Command, run *state.Au
 	if f.Wrong() > 0 {
 		text = fmt.Sprintf("%d contacts are not as they were delivered: %d lost by imports, %d missing, %d changed, %d extra; %d of them are mended", f.Wrong(), f.Lost, f.Missing, f.Changed, f.Extra, f.Lost+f.Repaired)
 	}
+	a.runs.endLocked(asked.ID, commands.Done, text)
 	a.control.toldLocked(asked, commands.Done, text, AuditReport{
 		Connection: a.cfg.Name, Export: asked.Export, List: list, Delivered: a.table.In(list), Began: run.Began, Took: a.now().Sub(run.Began),
 		Pending: a.table.Counts().Pending, Repair: asked.Repair != nil || a.cfg.Audit.Repair, Findings: *f,
@@ -97,6 +100,7 @@ func (a *audits) answerLocked(list int64, asked *commands.Command, run *state.Au
 func (a *audits) failLocked(list int64, err error) {
 	if asked := a.askedLocked(list); asked != nil {
 		a.table.SetMeta(askedKeyOf(list), nil)
+		a.runs.endLocked(asked.ID, commands.Failed, err.Error())
 		a.control.toldLocked(asked, commands.Failed, err.Error(), nil)
 	}
 }

@@ -66,12 +66,15 @@ type Export struct {
 	Name       string
 	Owner      string // whose it is; "" the admins'
 	Enabled    bool
-	Source     int // place in Config.Sources
-	Segments   []string
+	Source     int      // place in Config.Sources
+	Segments   []string // any of which is enough, but for those that are named again:
+	All, None  []string // the person must be in all of these, in none of those
 	List       int64
 	Attributes []string
 	Delete     bool // on_exit: delete_contact
 	Guard      state.Guard
+	OnlyOwn    bool   // who leaves is taken out only if we put them in
+	Schedule   string // when it is sent (ParseSchedule); "": all the time
 }
 
 // row is the key of the export's row: a name of one owner's is not another's.
@@ -215,7 +218,7 @@ func (c *Config) tableConfig() state.Config {
 	}
 	for _, e := range c.Exports {
 		t.Exports = append(t.Exports, state.Export{
-			Name: e.Name, Source: e.Source, Segments: e.Segments, List: e.List, Attributes: e.Attributes, Delete: e.Delete, Guard: e.Guard,
+			Name: e.Name, Source: e.Source, Segments: e.Segments, All: e.All, None: e.None, List: e.List, Attributes: e.Attributes, Delete: e.Delete, OnlyOwn: e.OnlyOwn, Guard: e.Guard,
 		})
 	}
 	return t

@@ -28,6 +28,8 @@ type builtExport struct {
 	List     int64    `json:"list"`
 	Source   string   `json:"source"`
 	Segments []string `json:"segments"`
+	All      []string `json:"all,omitempty"`
+	None     []string `json:"none,omitempty"`
 }
 
 // builtSource is a source that has been read from its start, for these segments. Renamed is how often each segment was
@@ -57,7 +59,7 @@ func (e *Engine) configureLocked() (changed bool) {
 			e.log.Info("the list of an export changed: people leave the old one, through the guard", zap.String("export", x.Name), zap.Int64("from", was.List), zap.Int64("to", x.List))
 			e.table.SetMeta(retiredKey(was.List), []byte(x.Name))
 		}
-		row, _ := json.Marshal(builtExport{x.List, e.cfg.Sources[x.Source].Name, x.Segments})
+		row, _ := json.Marshal(builtExport{x.List, e.cfg.Sources[x.Source].Name, x.Segments, x.All, x.None})
 		if string(row) != string(e.table.Meta(x.row())) {
 			changed = changed || e.table.Meta(x.row()) != nil || e.table.Counts().People > 0
 			e.table.SetMeta(x.row(), row)

@@ -27,11 +27,13 @@ import (
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:audits.mu=mu
 // +checklocksalias:history.mu=mu
+// +checklocksalias:schedules.mu=mu
 type control struct {
 	*core
-	holds   *holds
-	audits  *audits
-	history *history
+	holds     *holds
+	audits    *audits
+	history   *history
+	schedules *schedules
 
 	reader *commands.Reader // set by the take-over
 	// +checklocks:mu
@@ -92,6 +94,7 @@ func (c *control) catchUp() error {
 			c.carryOutLocked(cmd)
 		}
 	}
+	c.position = at
 	if at != from {
 		c.behindLocked(at)
 	}
@@ -201,6 +204,8 @@ func (c *control) doLocked(cmd *commands.Command, now time.Time) (state, text st
 		return c.history.askLocked(cmd)
 	case commands.Cancel:
 		return c.history.cancelLocked(cmd)
+	case commands.RunNow:
+		return c.schedules.runNowLocked(cmd)
 	}
 	return commands.Refused, fmt.Sprintf("this version knows no command %s", cmd.Kind)
 }

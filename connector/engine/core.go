@@ -64,12 +64,15 @@ func (c *core) isReady() bool { return c.ready.Load() }
 func (c *core) ended() bool { return c.ctx.Err() != nil }
 
 // every calls f again and again, until the epoch has ended.
-func (c *core) every(pause time.Duration, f func()) {
+func (c *core) every(pause time.Duration, f func()) { repeat(c.ctx, pause, f) }
+
+// repeat calls f again and again, until ctx ends.
+func repeat(ctx context.Context, pause time.Duration, f func()) {
 	t := time.NewTicker(pause)
 	defer t.Stop()
 	for {
 		select {
-		case <-c.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-t.C:
 			f()

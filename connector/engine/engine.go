@@ -11,7 +11,8 @@
 //	imports       from their plan to their outcome; what is lost, what does not end
 //	audits        read lists whole, and compare them with what was delivered
 //	control       carries out what people ask: pause, approve, retry, audit, …
-//	history       a second reader behind the first: sources that are read again
+//	history       sources that are read again, behind live reading
+//	schedules     exports that are sent at times; runs: what people recognise of the work done
 //	positions     the one way to where reading of a partition begins
 //	holds         why something is not sent or read, and the only ones that tell of it
 //	account       whose key it is, whether another connection works it, its attributes' types
@@ -46,6 +47,8 @@ import (
 // +checklocksalias:damage.mu=mu
 // +checklocksalias:control.mu=mu
 // +checklocksalias:history.mu=mu
+// +checklocksalias:schedules.mu=mu
+// +checklocksalias:runs.mu=mu
 // +checklocksalias:positions.mu=mu
 // +checklocksalias:reader.mu=mu
 // +checklocksalias:imports.mu=mu
@@ -74,6 +77,8 @@ type Engine struct {
 	damage       *damage
 	control      *control
 	history      *history
+	schedules    *schedules
+	runs         *runs
 }
 
 // epoch is what an engine's life is made of.
@@ -124,9 +129,12 @@ func (e *Engine) compose(woken chan struct{}) {
 	u := newAudits(audits{core: c, process: e.proc, holds: h, reader: r, imports: i, watcher: w, account: a})
 	n := &planning{core: c, lease: e.lease, guard: g, reader: r, imports: i, audits: u, delivery: s}
 	i.delivery, i.watcher, w.audits, u.planning = s, w, u, n
+	z := &runs{core: c, open: map[string]*Run{}}
 	o := &control{core: c, holds: h, audits: u}
+	v := &schedules{core: c, holds: h, reader: r, runs: z, control: o, all: map[string]*schedule{}}
 	y := &history{core: c, live: r, queues: newQueues(), positions: p, holds: h, damage: d, control: o, wanted: make(chan struct{}, 1), open: map[int]*rewind{}}
 	u.control, o.history, p.history, u.history, n.history = o, y, y, y, y
+	o.schedules, u.runs, y.runs, e.schedules, e.runs = v, z, z, v, z
 	r.lost, r.halted = p.lost, y.halted
 	e.workers = &workers{core: c, process: e.proc, live: r, history: y, holds: h, letters: l, troubles: t, costly: map[string]int{}}
 	e.checkpointer = &checkpointer{core: c, holds: h, letters: l, reader: r, planning: n, delivery: s, control: o, history: y, woken: woken}
@@ -173,6 +181,8 @@ func (e *Engine) work(assigned map[string][]int32) error {
 	e.spawn(e.positions.joins)
 	e.spawn(e.control.follow)
 	e.spawn(e.history.run)
+	e.spawn(e.schedules.run)
+	e.spawn(e.runs.keep)
 	e.spawn(e.reader.poll)
 	return e.checkpointer.run()
 }

@@ -24,6 +24,7 @@ import (
 // +checklocksalias:holds.mu=mu
 // +checklocksalias:damage.mu=mu
 // +checklocksalias:control.mu=mu
+// +checklocksalias:runs.mu=mu
 type history struct {
 	*core
 	live      *reader
@@ -32,6 +33,7 @@ type history struct {
 	holds     *holds
 	damage    *damage
 	control   *control
+	runs      *runs
 	wanted    chan struct{} // something is to be done that takes its time
 
 	// +checklocks:mu
@@ -74,6 +76,7 @@ func (h *history) askLocked(cmd *commands.Command) (outcome, text string) {
 	}
 	row, _ := json.Marshal(cmd)
 	h.table.SetMeta(backfillKey+name, row)
+	h.runs.beginLocked("backfill", x.Name, cmd)
 	h.changedLocked(h.now())
 	h.wake()
 	return commands.Begun, "source " + name + " is read again"
@@ -88,6 +91,7 @@ func (h *history) cancelLocked(cmd *commands.Command) (outcome, text string) {
 		if x.Name != cmd.Export || r == nil || r.Command == nil {
 			continue
 		}
+		h.runs.endLocked(r.Command.ID, commands.Failed, "cancelled: "+r.text())
 		h.control.toldLocked(r.Command, commands.Failed, "cancelled by "+cmd.By+": "+r.text(), r.Done)
 		text := "cancelled: " + r.text()
 		h.dropLocked(x.Source)
@@ -233,6 +237,7 @@ func (h *history) read() error {
 			return err
 		}
 		h.spawn(r.reader.poll)
+		h.spawn(r.reader.tails)
 	}
 	return nil
 }
@@ -336,6 +341,7 @@ func (h *history) end(s int) {
 		h.damage.mendedLocked(s)
 	}
 	if r.Command != nil {
+		h.runs.endLocked(r.Command.ID, commands.Done, r.text())
 		h.control.toldLocked(r.Command, commands.Done, r.text(), r.Done)
 	}
 	h.log.Info("a source was read again", zap.String("source", h.cfg.Sources[s].Name), zap.Uint64("records", r.Done.Records), zap.Uint64("moved", r.Done.Moved), zap.Uint64("dead_letters", r.Done.Letters),

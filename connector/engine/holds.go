@@ -16,6 +16,7 @@ const (
 	codeBreaker          = "breaker"           // too many rejects
 	codeDisabled         = "disabled"          // enabled: false
 	codePaused           = "paused"            // somebody has paused it
+	codeNotDue           = "not_due"           // it is sent at times
 	codeGuard            = "guard"             // removals wait for somebody's approval
 	codeAccountChanged   = "account_changed"   // the key is another account's
 	codeAccountUnchecked = "account_unchecked" // a key's account could not be asked for

@@ -101,7 +101,7 @@ func (h *history) joinLocked() {
 		}
 		cursors := h.cursorsLocked(r)
 		if next, ok := r.parts[partKey(live.topic, at.n)]; ok && cursors[at] == nil {
-			cursors[at] = &cursor{id: live.id, topic: live.topic, source: live.source, next: next, epoch: -1, era: live.era, stopped: live.stopped}
+			cursors[at] = &cursor{id: live.id, topic: live.topic, source: live.source, next: next, end: live.end, epoch: -1, era: live.era, stopped: live.stopped}
 		}
 	}
 }

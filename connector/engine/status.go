@@ -41,7 +41,9 @@ type ExportStatus struct {
 	Doing    string `json:"doing"`    // in one word
 	In       int    `json:"in"`       // people delivered into the list
 	Withheld int    `json:"withheld"` // removals that wait for approval
-	Doubtful int    `json:"doubtful"` // people who are to leave, and whom others may have put in
+	// NextRun is when it is sent next; zero: all the time, now, or when somebody says so.
+	NextRun  time.Time `json:"next_run,omitzero"`
+	Doubtful int       `json:"doubtful"` // people who are to leave, and whom others may have put in
 	// Audited is when the last audit of the list began, and what it found.
 	Audited  time.Time       `json:"audited,omitzero"`
 	Findings *state.Findings `json:"findings,omitempty"`
@@ -56,9 +58,10 @@ const (
 	StateRetrying  = "retrying"
 	StateHeld      = "held"
 	StateDraining  = "ending"
-	StateAway      = "away"   // no process tells of it
-	StatePaused    = "paused" // of an export
-	StateOff       = "off"    // likewise: enabled: false
+	StateAway      = "away"    // no process tells of it
+	StatePaused    = "paused"  // of an export
+	StateOff       = "off"     // likewise: enabled: false
+	StateNotDue    = "not due" // likewise
 )
 
 // Status is what a connection is doing.
@@ -87,6 +90,7 @@ type Status struct {
 	Imports     int            `json:"imports_in_flight"`
 	Auditing    bool           `json:"auditing"`
 	Backfills   []Backfill     `json:"backfills,omitempty"`
+	Runs        []Run          `json:"runs,omitempty"` // the last ones, the newest first
 	Halted      []Halted       `json:"halted,omitempty"`
 	Lists       map[int64]int  `json:"delivered_in"`
 	Exports     []ExportStatus `json:"exports,omitempty"`
@@ -124,7 +128,7 @@ func (e *Engine) Status(s *Status) {
 	s.NoAddress = t.WithoutAddress
 	s.Imports, s.Counters, s.Table = len(e.imports.open), e.counts, e.table.Bytes()
 	s.Auditing = e.audits.reading != 0
-	s.Backfills = e.history.statusLocked()
+	s.Backfills, s.Runs = e.history.statusLocked(), e.runs.listLocked()
 	s.Lists, s.WithheldOf = map[int64]int{}, map[int64]int{}
 	for i := range e.cfg.Exports {
 		x := &e.cfg.Exports[i]
@@ -142,6 +146,9 @@ func (e *Engine) Status(s *Status) {
 // +checklocks:e.mu
 func (e *Engine) exportLocked(x *Export, now time.Time) ExportStatus {
 	s := ExportStatus{Name: x.Name, List: x.List, Enabled: x.Enabled, Doing: e.exportDoingLocked(x, now), In: e.table.In(x.List), Withheld: e.table.WithheldOf(x.List, now).Removals, Doubtful: e.table.Doubts(x.List)}
+	if d := e.schedules.all[x.Name]; d != nil {
+		s.NextRun = d.next()
+	}
 	if a := e.table.AuditOf(x.List); !a.Began.IsZero() {
 		found := a.Found
 		if told, ok := e.audits.found[x.List]; ok { // with examples
@@ -165,6 +172,8 @@ func (e *Engine) exportDoingLocked(x *Export, now time.Time) string {
 		return StateHeld
 	case paused:
 		return StatePaused
+	case e.holds.hasLocked(holdKey{place{list: x.List}, codeNotDue}):
+		return StateNotDue
 	case doing == StateHeld: // something else is
 		return StateWorking
 	}
@@ -218,6 +227,9 @@ func (e *Engine) Left(ends map[Partition]int64) (l Left, ready bool) {
 		l.Pending = max(0, l.Pending-e.imports.waitingLocked())
 	}
 	l.Records += e.history.leftLocked(-1)
+	if l.Records == 0 && l.Pending == 0 && e.schedules.owedLocked() && !e.holds.faultsLocked() {
+		return l, true
+	}
 	if l.Records == 0 && e.history.owedLocked() && !e.holds.sourcesLocked() {
 		return l, true // it ends with the next checkpoint
 	}

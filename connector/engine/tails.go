@@ -20,7 +20,7 @@ const tailEvery = 5 * time.Second
 // what a broker has answered counts: one that is slow to answer is no end.
 func (r *reader) tails() {
 	was := map[partition]int64{}
-	r.every(tailEvery, func() {
+	repeat(r.life, tailEvery, func() {
 		for at, c := range r.quiet(was) {
 			empty, err := r.tailEmpty(at, c.next, c.end)
 			if err != nil && !r.ended() {

@@ -162,6 +162,8 @@ func (e *Engine) join() (changed bool, err error) {
 	}
 	e.imports.watcher.restoreLocked()
 	e.imports.adoptLocked(imports, now)
+	e.runs.loadLocked()
+	e.schedules.loadLocked(now)
 	for _, x := range e.cfg.Exports {
 		if !x.Enabled {
 			e.holds.addLocked(holdKey{place{list: x.List}, codeDisabled}, hold{mend: "export " + x.Name + " is off in the configuration (enabled: false): what is owed stays in the table", chosen: true}, now)

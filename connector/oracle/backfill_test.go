@@ -160,3 +160,13 @@ func TestABackfillIsCancelled(t *testing.T) {
 		s.outcome(s.again(commands.Range{}), commands.Done, "3001 records read")
 	})
 }
+
+// The log holds nothing any more: a backfill ends at once.
+func TestABackfillOfAnEmptyLog(t *testing.T) {
+	play(t, func(s *scene) {
+		s.full(30)
+		s.settled()
+		s.forgotten(1 << 30)
+		s.outcome(s.again(commands.Range{}), commands.Done, "0 records read")
+	})
+}

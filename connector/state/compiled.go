@@ -47,10 +47,12 @@ type Source struct {
 type Export struct {
 	Name       string
 	Source     int
-	Segments   []string
+	Segments   []string // any of which is enough, but for those that All and None name again
+	All, None  []string // the person must be in all of these, in none of those
 	List       int64
 	Attributes []string
 	Delete     bool // on_exit: delete_contact
+	OnlyOwn    bool // who leaves is taken out only if we put them in
 	Guard      Guard
 }
 
@@ -64,6 +66,18 @@ type Guard struct {
 type exportPlan struct {
 	Export
 	attributes []uint32 // sorted by the attribute's name
+	rule       *rule    // nil: any segment is enough
+}
+
+// rule is whose members an export wants, where being in any of its segments is not enough.
+type rule struct {
+	any, all, none []uint32
+}
+
+// holds says whether a person of these segments is wanted.
+func (r *rule) holds(in []uint32) bool {
+	is := func(n uint32) bool { return slices.Contains(in, n) }
+	return (len(r.any) == 0 || slices.ContainsFunc(r.any, is)) && !slices.ContainsFunc(r.all, func(n uint32) bool { return !is(n) }) && !slices.ContainsFunc(r.none, is)
 }
 
 // sourcePlan is a source with durable numbers.
@@ -71,7 +85,9 @@ type sourcePlan struct {
 	number     uint32
 	segments   []uint32            // by place in Source.Segments
 	attributes []uint32            // by place in Source.Attributes
-	feeds      map[uint32][]int    // segment to exports
+	feeds      map[uint32][]int    // segment to exports whose lists its members may be in
+	bars       map[uint32][]int    // segment to exports whose lists its members are not in
+	ruled      []int               // exports with a rule
 	former     map[uint32][]uint32 // segment to its numbers before it was named again
 	renamed    map[uint32]uint32   // the reverse
 }
@@ -129,7 +145,7 @@ func compile(cfg *Config, names *names) *compiled {
 }
 
 func (c *compiled) source(i int, s *Source, names *names) sourcePlan {
-	p := sourcePlan{number: names.number("source", s.Name), feeds: map[uint32][]int{}, former: map[uint32][]uint32{}, renamed: map[uint32]uint32{}}
+	p := sourcePlan{number: names.number("source", s.Name), feeds: map[uint32][]int{}, bars: map[uint32][]int{}, former: map[uint32][]uint32{}, renamed: map[uint32]uint32{}}
 	current := map[string]uint32{}
 	for place, g := range s.Segments {
 		times := 0
@@ -152,15 +168,35 @@ func (c *compiled) source(i int, s *Source, names *names) sourcePlan {
 		if c.exports[e].Source != i {
 			continue
 		}
-		for _, g := range c.exports[e].Segments {
+		x := &c.exports[e]
+		if len(x.All)+len(x.None) > 0 {
+			x.rule = &rule{}
+			p.ruled = append(p.ruled, e)
+		}
+		for _, g := range x.Segments {
 			n, ok := current[g]
 			if !ok {
 				n = names.number("segment", segmentWord(s.Name, g, 0))
 			}
-			p.feeds[n] = append(p.feeds[n], e)
+			p.follow(x, e, g, n)
 		}
 	}
 	return p
+}
+
+// follow notes what a segment means for an export.
+func (p *sourcePlan) follow(x *exportPlan, e int, segment string, n uint32) {
+	switch {
+	case slices.Contains(x.None, segment):
+		p.bars[n] = append(p.bars[n], e)
+		x.rule.none = append(x.rule.none, n)
+		return
+	case slices.Contains(x.All, segment):
+		x.rule.all = append(x.rule.all, n)
+	case x.rule != nil:
+		x.rule.any = append(x.rule.any, n)
+	}
+	p.feeds[n] = append(p.feeds[n], e)
 }
 
 // isUnique says whether no two contacts may have the same value of an attribute.

@@ -116,9 +116,9 @@ type folding struct {
 	pi      uint32
 	p       *person
 	src     *sourcePlan
-	left    []uint32 // segments that were left explicitly
-	news    bool     // something newer was said, not only mapped anew
-	differs bool     // what is wanted of the person changes
+	left    []int // exports whose list was left explicitly
+	news    bool  // something newer was said, not only mapped anew
+	differs bool  // what is wanted of the person changes
 }
 
 // makesRow says whether a change makes a row of a person whom the table does not know: somebody put in, or put out
@@ -184,8 +184,11 @@ func (f *folding) move(segment uint32, say Membership, explicit bool) bool {
 	if former := f.src.former[segment]; len(former) > 0 { // what was said of it before it was named again
 		p.memberships = slices.DeleteFunc(p.memberships, func(m membership) bool { return slices.Contains(former, m.segment) })
 	}
-	if explicit && !in {
-		f.left = append(f.left, segment)
+	switch {
+	case explicit && !in:
+		f.left = append(f.left, f.src.feeds[segment]...)
+	case explicit:
+		f.left = append(f.left, f.src.bars[segment]...)
 	}
 	return true
 }
@@ -310,8 +313,8 @@ func (t *Table) rowMost() int {
 	return rowBytes
 }
 
-// leaves makes the lists of explicitly left segments doubtful at a contact that we never delivered there: somebody
-// else may have put it in. Once: afterwards the list is in its row.
+// leaves makes the lists that were left explicitly doubtful at a contact that we never delivered there: somebody else may have
+// put it in. Once: afterwards the list is in its row. Who takes out only whom we put in does not ask.
 func (f *folding) leaves(ci uint32, now time.Time) {
 	if len(f.left) == 0 {
 		return
@@ -319,13 +322,11 @@ func (f *folding) leaves(ci uint32, now time.Time) {
 	v := f.t.view(ci)
 	defer v.end()
 	changed := false
-	for _, segment := range f.left {
-		for _, e := range f.src.feeds[segment] {
-			if l := f.t.compiled.exports[e].List; v.row.state(l) == absent {
-				f.t.audits.moved(ci)
-				v.row.set(l, doubtful, millis(now))
-				changed = true
-			}
+	for _, e := range f.left {
+		if x := &f.t.compiled.exports[e]; v.row.state(x.List) == absent && !x.OnlyOwn {
+			f.t.audits.moved(ci)
+			v.row.set(x.List, doubtful, millis(now))
+			changed = true
 		}
 	}
 	if changed {

@@ -3,6 +3,8 @@ package state
 import (
 	"slices"
 	"time"
+
+	"segsync/connector/state/arena"
 )
 
 // held are the contacts of which nothing may go now. What is wanted of one may change meanwhile, so that it goes by
@@ -107,3 +109,34 @@ func (t *Table) fileHeld(now time.Time) {
 
 // Held is how many pending contacts cannot go: withheld, paused or halted.
 func (t *Table) Held() int { return t.agenda.held.n }
+
+// WorkedOff looks through some contacts, from a slot on, for one that has needed something of a list since before a time and
+// that may go. It says where to go on; owed says that there stands one, done that all were looked through. What becomes needed
+// behind that is newer.
+func (t *Table) WorkedOff(list int64, since time.Time, from uint32, now time.Time) (next uint32, owed, done bool) {
+	end := min(from+arena.ChunkLen, t.store.contacts.Len())
+	for ci := from; ci < end; ci++ {
+		if t.store.alive(ci) && t.owes(ci, list, millis(since), now) {
+			return ci, true, false
+		}
+	}
+	return end, false, end == t.store.contacts.Len()
+}
+
+// owes says whether something of a list is under way for a contact, or may go, that was needed by a time.
+func (t *Table) owes(ci uint32, list, since int64, now time.Time) bool {
+	c := t.store.contacts.At(ci)
+	if c.queue == queueNone && c.flags&flagInFlight == 0 || c.since > since {
+		return false
+	}
+	v := t.view(ci)
+	defer v.end()
+	n := v.evaluate(now)
+	if c.flags&flagInFlight != 0 {
+		return v.row.list(list) != nil || slices.Contains(n.Wanted, list)
+	}
+	if n.Rejected {
+		return false
+	}
+	return slices.Contains(n.Add, list) || slices.Contains(n.Remove, list) || n.Attributes && slices.Contains(n.Wanted, list)
+}

@@ -31,6 +31,7 @@ type view struct {
 	w        wanted
 	need     Need
 	carriers []carrier
+	segments []uint32 // that one of them is in
 }
 
 func (t *Table) view(ci uint32) *view {
@@ -115,6 +116,15 @@ func (v *view) want(now time.Time) *wanted {
 // wantLists adds the lists that one person is wanted in.
 func (v *view) wantLists(c *carrier, src *sourcePlan, ms int64) {
 	w, exports := &v.w, v.t.compiled.exports
+	v.segments = v.segments[:0]
+	add := func(e int) {
+		if !slices.Contains(c.exports, e) {
+			c.exports = append(c.exports, e)
+		}
+		if l := exports[e].List; !slices.Contains(w.lists, l) {
+			w.lists = append(w.lists, l)
+		}
+	}
 	for i := range c.person.memberships {
 		m := &c.person.memberships[i]
 		if !m.holds(ms) {
@@ -128,13 +138,21 @@ func (v *view) wantLists(c *carrier, src *sourcePlan, ms int64) {
 				w.open = append(w.open, exports[e].List)
 			}
 		}
+		if len(src.ruled) > 0 {
+			v.segments = append(v.segments, m.segment)
+			if now, ok := src.renamed[m.segment]; ok && len(src.bars[now]) > 0 { // once suppressed, until it is said otherwise
+				v.segments = append(v.segments, now)
+			}
+		}
 		for _, e := range src.feeds[m.segment] {
-			if !slices.Contains(c.exports, e) {
-				c.exports = append(c.exports, e)
+			if exports[e].rule == nil {
+				add(e)
 			}
-			if l := exports[e].List; !slices.Contains(w.lists, l) {
-				w.lists = append(w.lists, l)
-			}
+		}
+	}
+	for _, e := range src.ruled {
+		if exports[e].rule.holds(v.segments) {
+			add(e)
 		}
 	}
 }

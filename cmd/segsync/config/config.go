@@ -83,7 +83,8 @@ type Export struct {
 	Enabled    bool
 	Connection string
 	Source     string
-	Segments   []string
+	Segments   []string // all that it names; the person is in any of those that All and None do not name
+	All, None  []string // the person is in all of these, in none of those
 	List       int64
 	Attributes map[string]string
 	attrNodes  map[string]ast.Node
@@ -92,6 +93,8 @@ type Export struct {
 	Delete     bool
 	GuardShare float64
 	GuardLeast int
+	Schedule   string // "": all the time
+	OnlyOwn    bool   // who leaves is taken out only if we put them in
 }
 
 // Load reads files, owners' folders among them, and checks what can be checked without asking anybody; offline,
@@ -328,26 +331,22 @@ func readRate(d *document, n ast.Node) sendinblue.Rate {
 }
 
 func readExport(d *document, n ast.Node) Export {
-	f := d.mapping(n, "name", "owner", "enabled", "connection", "source", "segments", "list", "attributes", "nulls", "on_exit", "guard")
+	f := d.mapping(n, "name", "owner", "enabled", "connection", "source", "segments", "list", "attributes", "nulls", "on_exit", "guard", "schedule", "only_own")
 	f.need("name", "connection", "source", "segments", "list")
 	e := Export{
 		at: at{d, n}, Name: f.text("name"), Owner: f.text("owner"), Enabled: f.flag("enabled", true), Connection: f.text("connection"), Source: f.text("source"),
-		Segments: f.texts("segments"), List: int64(f.whole("list", 0)), Attributes: map[string]string{}, attrNodes: map[string]ast.Node{},
+		List: int64(f.whole("list", 0)), Attributes: map[string]string{}, attrNodes: map[string]ast.Node{},
 		Clear: f.oneOf("nulls", "keep", "clear") == "clear", Delete: f.oneOf("on_exit", "remove_from_list", "delete_contact") == "delete_contact",
-		GuardShare: 0.3, GuardLeast: 100,
+		GuardShare: 0.3, GuardLeast: 100, Schedule: f.text("schedule"), OnlyOwn: f.flag("only_own", false),
+	}
+	e.readSegments(f)
+	if _, err := connector.ParseSchedule(e.Schedule); e.Schedule != "" && err != nil {
+		d.fail(f.keys["schedule"], "schedule must be manual, or five fields as of cron and perhaps a time zone (0 6 * * 1-5 Europe/Paris): %s", err)
 	}
 	if e.List <= 0 && f.has("list") {
 		d.fail(f.keys["list"], "list must be the number of a list")
 	}
-	for i, g := range e.Segments {
-		if slices.Contains(e.Segments[:i], g) {
-			d.fail(d.list(f.keys["segments"])[i], "segment %q is named twice", g)
-		}
-	}
 	e.nodes = f.keys
-	if len(e.Segments) == 0 && f.has("segments") {
-		d.fail(f.keys["segments"], "an export needs at least one segment")
-	}
 	for _, v := range d.entries(f.keys["attributes"]) {
 		name := v.Key.GetToken().Value
 		if name != strings.ToUpper(name) {
@@ -370,4 +369,31 @@ func readExport(d *document, n ast.Node) Export {
 		}
 	}
 	return e
+}
+
+// readSegments reads whose members are wanted: a list of segments, any of which is enough, or rules.
+func (e *Export) readSegments(f *fields) {
+	n, d := f.keys["segments"], f.d
+	if n == nil {
+		return
+	}
+	any := &fields{d: d, node: n, keys: f.keys, all: f.all}
+	groups := []string{"segments"}
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		any, groups = d.mapping(n, "any", "all", "none"), []string{"any", "all", "none"}
+		e.All, e.None = any.texts("all"), any.texts("none")
+	}
+	for _, group := range groups {
+		for i, g := range any.texts(group) {
+			if slices.Contains(e.Segments, g) {
+				d.fail(d.list(any.keys[group])[i], "segment %q is named twice", g)
+				continue
+			}
+			e.Segments = append(e.Segments, g)
+		}
+	}
+	if len(e.Segments) == len(e.None) {
+		d.fail(n, "an export needs at least one segment whose members are wanted: a list, or { any: […], all: […], none: […] }")
+	}
 }

@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"segsync/connector/commands"
+)
+
+// Run is one piece of work that people recognise: a backfill, what a schedule or somebody has let go, an audit, an hour of
+// live work.
+type Run struct {
+	ID     string    `json:"id"`
+	Kind   string    `json:"kind"` // backfill, schedule, run-now, audit, live
+	Export string    `json:"export,omitempty"`
+	By     string    `json:"by,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	Began  time.Time `json:"began"`
+	Ended  time.Time `json:"ended,omitzero"` // zero: it is under way
+	State  string    `json:"state"`          // begun, done, failed
+	Text   string    `json:"text,omitempty"`
+	Did    RunCounts `json:"did"`
+}
+
+// RunCounts is what the connection has done while a run was under way, live work beside it included.
+type RunCounts struct {
+	Events      uint64 `json:"events"`
+	Upserted    uint64 `json:"upserted"`
+	Updated     uint64 `json:"updated"`
+	Removed     uint64 `json:"removed"`
+	Rejected    uint64 `json:"rejected"`
+	DeadLetters uint64 `json:"dead_letters"`
+}
+
+// did is what counters say of it.
+func (c *Counters) did() RunCounts {
+	return RunCounts{c.Events, c.Upserted, c.Updated, c.Removed, c.Rejected, c.DeadLetters}
+}
+
+// add adds what was done between two readings of the counters.
+func (r *RunCounts) add(now, before RunCounts) {
+	r.Events += now.Events - before.Events
+	r.Upserted += now.Upserted - before.Upserted
+	r.Updated += now.Updated - before.Updated
+	r.Removed += now.Removed - before.Removed
+	r.Rejected += now.Rejected - before.Rejected
+	r.DeadLetters += now.DeadLetters - before.DeadLetters
+}
+
+// runs are the last pieces of work, each a row of the table: they outlive owners.
+type runs struct {
+	*core
+
+	// +checklocks:mu
+	open map[string]*Run // under way, by id
+	// +checklocks:mu
+	read RunCounts // the counters, when the open ones were last brought up to date
+}
+
+const (
+	runKey    = "run/"           // and when it began, and its id
+	runsMost  = 200              // are kept
+	runsTold  = 50               // are told in the status
+	keepEvery = 10 * time.Second // how often what is under way is written
+	liveRun   = "live"
+)
+
+func (r *Run) key() string { return fmt.Sprintf("%s%020d/%s", runKey, r.Began.UnixMilli(), r.ID) }
+
+// loadLocked reads those that were under way.
+//
+// +checklocks:r.mu
+func (r *runs) loadLocked() {
+	r.read = r.counts.did()
+	for _, k := range r.table.MetaKeys(runKey) {
+		var x Run
+		if json.Unmarshal(r.table.Meta(k), &x) == nil && x.Ended.IsZero() {
+			r.open[x.ID] = &x
+		}
+	}
+}
+
+// keep brings what is under way up to date, as long as the epoch lasts, and tells live work apart by the hour.
+func (r *runs) keep() {
+	r.every(keepEvery, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.keepLocked(time.Now().UTC())
+	})
+}
+
+// keepLocked does so.
+//
+// +checklocks:r.mu
+func (r *runs) keepLocked(now time.Time) {
+	did := r.counts.did()
+	moved := did != r.read
+	hour := now.Truncate(time.Hour)
+	if live := r.open[liveRun]; live != nil && !live.Began.Truncate(time.Hour).Equal(hour) {
+		r.endLocked(liveRun, commands.Done, "")
+	}
+	if moved && r.open[liveRun] == nil {
+		x := &Run{ID: liveRun, Kind: liveRun, Began: now, State: commands.Begun}
+		r.open[liveRun] = x
+	}
+	if moved {
+		for _, x := range r.open {
+			x.Did.add(did, r.read)
+			r.writeLocked(x)
+		}
+		r.read = did
+	}
+}
+
+// writeLocked keeps a run's row.
+//
+// +checklocks:r.mu
+func (r *runs) writeLocked(x *Run) {
+	row, _ := json.Marshal(x)
+	r.table.SetMeta(x.key(), row)
+	r.changedLocked(r.now())
+}
+
+// beginLocked notes that a run begins.
+//
+// +checklocks:r.mu
+func (r *runs) beginLocked(kind, export string, cmd *commands.Command) {
+	x := &Run{ID: commands.NewID(), Kind: kind, Export: export, Began: time.Now().UTC(), State: commands.Begun}
+	if cmd != nil {
+		x.ID, x.By, x.Reason = cmd.ID, cmd.By, cmd.Reason
+	}
+	r.keepLocked(x.Began) // what was done before is none of it
+	r.open[x.ID] = x
+	r.writeLocked(x)
+	keys := r.table.MetaKeys(runKey)
+	for _, k := range keys[:max(0, len(keys)-runsMost)] {
+		r.table.SetMeta(k, nil)
+	}
+}
+
+// endLocked notes that a run has ended.
+//
+// +checklocks:r.mu
+func (r *runs) endLocked(id, state, text string) {
+	x := r.open[id]
+	if x == nil {
+		return
+	}
+	did := r.counts.did()
+	for _, o := range r.open {
+		o.Did.add(did, r.read)
+	}
+	r.read = did
+	x.Ended, x.State, x.Text = time.Now().UTC(), state, text
+	delete(r.open, id)
+	r.writeLocked(x)
+}
+
+// findLocked is the id of the run of a kind for an export that is under way; "": there is none.
+//
+// +checklocks:r.mu
+func (r *runs) findLocked(export string, kinds ...string) string {
+	for id, x := range r.open {
+		if x.Export == export && slices.Contains(kinds, x.Kind) {
+			return id
+		}
+	}
+	return ""
+}
+
+// listLocked are the last ones, the newest first.
+//
+// +checklocks:r.mu
+func (r *runs) listLocked() (all []Run) {
+	keys := r.table.MetaKeys(runKey)
+	for _, k := range keys[max(0, len(keys)-runsTold):] {
+		var x Run
+		if json.Unmarshal(r.table.Meta(k), &x) == nil {
+			all = append(all, x)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Run) int { return cmp.Compare(b.Began.UnixMilli(), a.Began.UnixMilli()) })
+	return all
+}

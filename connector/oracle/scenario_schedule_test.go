@@ -1,0 +1,157 @@
+package oracle
+
+import (
+	"testing"
+	"time"
+
+	"segsync/connector"
+	"segsync/connector/commands"
+)
+
+// scheduled gives list 42 a schedule.
+func (s *scene) scheduled(schedule string) {
+	s.Tune = func(c *connector.Config) { c.Exports[0].Schedule = schedule }
+}
+
+// An export with a schedule is kept up to date in the table, and sent when it is due; saving does not run; another export of
+// the connection does not wait for it.
+func TestAScheduledExportIsSentWhenItIsDue(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.scheduled("0 6 * * * Europe/Paris") // the clock begins at midnight UTC: 05:00
+		s.begin()
+		s.enter("P", "gold", x) // both lists
+		s.list(43, 10*time.Minute, x)
+		time.Sleep(time.Hour)
+		s.list(42, 0)
+		s.kill()
+		time.Sleep(3 * time.Hour)
+		s.exit("P", "gold")
+		s.enter("Q", "vip", y)
+		time.Sleep(50 * time.Minute) // 04:50 or so
+		s.list(42, 0)
+		s.until("it is told", time.Minute, func() bool { return s.halted("not_due") })
+		s.list(42, 40*time.Minute, y)
+		s.until("it is held again", 20*time.Minute, func() bool { return s.halted("not_due") })
+		s.enter("R", "vip", z)
+		time.Sleep(2 * time.Hour)
+		s.list(42, 0, y)
+		s.stop()
+		time.Sleep(24 * time.Hour) // one is missed
+		s.begin()
+		s.list(42, 20*time.Minute, y, z)
+		s.converge(s.t, 10*time.Minute)
+	})
+}
+
+// A missed time is caught up once, not once for each that was missed; a manual export goes when somebody says so, until what
+// was owed then is worked off, whoever owns the connection.
+func TestAnExportIsSentWhenSomebodySaysSo(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.scheduled(connector.Manual)
+		s.crowd(300)
+		s.begin()
+		s.enter("Q", "news", y)
+		s.list(43, 10*time.Minute, y)
+		time.Sleep(time.Hour)
+		s.list(42, 0)
+		g := s.give(commands.RunNow, "export-1")
+		time.Sleep(300 * time.Millisecond)
+		s.kill()
+		s.outcome(g, commands.Done, "300 people are in the list")
+		s.enter("P", "vip", x)
+		time.Sleep(time.Hour)
+		if n := len(s.Sandbox.List(42)); n != 300 {
+			s.t.Errorf("%d are in", n)
+		}
+		s.outcome(s.give(commands.RunNow, "export-2"), commands.Done, "no schedule")
+		s.stop()
+		g = s.give(commands.RunNow, "export-1")
+		c, err := s.Prepare("b", func(*connector.Config) {})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if err := c.Once(s.t.Context(), nil); err != nil {
+			s.t.Error(err)
+		}
+		s.outcome(g, commands.Done, "301 people are in the list")
+		s.converge(s.t, time.Minute)
+		s.begin()
+		s.until("runs are told", time.Minute, func() bool {
+			n := 0
+			for _, r := range s.status().Runs {
+				if r.Kind == "run-now" && r.State == commands.Done && !r.Ended.IsZero() && r.By == "ann" {
+					n++
+				}
+			}
+			return n == 2
+		})
+	})
+}
+
+// What an export is let go for does not wait for what is held for other reasons: rejected, withheld, another list.
+func TestARunEndsWhereTheRestIsHeld(t *testing.T) {
+	play(t, func(s *scene) {
+		s.guarded()
+		tune := s.Tune
+		s.Tune = func(c *connector.Config) { tune(c); c.Exports[0].Schedule = connector.Manual; c.Exports[1].Enabled = false }
+		s.crowd(40)
+		s.enter("both", "gold", x)
+		s.begin()
+		s.outcome(s.give(commands.RunNow, "export-1"), commands.Done, "41 people are in the list")
+		s.leaves("vip", 0, 30)
+		s.outcome(s.give(commands.RunNow, "export-1"), commands.Done, "the guard withholds 30 removals")
+		s.outcome(s.give(commands.Approve, "export-1"), commands.Done, "30 people leave")
+		time.Sleep(10 * time.Minute)
+		if n := len(s.Sandbox.List(42)); n != 41 {
+			s.t.Errorf("%d are in", n)
+		}
+		s.outcome(s.give(commands.RunNow, "export-1"), commands.Done, "11 people are in the list")
+	})
+}
+
+// Rules: in any of some segments, in all of others, in none of a third kind; who enters one of these leaves, though somebody
+// else put them in.
+func TestRulesOfSegments(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) {
+			src := &c.Sources[0].Spec
+			src.Segments = []string{"vip", "gold", "adult", "suppressed", "news"}
+			c.Exports[0].Segments, c.Exports[0].All, c.Exports[0].None = []string{"vip", "gold", "adult", "suppressed"}, []string{"adult"}, []string{"suppressed"}
+		}
+		s.Sandbox.Put(z, []int64{42}, nil)
+		s.enter("P", "vip", x)
+		s.begin()
+		time.Sleep(10 * time.Minute)
+		s.list(42, 0, z)
+		s.enter("P", "adult", x)
+		s.list(42, 10*time.Minute, x, z)
+		s.enter("Q", "adult", y)
+		s.enter("P", "suppressed", x)
+		s.list(42, 10*time.Minute, z)
+		s.enter("R", "suppressed", z)
+		s.list(42, 10*time.Minute)
+		s.kill()
+		s.exit("P", "vip")
+		s.exit("P", "suppressed")
+		s.enter("Q", "gold", y)
+		s.list(42, 10*time.Minute, y)
+		s.enter("P", "gold", x)
+		s.stays(42, x, y)
+		clear(s.Truth.people) // it knows no rules
+	})
+}
+
+// Who takes out only whom they put in leaves others alone, and makes no call for them.
+func TestOnlyWhomWePutInIsTakenOut(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) { c.Exports[0].OnlyOwn = true }
+		s.Sandbox.Put(z, []int64{42}, nil)
+		s.begin()
+		s.say(Event{Person: "R", Segment: "vip", Partition: -1, Profile: &Profile{Email: z}})
+		s.enter("P", "vip", x)
+		s.list(42, 10*time.Minute, x, z)
+		s.exit("P", "vip")
+		s.stays(42, z)
+		clear(s.Truth.people)
+	})
+}
