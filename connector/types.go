@@ -19,6 +19,7 @@ type (
 	Audit        = engine.Audit
 	Times        = engine.Times
 	Backfill     = engine.Backfill
+	Planned      = engine.Planned
 	Run          = engine.Run
 	RunCounts    = engine.RunCounts
 	Account      = engine.Account

@@ -64,7 +64,8 @@ func (p *positions) ask(topics []string) (*logs, error) {
 		}
 	}
 	// Stable: a predecessor's transaction may have been committed and not be visible yet.
-	if l.committed, err = adm.FetchOffsets(kadm.RequireStable(ctx), p.cfg.Group()); err != nil {
+	l.committed, err = adm.FetchOffsets(kadm.RequireStable(ctx), p.cfg.Group())
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // nobody has committed anything
 		return nil, fmt.Errorf("fetching the group's offsets: %w", err)
 	}
 	l.start, err = adm.ListStartOffsets(ctx, topics...)

@@ -28,6 +28,7 @@ type rewindRow struct {
 	Began   time.Time         `json:"began"`
 	Whole   bool              `json:"whole"`            // everything that the log holds is read
 	From    map[string]int64  `json:"from"`             // "topic number/partition" to where it began; nil: of an earlier version
+	Until   map[string]int64  `json:"until"`            // likewise to where live reading stood then: dead letters behind that are live reading's
 	Total   int64             `json:"total"`            // records to read, when it began
 	Forget  bool              `json:"forget,omitempty"` // what was delivered to the list is still to be made unknown
 	Sweep   bool              `json:"sweep,omitempty"`  // who was not mentioned is still to leave
@@ -136,7 +137,7 @@ func (h *history) startLocked(s int, row rewindRow, starts map[partition]int64) 
 	name := h.cfg.Sources[s].Name
 	h.dropLocked(s)
 	r := h.rewind(s, row)
-	r.Whole, r.From, r.Began = true, map[string]int64{}, h.now()
+	r.Whole, r.From, r.Until, r.Began = true, map[string]int64{}, map[string]int64{}, h.now()
 	astray := h.astrayLocked(s)
 	moved = map[string]map[int32]int64{}
 	for at, start := range starts {
@@ -154,7 +155,7 @@ func (h *history) startLocked(s int, row rewindRow, starts map[partition]int64) 
 		h.table.SetMeta(acceptKey(c.id), []byte{1}) // a topic that was made again is read from here on
 		part := partKey(c.topic, at.n)
 		r.Whole = r.Whole && start <= c.start
-		r.From[part] = start
+		r.From[part], r.Until[part] = start, c.next
 		if start < c.next {
 			r.parts[part] = start
 			r.Total += c.next - start
@@ -307,6 +308,12 @@ func (h *history) statusLocked() (all []Backfill) {
 		all = append(all, b)
 	}
 	return all
+}
+
+// tells says whether a record's dead letter is the rewind's to write: what lies behind where live reading stood when it began
+// is read by both.
+func (r *rewind) tells(c *cursor, at partition, offset int64) bool {
+	return r == nil || offset < r.Until[partKey(c.topic, at.n)]
 }
 
 // count counts what a rewind has read.

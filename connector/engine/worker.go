@@ -327,7 +327,7 @@ func (f *folder) fold(r *reader, p partition) {
 			f.live.haltLocked(c.source, "halt_when", fmt.Sprintf("halt_when holds for the record at %s/%d offset %d: see to the lists, then run segsync backfill --from a time after it", p.topic, p.n, m.record.Offset))
 			break
 		}
-		f.foldOneLocked(m, c.source, again, now)
+		f.foldOneLocked(m, c.source, again, again.tells(c, p, m.record.Offset), now)
 		for _, x := range m.failed {
 			failed[Failure{Attribute: f.cfg.Sources[c.source].Spec.Attributes[x.Attribute].Name, Cause: x.Cause}]++
 			f.counts.Failed++
@@ -350,10 +350,11 @@ func (f *folder) fold(r *reader, p partition) {
 	f.all = f.all[:0]
 }
 
-// foldOneLocked folds a record; again is the rewind that reads it, if it is not live reading.
+// foldOneLocked folds a record; again is the rewind that reads it, if it is not live reading. tells says that its dead letter is
+// to be written.
 //
 // +checklocks:f.mu
-func (f *folder) foldOneLocked(m *mapped, source int, again *rewind, now time.Time) {
+func (f *folder) foldOneLocked(m *mapped, source int, again *rewind, tells bool, now time.Time) {
 	noAddress, tooLarge := false, false
 	onTombstone := f.cfg.Sources[source].Tombstone
 	for i := range m.changes {
@@ -375,6 +376,7 @@ func (f *folder) foldOneLocked(m *mapped, source int, again *rewind, now time.Ti
 		m.reject = nil
 	}
 	switch {
+	case !tells:
 	case m.reject != nil:
 		f.letters.ofLocked(m.record, deadletter.Class(m.reject.Class), m.reject.Err.Error(), now)
 	case tooLarge:

@@ -93,7 +93,11 @@ func TestARunEndsWhereTheRestIsHeld(t *testing.T) {
 	play(t, func(s *scene) {
 		s.guarded()
 		tune := s.Tune
-		s.Tune = func(c *connector.Config) { tune(c); c.Exports[0].Schedule = connector.Manual; c.Exports[1].Enabled = false }
+		s.Tune = func(c *connector.Config) {
+			tune(c)
+			c.Exports[0].Schedule = connector.Manual
+			c.Exports[1].Enabled = false
+		}
 		s.crowd(40)
 		s.enter("both", "gold", x)
 		s.begin()

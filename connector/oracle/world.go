@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -339,6 +340,21 @@ func position(topic string, partition int32, offset int64) string {
 
 // Untold lists the undecodable records that no dead letter tells of.
 func (w *World) Untold(ctx context.Context) ([]string, error) {
+	letters, err := w.letters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	told := map[string]bool{}
+	for _, h := range letters {
+		told[h["topic"]+"/"+h["partition"]+"/"+h["offset"]] = true
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(w.poison), func(p string) bool { return told[p] }), nil
+}
+
+// letters are the headers of all dead letters, by their last word.
+func (w *World) letters(ctx context.Context) (all []map[string]string, err error) {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.Dialer(w.own.DialContext), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	if err != nil {
 		return nil, err
@@ -348,28 +364,30 @@ func (w *World) Untold(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	told := map[string]bool{}
-	if last, ok := end.Lookup(DeadLetters, 0); ok && last.Offset > 0 {
-		// Its last record is the marker of a transaction: that is what is waited for.
-		cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{DeadLetters: {0: kgo.NewOffset().AtStart()}})
-		for at := int64(0); at < last.Offset; {
-			fetches := cl.PollFetches(ctx)
-			if err := fetches.Err0(); err != nil {
-				return nil, err
-			}
-			fetches.EachRecord(func(r *kgo.Record) {
-				at = r.Offset + 1
-				h := map[string]string{}
-				for _, kv := range r.Headers {
-					h[kv.Key] = string(kv.Value)
-				}
-				told[h["__connect.errors.topic"]+"/"+h["__connect.errors.partition"]+"/"+h["__connect.errors.offset"]] = true
-			})
-		}
+	last, ok := end.Lookup(DeadLetters, 0)
+	if !ok || last.Offset <= 0 {
+		return nil, nil
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(w.poison), func(p string) bool { return told[p] }), nil
+	// Its last record is the marker of a transaction: that is what is waited for.
+	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{DeadLetters: {0: kgo.NewOffset().AtStart()}})
+	for at := int64(0); at < last.Offset; {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			return nil, err
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			at = r.Offset + 1
+			if r.Attrs.IsControl() {
+				return
+			}
+			h := map[string]string{}
+			for _, kv := range r.Headers {
+				h[kv.Key[strings.LastIndexByte(kv.Key, '.')+1:]] = string(kv.Value)
+			}
+			all = append(all, h)
+		})
+	}
+	return all, nil
 }
 
 func hash(s string) uint32 {

@@ -1,0 +1,372 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"segsync/connector/commands"
+	"segsync/connector/ownership"
+	"segsync/connector/plan"
+	"segsync/connector/state"
+	"segsync/sink"
+)
+
+// Planned is what a backfill would do.
+type Planned struct {
+	Connection string           `json:"connection"`
+	Source     string           `json:"source"`
+	Did        rewound          `json:"read"`
+	Lists      []PlannedList    `json:"lists"`             // of the exports of the source
+	Letters    []PlannedLetters `json:"dead_letters"`      // that would be written
+	Failures   []Failure        `json:"attributes_failed"` // that would be left out
+	Lacks      []string         `json:"attributes_lacking,omitempty"`
+	Calls      map[string]int   `json:"calls"`      // by kind
+	Sending    time.Duration    `json:"sending_ns"` // at the account's rate
+}
+
+// PlannedList is what would be done for an export.
+type PlannedList struct {
+	Export string `json:"export"`
+	List   int64  `json:"list"`
+	state.Outlook
+}
+
+// PlannedLetters are dead letters of one class and message that would be written.
+type PlannedLetters struct {
+	Class    string   `json:"class"`
+	Message  string   `json:"message"`
+	Count    int      `json:"count"`
+	Examples []string `json:"examples"` // topic/partition/offset
+}
+
+// dryRun is a table that is worked without being owned: nothing that it changes is written anywhere.
+type dryRun struct {
+	*Engine
+	r      *rewind
+	source int
+	tell   func(left, total int64)
+}
+
+// DryRun says what a backfill of an export's source would do, and what is read behind it: as the owner does it, upon the table
+// as restore brings it, with the account's attributes and the lists' sizes. It writes nothing.
+func DryRun(ctx context.Context, cfg *Config, export string, of commands.Range, restore func(apply func(key, v []byte) error) error, tell func(left, total int64)) (*Planned, error) {
+	cl, err := kgo.NewClient(cfg.Kafka...)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	d := &dryRun{Engine: New(cfg, NewProcess(), cl, ownership.NewLease(cfg.Session), Counters{}), tell: tell}
+	defer d.Kill(errors.New("the dry run is over"))
+	d.sender = cfg.Sender(func() bool { return true }) // it asks; nobody sends
+	stop := context.AfterFunc(ctx, func() { d.Kill(ctx.Err()) })
+	defer stop()
+	at := slices.IndexFunc(cfg.Exports, func(x Export) bool { return x.Name == export })
+	d.source = cfg.Exports[at].Source
+	if err := d.begin(restore); err != nil {
+		return nil, err
+	}
+	row := rewindRow{Command: &commands.Command{Export: export, Range: &of}, List: cfg.Exports[at].List}
+	if err := d.history.start(d.source, Start{At: of.From}, row); err != nil {
+		return nil, err
+	}
+	d.r = d.history.all()[0]
+	if of.Resend {
+		d.resend(cfg.Exports[at].List)
+	}
+	if err := d.read(ctx); err != nil {
+		return nil, err
+	}
+	if of.Sweep {
+		d.sweep()
+	}
+	d.sizes(ctx)
+	return d.report(), nil
+}
+
+// begin takes the table over as an owner does, but for what it would write.
+func (d *dryRun) begin(restore func(apply func(key, v []byte) error) error) error {
+	d.setTable(state.New(d.cfg.tableConfig()))
+	if err := restore(func(key, v []byte) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.table.Apply(key, v)
+	}); err != nil {
+		return err
+	}
+	if _, err := d.join(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.history.rereads = nil
+	d.mu.Unlock()
+	types, err := d.account.knowTypes()
+	if err != nil {
+		return err
+	}
+	d.account.setTypes(types)
+	if err := d.workers.compile(types); err != nil {
+		return err
+	}
+	assigned, err := d.partitions()
+	if err != nil {
+		return err
+	}
+	return d.positions.locate(assigned)
+}
+
+// partitions are those of the source's topics.
+func (d *dryRun) partitions() (map[string][]int32, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, time.Minute)
+	defer cancel()
+	topics, err := kadm.NewClient(d.cl).ListTopics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("describing the source's topics: %w", err)
+	}
+	all := map[string][]int32{}
+	for _, t := range topics {
+		if s, ok := d.cfg.SourceOf(t.Topic); ok && s == d.source {
+			all[t.Topic] = t.Partitions.Numbers()
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("the source has no topic")
+	}
+	return all, nil
+}
+
+func (d *dryRun) resend(list int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for from, more := uint32(0), true; more; more = from != 0 {
+		from = d.table.MakeUnknown(list, from, d.now())
+	}
+}
+
+func (d *dryRun) sweep() {
+	d.mu.Lock()
+	d.r.Sweep = true
+	clear(d.r.parts)
+	d.mu.Unlock()
+	d.history.sweep(d.source)
+}
+
+// read folds what a backfill reads, and what live reading has not read yet, up to the present end.
+func (d *dryRun) read(ctx context.Context) error {
+	next, ends, live := map[partition]int64{}, map[partition]int64{}, map[partition]int64{}
+	total := int64(0)
+	d.mu.Lock()
+	again := d.history.cursorsLocked(d.r)
+	for at, c := range d.reader.cursors {
+		live[at], ends[at] = c.next, c.end
+		next[at] = c.next
+		if h := again[at]; h != nil {
+			next[at] = h.next
+		}
+		total += max(0, ends[at]-next[at])
+	}
+	d.mu.Unlock()
+	offsets := map[string]map[int32]int64{}
+	for at, from := range next {
+		if from < ends[at] {
+			if offsets[at.topic] == nil {
+				offsets[at.topic] = map[int32]int64{}
+			}
+			offsets[at.topic][at.n] = from
+		}
+	}
+	if len(offsets) == 0 {
+		return nil
+	}
+	client, err := kgo.NewClient(append(slices.Clone(d.cfg.Kafka), kgo.ConsumePartitions(offsetsOf(offsets)), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	f := &folder{workers: d.workers, parked: map[reading][]*batch{}}
+	for _, m := range d.workers.mappers {
+		f.mappers = append(f.mappers, m.NewWorker())
+	}
+	left := func() (n int64) {
+		for at, end := range ends {
+			n += max(0, end-next[at])
+		}
+		return n
+	}
+	for n := left(); n > 0; n = left() {
+		d.tell(n, total)
+		fetches := client.PollFetches(ctx)
+		if err := errors.Join(ctx.Err(), fetches.Err()); err != nil {
+			return fmt.Errorf("reading the source: %w", err)
+		}
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			at := partition{p.Topic, p.Partition}
+			cut := slices.IndexFunc(p.Records, func(r *kgo.Record) bool { return r.Offset >= live[at] })
+			if cut < 0 {
+				cut = len(p.Records)
+			}
+			behind := len(p.Records)
+			if i := slices.IndexFunc(p.Records, func(r *kgo.Record) bool { return r.Offset >= ends[at] }); i >= 0 {
+				behind = i
+			}
+			d.fold(ctx, f, &batch{reader: d.r.reader, p: at, records: p.Records[:min(cut, behind)]})
+			d.fold(ctx, f, &batch{reader: d.reader, p: at, records: p.Records[min(cut, behind):behind]})
+			if len(p.Records) > 0 {
+				next[at] = p.Records[len(p.Records)-1].Offset + 1
+			}
+		})
+	}
+	return nil
+}
+
+// fold folds a batch; while the registry does not answer it waits.
+func (d *dryRun) fold(ctx context.Context, f *folder, b *batch) {
+	for len(b.records) > 0 && !f.batch(b) && ctx.Err() == nil {
+		time.Sleep(schemaAgain)
+	}
+}
+
+// sizes asks how large the guarded lists are, for the guard weighs by it.
+func (d *dryRun) sizes(ctx context.Context) {
+	d.mu.Lock()
+	lists := d.table.Guarded()
+	d.mu.Unlock()
+	for _, list := range lists {
+		info, err := d.sender.List(ctx, list)
+		if err == nil {
+			d.mu.Lock()
+			d.table.Size(list, info.Contacts, d.now())
+			d.mu.Unlock()
+		}
+	}
+}
+
+func (d *dryRun) report() *Planned {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
+	d.table.Refresh(now)
+	d.checkpointer.planning.guard.weighLocked(now)
+	p := &Planned{Connection: d.cfg.Name, Source: d.cfg.Sources[d.source].Name, Did: d.r.Done, Failures: d.proc.Failures(), Calls: map[string]int{}}
+	for i := range d.cfg.Exports {
+		x := &d.cfg.Exports[i]
+		if x.Source != d.source {
+			continue
+		}
+		p.Lists = append(p.Lists, PlannedList{Export: x.Name, List: x.List, Outlook: d.table.Outlook(x.List, now)})
+		for _, a := range x.Attributes {
+			if d.account.types[a].Type == "" && !slices.Contains(p.Lacks, a) {
+				p.Lacks = append(p.Lacks, a)
+			}
+		}
+	}
+	p.Letters = d.lettersLocked()
+	d.sendLocked(p, now)
+	return p
+}
+
+// examplesMost is how many records are named of dead letters of a kind.
+const examplesMost = 3
+
+// lettersLocked groups the dead letters that would be written.
+//
+// +checklocks:d.mu
+func (d *dryRun) lettersLocked() (all []PlannedLetters) {
+	type kind struct{ class, message string }
+	by := map[kind]*PlannedLetters{}
+	for _, r := range d.checkpointer.letters.waiting {
+		h := map[string]string{}
+		for _, kv := range r.Headers {
+			h[kv.Key] = string(kv.Value)
+		}
+		k := kind{h["__connect.errors.class"], h["__connect.errors.exception.message"]}
+		x := by[k]
+		if x == nil {
+			x = &PlannedLetters{Class: k.class, Message: k.message}
+			by[k] = x
+		}
+		if x.Count++; len(x.Examples) < examplesMost {
+			x.Examples = append(x.Examples, h["__connect.errors.topic"]+"/"+h["__connect.errors.partition"]+"/"+h["__connect.errors.offset"])
+		}
+	}
+	for _, x := range by {
+		all = append(all, *x)
+	}
+	slices.SortFunc(all, func(a, b PlannedLetters) int { return b.Count - a.Count })
+	return all
+}
+
+// allowance is a budget of calls that time fills.
+type allowance struct {
+	rate float64 // a second
+	used float64
+	now  time.Duration // since the beginning
+}
+
+// Reserve implements plan.Budget.
+func (a *allowance) Reserve(calls int) (bool, time.Time) {
+	if a.used+float64(calls) > a.rate*(a.now.Seconds()+1) {
+		return false, time.Time{}
+	}
+	a.used += float64(calls)
+	return true, time.Time{}
+}
+
+// Unreserve implements plan.Budget.
+func (a *allowance) Unreserve(calls int) { a.used -= float64(calls) }
+
+// sendingMost bounds how long a sending is played through.
+const sendingMost = 30 * 24 * time.Hour
+
+// sendLocked plays the sending through: calls at the account's rate, imports one after another, all of them successful.
+//
+// +checklocks:d.mu
+func (d *dryRun) sendLocked(p *Planned, now time.Time) {
+	budget := &allowance{rate: max(d.cfg.Limits.PerSecond, 0.1)}
+	planner := plan.New(d.table, d.cfg.Limits, budget, d.sender)
+	type flight struct {
+		r    *state.Request
+		ends time.Duration
+	}
+	var flying []flight
+	idle := 0
+	pace := d.imports.watcher.pace
+	for budget.now = 0; budget.now < sendingMost && idle < 120; budget.now += time.Second {
+		at := now.Add(budget.now)
+		for len(flying) > 0 && flying[0].ends <= budget.now {
+			d.appliedLocked(flying[0].r, at)
+			flying = flying[1:]
+		}
+		facts := plan.Facts{Free: 1 << 10, Senders: d.cfg.Senders, CallTime: 200 * time.Millisecond, Leased: true, Imports: plan.Imports{Open: len(flying), Begin: len(flying) == 0, Takes: pace.Of}}
+		planner.Rest(time.Time{})
+		all := planner.Plan(facts, at)
+		for _, r := range all {
+			p.Calls[r.Kind.String()] += r.Send.Calls()
+			if r.Kind == sink.Import {
+				flying = append(flying, flight{r, budget.now + pace.Of(len(r.Taken))})
+				continue
+			}
+			d.appliedLocked(r, at)
+		}
+		if len(all) == 0 && len(flying) == 0 {
+			idle++ // something may be gathered still
+		} else {
+			idle, p.Sending = 0, budget.now+time.Second
+		}
+	}
+}
+
+// appliedLocked settles a request as wholly successful.
+//
+// +checklocks:d.mu
+func (d *dryRun) appliedLocked(r *state.Request, at time.Time) {
+	for i := range r.Taken {
+		d.table.Settle(r, i, sink.Outcome{Verdict: sink.Applied}, true, at)
+	}
+	d.table.Close(r)
+}
