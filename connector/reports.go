@@ -100,6 +100,13 @@ func Reports(ctx context.Context, client []kgo.Opt, prefix string) (map[string][
 		return nil, err
 	}
 	defer cl.Close()
+	topics, err := kadm.NewClient(cl).ListTopics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking Kafka for topic %s: %w", topic, err)
+	}
+	if !topics.Has(topic) {
+		return nil, nil // nobody has run yet
+	}
 	end, err := changelog.End(ctx, kadm.NewClient(cl), topic)
 	if err != nil {
 		return nil, err

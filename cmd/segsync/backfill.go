@@ -57,25 +57,51 @@ func newBackfill() *cobra.Command {
 	}
 	f.exportFlags.add(cmd, "the export whose source is read again")
 	f.addGiver(cmd)
+	f.addSpan(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.from, "from", "earliest", "where to begin")
-	flags.StringSliceVar(&f.segments, "segments", nil, "hear only what is said of these segments")
-	flags.BoolVar(&f.resend, "resend", false, "send everything of the list again, and map records anew")
-	flags.BoolVar(&f.sweep, "sweep", false, "who is in by a record that is not read, leaves, through the guard")
 	flags.BoolVar(&f.cancel, "cancel", false, "end the one that is under way, where it stands")
 	flags.BoolVar(&f.detach, "detach", false, "do not wait for its end; it needs that segsync runs")
 	flags.StringVar(&f.stops, "on-interrupt", "leave", "what Ctrl-C does: leave it running, or cancel it")
 	return cmd
 }
 
-func (f *backfillFlags) run(cmd *cobra.Command) error {
+// addSpan adds the flags of what is read.
+func (f *backfillFlags) addSpan(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.from, "from", "earliest", "where to begin")
+	flags.StringSliceVar(&f.segments, "segments", nil, "hear only what is said of these segments")
+	flags.BoolVar(&f.resend, "resend", false, "send everything of the list again, and map records anew")
+	flags.BoolVar(&f.sweep, "sweep", false, "who is in by a record that is not read, leaves, through the guard")
+}
+
+// span is what is read.
+func (f *backfillFlags) span() (r commands.Range, err error) {
 	start, err := config.ParseStart(f.from, time.Now())
 	switch {
 	case err != nil || start.Latest:
-		return &exitError{exitUsage, fmt.Errorf("--from must be earliest, a time such as 2026-01-31T00:00:00Z, or a span back such as -7d")}
+		return r, &exitError{exitUsage, fmt.Errorf("--from must be earliest, a time such as 2026-01-31T00:00:00Z, or a span back such as -7d")}
 	case start.At.After(time.Now()):
-		return &exitError{exitUsage, errors.New("--from lies ahead: nothing would be read")}
-	case f.stops != "leave" && f.stops != "cancel":
+		return r, &exitError{exitUsage, errors.New("--from lies ahead: nothing would be read")}
+	}
+	return commands.Range{From: start.At, Segments: f.segments, Resend: f.resend, Sweep: f.sweep}, nil
+}
+
+// known refuses segments that an export does not have.
+func (f *backfillFlags) known(e *config.Export) error {
+	for _, g := range f.segments {
+		if !slices.Contains(e.Segments, g) {
+			return &exitError{exitUsage, fmt.Errorf("export %s has no segment %q%s", e.Name, g, mapping.Closest(g, e.Segments))}
+		}
+	}
+	return nil
+}
+
+func (f *backfillFlags) run(cmd *cobra.Command) error {
+	of, err := f.span()
+	if err != nil {
+		return err
+	}
+	if f.stops != "leave" && f.stops != "cancel" {
 		return &exitError{exitUsage, errors.New("--on-interrupt is leave or cancel")}
 	}
 	w, e, cfg, err := f.open()
@@ -83,10 +109,8 @@ func (f *backfillFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer w.release()
-	for _, g := range f.segments {
-		if !slices.Contains(e.Segments, g) {
-			return &exitError{exitUsage, fmt.Errorf("export %s has no segment %q%s", e.Name, g, mapping.Closest(g, e.Segments))}
-		}
+	if err := f.known(e); err != nil {
+		return err
 	}
 	if f.cancel {
 		return f.end(cmd.Context(), cmd, w, &cfg)
@@ -99,9 +123,7 @@ func (f *backfillFlags) run(cmd *cobra.Command) error {
 	if idle == nil && f.detach {
 		return &exitError{exitEnvironment, errors.New("no segsync runs: without --detach this process does it")}
 	}
-	g, err := w.give(ctx, &cfg, &f.giveFlags, commands.Command{
-		Kind: commands.Backfill, Export: e.Name, Range: &commands.Range{From: start.At, Segments: f.segments, Resend: f.resend, Sweep: f.sweep},
-	})
+	g, err := w.give(ctx, &cfg, &f.giveFlags, commands.Command{Kind: commands.Backfill, Export: e.Name, Range: &of})
 	if err != nil {
 		return failed(err)
 	}
@@ -125,9 +147,10 @@ func (f *backfillFlags) run(cmd *cobra.Command) error {
 		receipt(cmd.OutOrStdout(), bar.last, "")
 		return failed(worth(bar.last))
 	}
-	for i := range bar.last.Exports {
-		if x := &bar.last.Exports[i]; x.Name == e.Name {
-			cmd.Printf("  export %s, list %d: %d people in, withheld %d; %d contacts of the connection wait to be sent\n", x.Name, x.List, x.In, x.Withheld, bar.last.Pending)
+	last := w.fresh(ctx, &cfg, o.At)
+	for i := range last.Exports {
+		if x := &last.Exports[i]; x.Name == e.Name {
+			cmd.Printf("  export %s, list %d: %d people in, withheld %d; %d contacts of the connection wait to be sent\n", x.Name, x.List, x.In, x.Withheld, last.Pending)
 		}
 	}
 	return nil

@@ -190,7 +190,7 @@ func (w *wiring) answer(ctx context.Context, cfg *connector.Config, g *commands.
 	watching, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		err := watch(watching, cfg, c, tell)
+		err := watch(watching, cfg, c, func(_ time.Time, s connector.Status) { tell(s) })
 		if err == nil && watching.Err() == nil {
 			err = c.Once(ctx, func(p connector.Progress) { tell(p.Status) })
 			tell(c.Status())
@@ -215,7 +215,7 @@ func (w *wiring) answer(ctx context.Context, cfg *connector.Config, g *commands.
 const watchEvery = 2 * time.Second
 
 // watch tells how a connection stands that other processes work, until none does or ctx ends.
-func watch(ctx context.Context, cfg *connector.Config, c *connector.Connection, tell func(connector.Status)) error {
+func watch(ctx context.Context, cfg *connector.Config, c *connector.Connection, tell func(at time.Time, s connector.Status)) error {
 	for ctx.Err() == nil {
 		err := c.Idle(ctx)
 		if !errors.Is(err, connector.ErrRunning) {
@@ -226,7 +226,7 @@ func watch(ctx context.Context, cfg *connector.Config, c *connector.Connection, 
 		}
 		if all, err := connector.Reports(ctx, cfg.Kafka, cfg.Prefix); err == nil {
 			if r := ownerOf(all[cfg.Name], time.Now()); r != nil {
-				tell(r.Status)
+				tell(r.At, r.Status)
 			}
 		}
 		select {
@@ -235,6 +235,19 @@ func watch(ctx context.Context, cfg *connector.Config, c *connector.Connection, 
 		}
 	}
 	return nil
+}
+
+// fresh is how a connection stands that another process owns, as it reports after a time.
+func (w *wiring) fresh(ctx context.Context, cfg *connector.Config, after time.Time) (s connector.Status) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	c := connector.New(*cfg)
+	_ = watch(ctx, cfg, c, func(at time.Time, told connector.Status) {
+		if s = told; at.After(after) {
+			cancel()
+		}
+	})
+	return s
 }
 
 // ownerOf is the newest report of whoever owns a connection, or of anybody; nil: nobody has told of it for a while.

@@ -29,16 +29,16 @@ const lineEvery = 2 * time.Second
 func newProgress(out io.Writer, id string) *progress {
 	p := &progress{out: out, id: id, began: time.Now()}
 	if _, people := out.(*terminal); people && term.IsTerminal(int(os.Stderr.Fd())) {
-		p.bar = progressbar.NewOptions64(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("reading"), progressbar.OptionShowCount(),
-			progressbar.OptionShowIts(), progressbar.OptionSetItsString("records"), progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())
+		p.bar = newBar()
 	}
 	return p
 }
 
 // show shows how the connection stands.
 func (p *progress) show(s connector.Status) {
-	p.last = s
+	if s.Owns || !p.last.Owns { // who has ended knows no lists any more
+		p.last = s
+	}
 	var b *connector.Backfill
 	for i := range s.Backfills {
 		if s.Backfills[i].ID == p.id {

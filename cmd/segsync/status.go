@@ -172,7 +172,11 @@ func showExports(out io.Writer, all []standing) {
 			if !x.Audited.IsZero() {
 				audit = fmt.Sprintf("%s: %d wrong", x.Audited.UTC().Format(time.RFC3339), x.Findings.Wrong())
 			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%d\t%s\n", x.Name, s.Name, x.List, x.Doing, x.In, x.Withheld, audit)
+			doing := x.Doing
+			if !x.NextRun.IsZero() {
+				doing += ", next " + x.NextRun.Format(time.RFC3339)
+			}
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%d\t%s\n", x.Name, s.Name, x.List, doing, x.In, x.Withheld, audit)
 		}
 	}
 	if n > 0 {

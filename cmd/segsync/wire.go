@@ -54,7 +54,7 @@ func newWiring(c *config.Config, log *zap.Logger) (*wiring, error) {
 }
 
 func kafkaOptions(k config.Kafka, log *zap.Logger) ([]kgo.Opt, error) {
-	opts := []kgo.Opt{kgo.SeedBrokers(k.Brokers...), kgo.ClientID("segsync"), kgo.WithLogger(kzap.New(log.Named("kafka").WithOptions(zap.IncreaseLevel(zap.WarnLevel))))}
+	opts := []kgo.Opt{kgo.SeedBrokers(k.Brokers...), kgo.ClientID("segsync"), kgo.WithLogger(kzap.New(log.Named("kafka").WithOptions(zap.IncreaseLevel(max(zap.WarnLevel, log.Level())))))}
 	if k.TLS {
 		t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: k.ServerName}
 		var err error

@@ -21,7 +21,7 @@ import (
 type Planned struct {
 	Connection string           `json:"connection"`
 	Source     string           `json:"source"`
-	Did        rewound          `json:"read"`
+	Read       rewound          `json:"read"`
 	Lists      []PlannedList    `json:"lists"`             // of the exports of the source
 	Letters    []PlannedLetters `json:"dead_letters"`      // that would be written
 	Failures   []Failure        `json:"attributes_failed"` // that would be left out
@@ -50,6 +50,7 @@ type dryRun struct {
 	*Engine
 	r      *rewind
 	source int
+	before state.Counts // the table's, before anything is read
 	tell   func(left, total int64)
 }
 
@@ -76,6 +77,9 @@ func DryRun(ctx context.Context, cfg *Config, export string, of commands.Range, 
 		return nil, err
 	}
 	d.r = d.history.all()[0]
+	d.mu.Lock()
+	d.before = d.table.Counts()
+	d.mu.Unlock()
 	if of.Resend {
 		d.resend(cfg.Exports[at].List)
 	}
@@ -252,7 +256,7 @@ func (d *dryRun) report() *Planned {
 	now := d.now()
 	d.table.Refresh(now)
 	d.checkpointer.planning.guard.weighLocked(now)
-	p := &Planned{Connection: d.cfg.Name, Source: d.cfg.Sources[d.source].Name, Did: d.r.Done, Failures: d.proc.Failures(), Calls: map[string]int{}}
+	p := &Planned{Connection: d.cfg.Name, Source: d.cfg.Sources[d.source].Name, Read: d.didLocked(), Failures: d.proc.Failures(), Calls: map[string]int{}}
 	for i := range d.cfg.Exports {
 		x := &d.cfg.Exports[i]
 		if x.Source != d.source {
@@ -268,6 +272,17 @@ func (d *dryRun) report() *Planned {
 	p.Letters = d.lettersLocked()
 	d.sendLocked(p, now)
 	return p
+}
+
+// didLocked is what was read, by both readers.
+//
+// +checklocks:d.mu
+func (d *dryRun) didLocked() rewound {
+	is, was := d.table.Counts(), d.before
+	stale, ignored := is.Stale-was.Stale, is.Ignored-was.Ignored
+	return rewound{
+		Records: d.counts.Events, Moved: is.Folded - was.Folded - stale - ignored, Stale: stale, Ignored: ignored, Letters: d.counts.DeadLetters, Swept: d.r.Done.Swept,
+	}
 }
 
 // examplesMost is how many records are named of dead letters of a kind.

@@ -1,0 +1,174 @@
+//go:build !integration && !bench
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"segsync/connector"
+	"segsync/connector/oracle"
+	"segsync/sink/sandbox"
+)
+
+// desk is a world with a configuration, and perhaps a program that runs with it.
+type desk struct {
+	*oracle.World
+	t      *testing.T
+	config string
+	end    func()
+}
+
+func newDesk(t *testing.T, more string) *desk {
+	t.Helper()
+	w, err := oracle.NewWorld(oracle.WorldOptions{
+		Network: oracle.Loopback{}, Partitions: 3, Sandbox: sandbox.Options{ExportTime: 100 * time.Millisecond},
+		Exports: []oracle.Export{{List: 42, Segments: []string{"vip"}, Attributes: []string{"FIRSTNAME"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	d := &desk{World: w, t: t, config: filepath.Join(t.TempDir(), "segsync.yaml"), end: func() {}}
+	text := configOf(w, "FIRSTNAME: profile.first_name", "audit: { every: 12h }\nadmin: { addr: \"\" }\n"+more)
+	if err := os.WriteFile(d.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// begin lets the program run.
+func (d *desk) begin() {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		root := newRoot()
+		root.SetArgs([]string{"run", "-c", d.config, "--log-level", "error"})
+		root.SetOut(&bytes.Buffer{})
+		root.SetErr(&bytes.Buffer{})
+		_ = root.ExecuteContext(ctx)
+	}()
+	d.end = func() { cancel(); <-ended; d.end = func() {} }
+	d.t.Cleanup(func() { d.end() })
+}
+
+// says runs a command, and fails unless it ends with a code and says these parts.
+func (d *desk) says(code int, args []string, parts ...string) string {
+	d.t.Helper()
+	out, got := command(append([]string{args[0], "-c", d.config, "--log-level", "error"}, args[1:]...)...)
+	if got != code {
+		d.t.Errorf("%v ends with %d, not %d:\n%s", args, got, code, out)
+	}
+	for _, part := range parts {
+		if !strings.Contains(out, part) {
+			d.t.Errorf("%v does not say %q:\n%s", args, part, out)
+		}
+	}
+	return out
+}
+
+func (d *desk) enter(from, to int) {
+	d.t.Helper()
+	for i := from; i < to; i++ {
+		e := oracle.Event{Person: fmt.Sprint(i), Segment: "vip", In: true, At: time.Now(), Partition: -1, Profile: &oracle.Profile{Email: fmt.Sprintf("p%d@example.com", i), First: "Ann"}}
+		if err := d.Produce(d.t.Context(), e); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+func (d *desk) until(what string, f func() bool) {
+	d.t.Helper()
+	for end := time.Now().Add(time.Minute); !f(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			d.t.Fatal("not within a minute: " + what)
+		}
+	}
+}
+
+func split(s string) []string { return strings.Fields(s) }
+
+// Everything that can be asked of a connection, while it runs and while it does not.
+func TestWhatIsAskedOfARunningConnection(t *testing.T) {
+	d := newDesk(t, "")
+	d.enter(0, 6)
+	d.says(0, split("plan --export vip"), "6 records read", "vip     42    6      0", "calls: 6 upsert")
+	d.says(0, split("status"), "away", "no segsync reports")
+	d.says(0, split("pause --export vip --reason cleaning --by ann"), "no segsync runs", "takes effect when one does")
+	d.begin()
+	d.until("it reports that it is paused", func() bool {
+		out, _ := command("status", "-c", d.config, "--log-level", "error")
+		return strings.Contains(out, "paused by ann") && strings.Contains(out, "(cleaning); segsync resume --export vip ends that")
+	})
+	if n := len(d.Sandbox.List(42)); n != 0 {
+		t.Errorf("%d are sent in a pause", n)
+	}
+	d.says(0, split("resume --export vip"), "resumed")
+	d.until("they are in", func() bool { return len(d.Sandbox.List(42)) == 6 })
+	d.says(0, split("pause"), "paused: events are read")
+	d.says(0, split("resume"), "resumed")
+	d.says(0, split("approve --export vip"), "approved: 0 people")
+	d.says(0, split("retry --export vip"), "0 rejected contacts")
+	d.says(0, split("run-now --export vip"), "no schedule")
+	d.says(exitUsage, split("pause --export vap"), `no export is named "vap" (did you mean "vip"?)`)
+	d.says(0, split("audit"), "export vip, list 42: 6 contacts", "nothing is wrong")
+	out := d.says(0, split("backfill --export vip --from -1d"), "6 records read: 0 changes were newer", "export vip, list 42: 6 people in")
+	if strings.Contains(out, "\r") || strings.Contains(out, "\x1b") {
+		t.Errorf("no terminal is at hand, and it draws: %q", out)
+	}
+	d.says(exitUsage, split("backfill --export vip --segments vap"), `no segment "vap" (did you mean "vip"?)`)
+	d.says(exitFailed, split("backfill --export vip --cancel"), "refused: no backfill of it is under way")
+	d.says(0, split("plan --export vip"), "0 changes are newer", "vip     42    0      0", "no call would be made")
+	var planned connector.Planned
+	if err := json.Unmarshal([]byte(d.says(0, split("plan --export vip --json"))), &planned); err != nil || planned.Lists[0].Unchanged != 6 {
+		t.Errorf("%v, %+v", err, planned)
+	}
+	d.until("runs are told", func() bool {
+		out, _ := command("runs", "-c", d.config, "--export", "vip", "--log-level", "error")
+		return strings.Contains(out, "backfill") && strings.Contains(out, "audit") && strings.Contains(out, "nothing is wrong") && !strings.Contains(out, "skipped")
+	})
+	var told struct {
+		Connections []standing `json:"connections"`
+	}
+	if err := json.Unmarshal([]byte(d.says(0, split("status --json"))), &told); err != nil || len(told.Connections) != 1 || !told.Connections[0].Owns || told.Connections[0].Exports[0].In != 6 {
+		t.Errorf("%v, %+v", err, told)
+	}
+	d.end()
+	d.enter(6, 8)
+	d.says(0, split("backfill --export vip --resend"), "records read", "added or updated 8", "8 people in")
+	d.says(0, split("forget --export vip --yes"), "the table, the group and the commands")
+	d.says(0, split("status"), "away")
+}
+
+// An export with a schedule: what it says of itself, a run of it alone, and what it refuses.
+func TestRunOnceOfAnExportWithASchedule(t *testing.T) {
+	d := newDesk(t, "")
+	b, err := os.ReadFile(d.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(b), "guard: { share: 0 }", `guard: { share: 0 }, schedule: "0 6 * * 1-5 Europe/Paris"`, 1)
+	if err := os.WriteFile(d.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.enter(0, 5)
+	d.says(0, split("run --once"), "contacts still pending 5")
+	if n := len(d.Sandbox.List(42)); n != 0 {
+		t.Errorf("%d are sent before it is due", n)
+	}
+	d.says(exitUsage, split("run --export vip"), "--once")
+	d.says(0, split("run --once --export vip"), "5 people are in the list", "added or updated 5")
+	d.begin()
+	d.until("it is told when it is due", func() bool {
+		out, _ := command("status", "-c", d.config, "--log-level", "error")
+		return strings.Contains(out, "not due") && strings.Contains(out, "next 20")
+	})
+}
