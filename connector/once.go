@@ -208,6 +208,9 @@ func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map
 		at += time.Now().String()
 	}
 	c.setElsewhere(at)
+	if engine.Owes(t) {
+		return false, nil
+	}
 	hangs, waiting := t.Hanging(time.Now().Add(-c.cfg.Times.ImportStuck))
 	if t.Counts().Pending > t.Held() || t.Counts().InFlight > waiting {
 		return false, nil

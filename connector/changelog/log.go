@@ -215,6 +215,7 @@ func (l *Log) produce(ctx context.Context, c Checkpoint) error {
 		l.cl.Produce(ctx, &kgo.Record{Topic: l.topic, Key: r.Key, Value: r.Value}, first.keep)
 	}
 	for _, r := range c.Records {
+		r.Timestamp = time.Time{} // of a try that was aborted: its time to be written would be over
 		l.cl.Produce(ctx, r, first.keep)
 	}
 	if err := l.cl.Flush(ctx); err != nil {

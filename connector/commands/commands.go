@@ -155,7 +155,7 @@ func Open(ctx context.Context, client []kgo.Opt, prefix, connection string, from
 	}
 	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), client...),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(at.Next)}}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 	)...)
 	if err != nil {
 		return nil, at, 0, err

@@ -103,7 +103,7 @@ func (k *checkpointer) settled() bool {
 //
 // +checklocks:k.mu
 func (k *checkpointer) settledLocked() bool {
-	return k.delivery.free == k.cfg.Senders && !k.table.Changed() && len(k.letters.waiting)+len(k.control.waiting) == 0
+	return k.delivery.free == k.cfg.Senders && !k.table.Changed() && len(k.letters.waiting) == 0 && !k.control.toldLaterLocked()
 }
 
 // cut plans, and cuts if something may go, or if what has changed has waited long enough. Else it says when to look
@@ -152,6 +152,9 @@ func (k *checkpointer) nextLocked(now time.Time, due int64, wait time.Duration, 
 	if due != 0 {
 		next = min(next, time.UnixMilli(due).Sub(now))
 	}
+	if len(k.control.waiting) > 0 {
+		next = min(next, max(k.control.rests.Sub(now), time.Millisecond))
+	}
 	if at := k.planning.planner.Due(now); !at.IsZero() {
 		next = min(next, at.Sub(now))
 	}
@@ -162,7 +165,7 @@ func (k *checkpointer) nextLocked(now time.Time, due int64, wait time.Duration, 
 //
 // +checklocks:k.mu
 func (k *checkpointer) restLocked(now time.Time) (wait time.Duration, changed bool) {
-	if k.firstChange.IsZero() && !k.table.Changed() && len(k.letters.waiting) == 0 {
+	if k.firstChange.IsZero() && !k.table.Changed() && len(k.letters.waiting) == 0 && !k.control.toldLaterLocked() {
 		return time.Hour, false
 	}
 	if k.firstChange.IsZero() {
@@ -181,7 +184,15 @@ func (k *checkpointer) begin(ctx context.Context) error {
 	c := k.cutLocked(nil)
 	c.table = k.table.Cut(nil)
 	k.mu.Unlock()
-	return k.changes.Commit(ctx, c.checkpoint())
+	err := k.changes.Commit(ctx, c.checkpoint())
+	var refused *changelog.RecordError
+	if errors.Is(err, changelog.ErrAborted) && errors.As(err, &refused) && refused.Topic == commands.Topic(k.cfg.Prefix) { // what came of commands can wait
+		k.mu.Lock()
+		c.told = k.control.refusedLocked(c.told, refused)
+		k.mu.Unlock()
+		err = k.changes.Commit(ctx, c.checkpoint())
+	}
+	return err
 }
 
 // commit writes a cut and hands its requests to the senders. A checkpoint that was certainly not committed (ErrAborted)
@@ -231,8 +242,7 @@ func (k *checkpointer) refusedLocked(c *cut, err error, now time.Time) {
 		return
 	}
 	if refused != nil && refused.Topic == commands.Topic(k.cfg.Prefix) {
-		k.control.refusedLocked(refused)
-		c.told = nil
+		c.told = k.control.refusedLocked(c.told, refused)
 		return
 	}
 	if k.rows++; k.rows >= tellsRefusal {

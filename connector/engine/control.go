@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -33,13 +35,17 @@ type control struct {
 	holds     *holds
 	audits    *audits
 	history   *history
+	changes   *changelog.Log
 	schedules *schedules
 
+	// +checklocks:mu
 	reader *commands.Reader // set by the take-over
 	// +checklocks:mu
 	position commands.Position
 	// +checklocks:mu
 	waiting []*kgo.Record // what came of commands, for the next checkpoint
+	// +checklocks:mu
+	rests time.Time // until then it is not told
 }
 
 // Rows of what people have asked for.
@@ -63,65 +69,107 @@ func (c *control) catchUp() error {
 	c.pauseLocked(c.now())
 	from := decodePosition(c.table.Meta(commandsKey))
 	c.mu.Unlock()
+	if err := changelog.Ensure(ctx, c.cl, commands.Topic(c.cfg.Prefix)); err != nil {
+		return err
+	}
 	r, at, end, err := commands.Open(ctx, c.cfg.Kafka, c.cfg.Prefix, c.cfg.Name, from)
 	if err != nil {
 		return fmt.Errorf("reading commands: %w", err)
 	}
-	c.reader = r
-	context.AfterFunc(c.ctx, r.Close)
 	var all []*commands.Command
-	over := map[string]bool{} // a table that was lost does not know what was carried out; the topic does
 	for next := at.Next; next < end; {
 		err := r.Read(ctx, func(cmd *commands.Command, behind int64) {
-			next = behind
-			switch {
-			case cmd == nil:
-			case cmd.Outcome != nil:
-				over[cmd.ID] = over[cmd.ID] || cmd.Outcome.Over()
-			default:
+			if next = behind; cmd != nil {
 				all = append(all, cmd)
 			}
 		})
 		if err != nil {
+			r.Close()
 			return fmt.Errorf("reading commands: %w", err)
 		}
 		at.Next = next
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, cmd := range all {
-		if !over[cmd.ID] || cmd.Kind == commands.Pause || cmd.Kind == commands.Resume {
-			c.carryOutLocked(cmd)
+	c.reader, c.position = r, at
+	if anew := from.Topic != at.Topic; anew {
+		c.allLocked(all)
+	} else {
+		for _, cmd := range all {
+			if cmd.Outcome == nil {
+				c.carryOutLocked(cmd)
+			}
 		}
 	}
-	c.position = at
 	if at != from {
 		c.behindLocked(at)
 	}
 	return nil
 }
 
-// follow carries out what is asked from now on.
+// allLocked carries out all that the topic holds, for a table that does not know what was carried out of it: the topic does. What
+// is over is not done again; but what was paused is paused, whether the command or what came of it is left by compaction.
+//
+// +checklocks:c.mu
+func (c *control) allLocked(all []*commands.Command) {
+	over := map[string]bool{}
+	for _, cmd := range all {
+		over[cmd.ID] = over[cmd.ID] || cmd.Outcome.Over()
+	}
+	for _, cmd := range all {
+		switch state := cmd.Kind == commands.Pause || cmd.Kind == commands.Resume; {
+		case over[cmd.ID] && state && (cmd.Outcome == nil || cmd.Outcome.State == commands.Done):
+			c.doLocked(cmd, c.now())
+		case !over[cmd.ID] && cmd.Outcome == nil:
+			c.carryOutLocked(cmd)
+		}
+	}
+}
+
+// follow carries out what is asked from now on. Where the topic does not hold the position any more, or was made again, it is
+// opened anew.
 func (c *control) follow() {
+	defer c.closeReader()
 	for try := 0; !c.ended(); {
-		err := c.reader.Read(c.ctx, func(cmd *commands.Command, behind int64) {
+		err := c.current().Read(c.ctx, func(cmd *commands.Command, behind int64) {
 			try = 0
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if cmd != nil && cmd.Outcome == nil {
-				c.carryOutLocked(cmd)
-			}
-			c.behindLocked(commands.Position{Topic: c.position.Topic, Next: behind})
+			c.takeUp(cmd, behind)
 		})
 		if err == nil || c.ended() {
 			continue
 		}
-		if try++; try == 5 {
+		if try++; try%5 == 0 {
 			c.log.Warn("commands cannot be read: they wait", zap.Error(err))
 		}
 		backoff.Sleep(c.ctx, backoff.Pause(time.Second, 15*time.Second, try))
+		c.closeReader()
+		for err := c.catchUp(); err != nil && !c.ended(); err = c.catchUp() {
+			try++
+			backoff.Sleep(c.ctx, backoff.Pause(time.Second, 15*time.Second, try))
+		}
 	}
 }
+
+// takeUp carries a command out that was just given.
+func (c *control) takeUp(cmd *commands.Command, behind int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if behind <= c.position.Next || c.ended() {
+		return
+	}
+	if cmd != nil && cmd.Outcome == nil {
+		c.carryOutLocked(cmd)
+	}
+	c.behindLocked(commands.Position{Topic: c.position.Topic, Next: behind})
+}
+
+func (c *control) current() *commands.Reader {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reader
+}
+
+func (c *control) closeReader() { c.current().Close() }
 
 // behindLocked notes the position behind what was carried out.
 //
@@ -291,23 +339,49 @@ func (c *control) retryLocked(lists []int64, now time.Time) string {
 	return text
 }
 
-// cutLocked hands out what came of commands.
+// cutLocked hands out what came of commands, unless their topic does not take it for a moment.
 //
 // +checklocks:c.mu
 func (c *control) cutLocked() []*kgo.Record {
+	if !c.toldLaterLocked() {
+		return nil
+	}
 	all := c.waiting
 	c.waiting = nil
 	return all
 }
+
+// toldLaterLocked says whether something waits that can be told now.
+//
+// +checklocks:c.mu
+func (c *control) toldLaterLocked() bool { return len(c.waiting) > 0 && !c.now().Before(c.rests) }
 
 // giveBackLocked takes it back from a checkpoint that was not committed.
 //
 // +checklocks:c.mu
 func (c *control) giveBackLocked(all []*kgo.Record) { c.waiting = append(all, c.waiting...) }
 
-// refusedLocked drops what their topic does not take: what was done is done, and only not told.
+// tellAgain is how long what came of commands rests that its topic did not take: rows and offsets do not wait for it.
+const tellAgain = 10 * time.Second
+
+// refusedLocked says what of it goes into the next checkpoint, and keeps for later what its topic does not take for a moment.
+// What it never takes is dropped: what was done is done, and only not told.
 //
 // +checklocks:c.mu
-func (c *control) refusedLocked(refused *changelog.RecordError) {
-	c.log.Warn("what came of commands could not be told", zap.Error(refused))
+func (c *control) refusedLocked(all []*kgo.Record, refused *changelog.RecordError) (kept []*kgo.Record) {
+	if kerr.IsRetriable(refused.Err) || errors.Is(refused, kgo.ErrRecordTimeout) || errors.Is(refused, kgo.ErrRecordRetries) {
+		if errors.Is(refused, kerr.UnknownTopicOrPartition) || errors.Is(refused, kerr.UnknownTopicID) { // it was deleted, or made again
+			c.spawn(func() { c.changes.Forget(commands.Topic(c.cfg.Prefix)) })
+		}
+		c.rests = c.now().Add(tellAgain)
+		c.waiting = append(all, c.waiting...)
+		return nil
+	}
+	for _, r := range all {
+		if !slices.Contains(refused.Records, r) {
+			kept = append(kept, r)
+		}
+	}
+	c.log.Warn("what came of commands could not be told", zap.Int("count", len(all)-len(kept)), zap.Error(refused))
+	return kept
 }

@@ -164,7 +164,7 @@ func (d *delivery) rejectedLocked(r *state.Request, s state.Settlement, now time
 	topic := d.table.TopicName(s.Position.Topic)
 	d.letters.addLocked(deadletter.At(d.cfg.DeadLetters, topic, s.Position.Partition, s.Position.Offset, deadletter.Reason{
 		Connection: d.cfg.Name, Export: d.exportsOf(r), Class: deadletter.Rejected, Code: s.Code, Message: s.Outcome.Message, Masked: s.Mask,
-	}), deadletter.Rejected, now)
+	}), deadletter.Rejected, deadletter.Rejected.Fault(), now)
 }
 
 // exportsOf names the exports whose lists a request was for.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -58,10 +59,8 @@ func (h *history) askLocked(cmd *commands.Command) (outcome, text string) {
 		return commands.Refused, "a backfill is of one export: name it"
 	}
 	x := &h.cfg.Exports[at]
-	for _, g := range cmd.Range.Segments {
-		if !slices.Contains(x.Segments, g) {
-			return commands.Refused, "the export has no segment " + g + " in the owner's configuration"
-		}
+	if why := h.impossibleLocked(x.Source, cmd); why != "" {
+		return commands.Refused, why
 	}
 	name := h.cfg.Sources[x.Source].Name
 	if r := h.open[x.Source]; r != nil && !h.live.sourceHeldLocked(x.Source) {
@@ -71,7 +70,7 @@ func (h *history) askLocked(cmd *commands.Command) (outcome, text string) {
 		}
 		return commands.Refused, fmt.Sprintf("source %s is being read again %s: wait for its end, or cancel it", name, who)
 	}
-	if h.table.Meta(backfillKey+name) != nil {
+	if h.askedLocked(x.Source) != nil {
 		return commands.Refused, "a backfill of source " + name + " is about to begin"
 	}
 	row, _ := json.Marshal(cmd)
@@ -87,17 +86,35 @@ func (h *history) askLocked(cmd *commands.Command) (outcome, text string) {
 // +checklocks:h.mu
 func (h *history) cancelLocked(cmd *commands.Command) (outcome, text string) {
 	for _, x := range h.cfg.Exports {
-		r := h.open[x.Source]
-		if x.Name != cmd.Export || r == nil || r.Command == nil {
+		if x.Name != cmd.Export {
 			continue
 		}
-		h.runs.endLocked(r.Command.ID, commands.Failed, "cancelled: "+r.text())
-		h.control.toldLocked(r.Command, commands.Failed, "cancelled by "+cmd.By+": "+r.text(), r.Done)
+		if asked := h.askedLocked(x.Source); asked != nil {
+			h.table.SetMeta(backfillKey+h.cfg.Sources[x.Source].Name, nil)
+			h.failLocked(asked, "cancelled by "+cmd.By+" before it began")
+			return commands.Done, "cancelled: it had not begun"
+		}
+		r := h.open[x.Source]
+		if r == nil || r.Command == nil {
+			break
+		}
+		h.failLocked(r.Command, "cancelled by "+cmd.By+": "+r.text())
 		text := "cancelled: " + r.text()
 		h.dropLocked(x.Source)
 		return commands.Done, text
 	}
 	return commands.Refused, "no backfill of it is under way"
+}
+
+// askedLocked is the command that asks to read a source again and has not begun; nil: there is none.
+//
+// +checklocks:h.mu
+func (h *history) askedLocked(s int) *commands.Command {
+	var cmd commands.Command
+	if row := h.table.Meta(backfillKey + h.cfg.Sources[s].Name); row == nil || json.Unmarshal(row, &cmd) != nil {
+		return nil
+	}
+	return &cmd
 }
 
 func (h *history) wake() {
@@ -107,10 +124,16 @@ func (h *history) wake() {
 	}
 }
 
-// begin takes up the rewinds that were under way, and begins those that are owed. At a take-over, before its transaction.
+// load takes up the rewinds that were under way. At a take-over, before anything is asked.
+func (h *history) load() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.loadLocked()
+}
+
+// begin begins the rewinds that are owed. At a take-over, before its transaction.
 func (h *history) begin() error {
 	h.mu.Lock()
-	h.loadLocked()
 	rereads := h.rereads
 	h.rereads = nil
 	h.mu.Unlock()
@@ -128,53 +151,69 @@ func (h *history) begin() error {
 	return h.beginAsked()
 }
 
-// beginAsked begins the backfills that were asked for.
+// beginAsked begins the backfills that were asked for. One waits behind a rewind that the configuration needs.
 func (h *history) beginAsked() error {
+	var failed []error
 	for s := range h.cfg.Sources {
-		key := backfillKey + h.cfg.Sources[s].Name
-		var cmd commands.Command
-		h.mu.Lock()
-		asked := h.table.Meta(key)
-		h.mu.Unlock()
-		if asked == nil || json.Unmarshal(asked, &cmd) != nil {
-			continue
+		if row := h.nextAsked(s); row != nil {
+			failed = append(failed, h.start(s, Start{At: row.Command.Range.From}, *row))
 		}
-		row := rewindRow{Command: &cmd, Forget: cmd.Range.Resend, Sweep: cmd.Range.Sweep}
-		for i := range h.cfg.Exports {
-			if h.cfg.Exports[i].Name == cmd.Export {
-				row.List = h.cfg.Exports[i].List
-			}
-		}
-		if err := h.start(s, Start{At: cmd.Range.From}, row); err != nil {
-			return err
-		}
-		h.mu.Lock()
-		h.table.SetMeta(key, nil)
-		h.mu.Unlock()
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
-// start begins to read a source again.
+// nextAsked is the backfill of a source that is to begin now; nil: none is.
+func (h *history) nextAsked(s int) *rewindRow {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cmd := h.askedLocked(s)
+	if cmd == nil || h.open[s] != nil && !h.live.sourceHeldLocked(s) {
+		return nil
+	}
+	if why := h.impossibleLocked(s, cmd); why != "" {
+		h.table.SetMeta(backfillKey+h.cfg.Sources[s].Name, nil)
+		h.failLocked(cmd, why)
+		return nil
+	}
+	row := &rewindRow{Command: cmd, Forget: cmd.Range.Resend, Sweep: cmd.Range.Sweep}
+	for i := range h.cfg.Exports {
+		if h.cfg.Exports[i].Name == cmd.Export {
+			row.List = h.cfg.Exports[i].List
+		}
+	}
+	return row
+}
+
+// start begins to read a source again. One without partitions waits for them.
 func (h *history) start(s int, from Start, row rewindRow) error {
 	var parts []partition
+	var topics []string
 	for at, c := range h.live.snapshot() {
 		if c.source == s {
-			parts = append(parts, at)
+			parts, topics = append(parts, at), append(topics, at.topic)
 		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	slices.Sort(topics)
+	l, err := h.positions.ask(slices.Compact(topics))
+	if err != nil {
+		return err
 	}
 	starts, err := h.positions.offsets(from, parts)
 	if err != nil {
 		return err
 	}
 	h.mu.Lock()
+	for at := range starts {
+		l.bounds(at, h.live.cursors[at])
+	}
 	moved := h.startLocked(s, row, starts)
 	total := h.open[s].Total
 	h.mu.Unlock()
 	h.log.Info("reading a source again", zap.String("source", h.cfg.Sources[s].Name), zap.Int64("records", total), zap.Bool("resend", row.Forget))
-	if client := h.live.reading(); client != nil && len(moved) > 0 {
-		h.live.restart(offsetsOf(moved))
-	}
+	h.live.goOn(s, moved)
 	return nil
 }
 
@@ -204,6 +243,7 @@ func (h *history) work() error {
 	if err := h.read(); err != nil {
 		return err
 	}
+	h.throttle()
 	for s := range h.cfg.Sources {
 		h.forget(s)
 		h.sweep(s)
@@ -274,24 +314,36 @@ func (h *history) due(s int, wants func(r *rewind) bool) *rewind {
 // forget makes what was delivered to a list unknown, in parts: a successor begins anew, and some are sent twice.
 func (h *history) forget(s int) {
 	r := h.due(s, func(r *rewind) bool { return r.Forget })
-	if r == nil {
-		return
+	for from, more := uint32(0), r != nil; more; more = from != 0 {
+		from = h.forgetSome(s, r, from)
 	}
-	for from, more := uint32(0), true; more && !h.ended(); more = from != 0 {
-		h.mu.Lock()
-		from = h.table.MakeUnknown(r.List, from, h.now())
-		h.changedLocked(h.now())
-		h.mu.Unlock()
-		h.nudge()
+}
+
+func (h *history) forgetSome(s int, r *rewind, from uint32) (next uint32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.underWayLocked(s, r) {
+		return 0
 	}
-	h.settle(s, r, func() { r.Forget = false })
+	next = h.table.MakeUnknown(r.List, from, h.now())
+	r.Forget = next != 0
+	h.didSomeLocked(s)
+	return next
 }
 
 // sweep lets those leave whom nothing that was read has mentioned, in parts, through the guard.
 func (h *history) sweep(s int) {
 	r := h.due(s, func(r *rewind) bool { return r.Sweep && !r.Forget && len(r.parts) == 0 })
-	if r == nil {
-		return
+	for from, more := uint32(0), r != nil; more; more = from != 0 {
+		from = h.sweepSome(s, r, from)
+	}
+}
+
+func (h *history) sweepSome(s int, r *rewind, from uint32) (next uint32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.underWayLocked(s, r) {
+		return 0
 	}
 	segments := r.only
 	if segments == nil {
@@ -301,30 +353,40 @@ func (h *history) sweep(s int) {
 			}
 		}
 	}
-	for from, more := uint32(0), true; more && !h.ended(); more = from != 0 {
-		h.mu.Lock()
-		n := 0
-		from, n = h.table.Sweep(s, segments, func(topic uint32, n int32, offset int64) bool {
-			start, read := r.From[partKey(topic, n)]
-			return read && offset >= start
-		}, from, h.now())
-		r.Done.Swept += uint64(n)
-		h.changedLocked(h.now())
-		h.mu.Unlock()
-		h.nudge()
-	}
-	h.settle(s, r, func() { r.Sweep = false })
+	next, n := h.table.Sweep(s, segments, h.mentionedLocked(r), from, h.now())
+	r.Done.Swept += uint64(n)
+	r.Sweep = next != 0
+	h.didSomeLocked(s)
+	return next
 }
 
-// settle notes a part of a rewind that is done, if it is under way still.
-func (h *history) settle(s int, r *rewind, done func()) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.ended() && h.open[s] == r {
-		done()
-		h.writeLocked(s)
-		h.changedLocked(h.now())
-		h.nudge()
+// underWayLocked says whether a rewind is under way still: it may have been cancelled.
+//
+// +checklocks:h.mu
+func (h *history) underWayLocked(s int, r *rewind) bool { return !h.ended() && h.open[s] == r }
+
+// didSomeLocked keeps how far a rewind is.
+//
+// +checklocks:h.mu
+func (h *history) didSomeLocked(s int) {
+	h.writeLocked(s)
+	h.changedLocked(h.now())
+	h.nudge()
+}
+
+// mentionedLocked says of positions whether a rewind, or live reading, has read the records there. A partition that came later
+// was read from its beginning.
+//
+// +checklocks:h.mu
+func (h *history) mentionedLocked(r *rewind) func(topic uint32, n int32, offset int64) bool {
+	read := map[string]bool{}
+	for at, c := range h.live.cursors {
+		read[partKey(c.topic, at.n)] = true
+	}
+	return func(topic uint32, n int32, offset int64) bool {
+		part := partKey(topic, n)
+		start, again := r.From[part]
+		return again && offset >= start || !again && read[part]
 	}
 }
 
@@ -378,7 +440,14 @@ func (h *history) cursorLocked(r *reader, at partition) *cursor {
 // owedLocked says whether a source is to be read again still.
 //
 // +checklocks:h.mu
-func (h *history) owedLocked() bool { return len(h.open) > 0 || len(h.table.MetaKeys(backfillKey)) > 0 }
+func (h *history) owedLocked() bool {
+	for s := range h.cfg.Sources {
+		if h.open[s] != nil || h.askedLocked(s) != nil {
+			return true
+		}
+	}
+	return false
+}
 
 // restart puts a partition whose log no longer holds where reading again stands to the log's beginning.
 func (h *history) restart(r *rewind, at partition) {
@@ -401,5 +470,7 @@ func (h *history) beginning(r *rewind, at partition, l *logs) (next int64, ok bo
 	}
 	l.bounds(at, c)
 	c.next, c.changed = max(c.next, c.start), true
+	h.changedLocked(h.now())
+	h.nudge()
 	return c.next, true
 }

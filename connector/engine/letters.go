@@ -58,21 +58,21 @@ const (
 
 var lettersRefused = holdKey{code: "dead_letters_refused"}
 
-// ofLocked keeps the letter of a record.
+// ofLocked keeps the letter of a record. One that is read again, is no sign that something is wrong now.
 //
 // +checklocks:l.mu
-func (l *letters) ofLocked(r *kgo.Record, class deadletter.Class, message string, now time.Time) {
-	l.addLocked(deadletter.Of(l.cfg.DeadLetters, r, deadletter.Reason{Connection: l.cfg.Name, Class: class, Message: message}), class, now)
+func (l *letters) ofLocked(r *kgo.Record, class deadletter.Class, message string, again bool, now time.Time) {
+	l.addLocked(deadletter.Of(l.cfg.DeadLetters, r, deadletter.Reason{Connection: l.cfg.Name, Class: class, Message: message}), class, class.Fault() && !again, now)
 }
 
-// addLocked keeps a letter for the next checkpoint. Most classes count as rejects.
+// addLocked keeps a letter for the next checkpoint; fault says that it counts as a reject.
 //
 // +checklocks:l.mu
-func (l *letters) addLocked(d *kgo.Record, class deadletter.Class, now time.Time) {
+func (l *letters) addLocked(d *kgo.Record, class deadletter.Class, fault bool, now time.Time) {
 	l.counts.DeadLetters++
 	l.meters.letters[class].Inc()
 	l.warnLocked(class, now)
-	if class.Fault() {
+	if fault {
 		l.breaker.rejectedLocked(now)
 	}
 	if l.cfg.DeadLetters == "" {

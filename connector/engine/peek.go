@@ -23,3 +23,9 @@ func Peek(cfg *Config, restore func(apply func(key, v []byte) error) error, now 
 	}
 	return t, t.Peek(now)
 }
+
+// Owes says whether a table says that something that was asked for is to be done: a source to be read again, a list to be
+// audited.
+func Owes(t *state.Table) bool {
+	return len(t.MetaKeys(rewindKey))+len(t.MetaKeys(backfillKey))+len(t.MetaKeys(askedKey)) > 0
+}

@@ -161,6 +161,7 @@ func (p *positions) takeIn(given map[string][]int32) error {
 		return err
 	}
 	_, offsets := p.place(given, l, false)
+	p.reader.begun(offsets)
 	p.reader.reading().AddConsumePartitions(offsets)
 	p.nudge()
 	return nil

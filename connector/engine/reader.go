@@ -112,6 +112,9 @@ func (r *reader) begin() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.client = client
+	if r.life.Err() != nil { // meanwhile
+		go client.Close()
+	}
 	return nil
 }
 
@@ -277,6 +280,51 @@ func (r *reader) park(p partition, parked bool) {
 		client.PauseFetchPartitions(one)
 	case !stopped && !r.paused.Load():
 		client.ResumeFetchPartitions(one)
+	}
+}
+
+// begun notes partitions that the client is given.
+func (r *reader) begun(offsets map[string]map[int32]kgo.Offset) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for at, c := range r.cursors {
+		if _, given := offsets[at.topic][at.n]; given {
+			c.begun = true
+		}
+	}
+}
+
+// goOn lets a source be read whose halt has ended: its partitions are not paused any more, and those that were moved, or were
+// never read, begin where they stand.
+func (r *reader) goOn(source int, moved map[string]map[int32]int64) {
+	client := r.reading()
+	if client == nil {
+		return // it has not begun
+	}
+	r.pausing.Lock()
+	defer r.pausing.Unlock()
+	read, anew := map[string][]int32{}, map[string]map[int32]kgo.Offset{}
+	r.mu.Lock()
+	for at, c := range r.cursors {
+		if c.source != source || c.stopped {
+			continue
+		}
+		if _, is := moved[at.topic][at.n]; is || !c.begun {
+			c.begun = true
+			addOffset(anew, at, c)
+		}
+		if !c.parked {
+			read[at.topic] = append(read[at.topic], at.n)
+		}
+	}
+	r.mu.Unlock()
+	if len(anew) > 0 {
+		r.restart(anew)
+	}
+	if r.paused.Load() {
+		client.PauseFetchPartitions(read)
+	} else {
+		client.ResumeFetchPartitions(read)
 	}
 }
 

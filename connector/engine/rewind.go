@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"segsync/connector/commands"
 )
 
@@ -69,6 +71,10 @@ func rereadKeyOf(source, part string) string { return rereadKey + source + "/" +
 //
 // +checklocks:h.mu
 func (h *history) loadLocked() {
+	var read []string
+	for at, c := range h.live.cursors {
+		read = append(read, partKey(c.topic, at.n))
+	}
 	for s := range h.cfg.Sources {
 		name := h.cfg.Sources[s].Name
 		var row rewindRow
@@ -80,15 +86,45 @@ func (h *history) loadLocked() {
 			h.table.SetMeta(rewindKey+name, nil)
 			continue
 		}
+		if why := h.impossibleLocked(s, row.Command); why != "" {
+			h.failLocked(row.Command, why)
+			h.dropLocked(s)
+			continue
+		}
 		r := h.rewind(s, row)
 		prefix := rereadKeyOf(name, "")
 		for _, k := range h.table.MetaKeys(prefix) {
+			part := strings.TrimPrefix(k, prefix)
+			if !slices.Contains(read, part) { // all that there is is assigned: its topic is gone, or its like
+				h.log.Warn("a partition that was to be read again is not there any more", zap.String("source", name), zap.String("partition", part))
+				h.table.SetMeta(k, nil)
+				continue
+			}
 			next, _ := binary.Varint(h.table.Meta(k))
-			r.parts[strings.TrimPrefix(k, prefix)] = next
+			r.parts[part] = next
 		}
 		h.open[s] = r
 	}
 	h.joinLocked()
+}
+
+// impossibleLocked says why a backfill cannot be done with the configuration as it is; "": it can.
+//
+// +checklocks:h.mu
+func (h *history) impossibleLocked(s int, cmd *commands.Command) string {
+	if cmd == nil {
+		return ""
+	}
+	at := slices.IndexFunc(h.cfg.Exports, func(x Export) bool { return x.Name == cmd.Export && x.Source == s })
+	if at < 0 {
+		return "export " + cmd.Export + " is not in the owner's configuration"
+	}
+	for _, g := range cmd.Range.Segments {
+		if !slices.Contains(h.cfg.Exports[at].Segments, g) {
+			return "the export has no segment " + g + " in the owner's configuration"
+		}
+	}
+	return ""
 }
 
 // joinLocked gives a cursor to each partition that is to be read again, and is assigned.
@@ -121,10 +157,15 @@ func (h *history) rewind(s int, row rewindRow) *rewind {
 // +checklocksignore
 func (h *history) cursorsLocked(r *rewind) map[partition]*cursor { return r.reader.cursors }
 
-// places are those of segments in a source's; nil: all.
+// places are those of segments in a source's; nil: all. What the source does not have any more is none.
 func (h *history) places(source int, segments []string) (all []int) {
 	for _, g := range segments {
-		all = append(all, slices.Index(h.cfg.Sources[source].Spec.Segments, g))
+		if all == nil {
+			all = []int{}
+		}
+		if at := slices.Index(h.cfg.Sources[source].Spec.Segments, g); at >= 0 {
+			all = append(all, at)
+		}
 	}
 	return all
 }
@@ -135,9 +176,9 @@ func (h *history) places(source int, segments []string) (all []int) {
 // +checklocks:h.mu
 func (h *history) startLocked(s int, row rewindRow, starts map[partition]int64) (moved map[string]map[int32]int64) {
 	name := h.cfg.Sources[s].Name
-	h.dropLocked(s)
+	h.replaceLocked(s, row.Command)
 	r := h.rewind(s, row)
-	r.Whole, r.From, r.Until, r.Began = true, map[string]int64{}, map[string]int64{}, h.now()
+	r.Whole, r.From, r.Until, r.Began = r.only == nil, map[string]int64{}, map[string]int64{}, h.now()
 	astray := h.astrayLocked(s)
 	moved = map[string]map[int32]int64{}
 	for at, start := range starts {
@@ -163,7 +204,12 @@ func (h *history) startLocked(s int, row rewindRow, starts map[partition]int64) 
 		}
 	}
 	src := &h.cfg.Sources[s]
-	h.table.SetMeta(sourceKey(src.Name), sourceRow(h.table, src))
+	if r.Whole || row.Command == nil || h.table.Meta(sourceKey(name)) == nil { // else a segment that is new is still to be read
+		h.table.SetMeta(sourceKey(name), sourceRow(h.table, src))
+	}
+	if row.Command != nil {
+		h.table.SetMeta(backfillKey+name, nil)
+	}
 	h.holds.releaseSourceLocked(name, h.now())
 	h.open[s] = r
 	h.writeLocked(s)
@@ -173,12 +219,53 @@ func (h *history) startLocked(s int, row rewindRow, starts map[partition]int64) 
 	return moved
 }
 
+// replaceLocked drops a rewind that another takes the place of. A backfill that somebody has asked for begins anew behind one
+// that the configuration needs; of two, the first has failed.
+//
+// +checklocks:h.mu
+func (h *history) replaceLocked(s int, by *commands.Command) {
+	was := h.open[s]
+	h.dropLocked(s)
+	switch {
+	case was == nil || was.Command == nil:
+	case by == nil:
+		row, _ := json.Marshal(was.Command)
+		h.table.SetMeta(backfillKey+h.cfg.Sources[s].Name, row)
+	default:
+		h.failLocked(was.Command, "replaced by command "+by.ID+": "+was.text())
+	}
+}
+
+// failLocked tells that a backfill has ended before its end.
+//
+// +checklocks:h.mu
+func (h *history) failLocked(cmd *commands.Command, text string) {
+	h.runs.endLocked(cmd.ID, commands.Failed, text)
+	h.control.toldLocked(cmd, commands.Failed, text, nil)
+}
+
+// metLocked ends a rewind that has met a record for which halt_when holds. Live reading, which is past it, goes on; but where the
+// configuration needs the rewind, somebody has to say where it may begin.
+//
+// +checklocks:h.mu
+func (h *history) metLocked(r *rewind, s int, where string) {
+	if r.Command != nil {
+		h.failLocked(r.Command, "halt_when holds for the record "+where+": begin behind it; until then "+r.text())
+		h.dropLocked(s)
+		return
+	}
+	h.live.haltLocked(s, metHalt, "a new segment is to be read, and halt_when holds for the record "+where+": see to the lists, then run segsync backfill --from a time after it")
+}
+
+// metHalt is why a source is not read whose past holds a record that halts.
+const metHalt = "met_halt"
+
 // astrayLocked says whether a source is held for something that leaves no position to keep to: the topic was made again,
 // the table or the offsets are gone, or halt_when holds, behind which reading is to go on.
 //
 // +checklocks:h.mu
 func (h *history) astrayLocked(s int) bool {
-	return slices.ContainsFunc(h.holds.sourceLocked(h.cfg.Sources[s].Name), func(code string) bool { return code != lostPosition && code != wentBackCode })
+	return slices.ContainsFunc(h.holds.sourceLocked(h.cfg.Sources[s].Name), func(code string) bool { return code != lostPosition && code != wentBackCode && code != metHalt })
 }
 
 // keepLocked notes where reading again of a partition stands.
@@ -250,6 +337,7 @@ func (h *history) cutLocked() {
 				delete(cursors, at)
 				delete(r.parts, part)
 				h.table.SetMeta(rereadKeyOf(name, part), nil)
+				h.writeLocked(s)
 				h.pauseLocked(r, at)
 			case c.changed:
 				c.changed = false

@@ -42,7 +42,7 @@ func (e *Engine) Claim(ctx context.Context) error {
 	l, err := changelog.Open(ctx, changelog.Options{
 		Topic: topic, ID: e.cfg.Group(), Client: e.cfg.Kafka, Instance: e.cfg.Instance, Member: e.cl.GroupMetadata, Most: e.epoch.rowMost,
 	})
-	e.checkpointer.changes, e.checkpointer.letters.changes = l, l
+	e.checkpointer.changes, e.checkpointer.letters.changes, e.control.changes = l, l, l
 	return err
 }
 
@@ -102,6 +102,7 @@ func (e *Engine) takeOver(assigned map[string][]int32) error {
 	if err := e.positions.locate(assigned); err != nil {
 		return err
 	}
+	e.history.load()
 	if err := e.control.catchUp(); err != nil {
 		return err
 	}

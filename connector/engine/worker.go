@@ -83,6 +83,11 @@ func (w *workers) work(live, behind <-chan *batch) {
 	defer again.Stop()
 	for {
 		select {
+		case <-again.C:
+			f.retry()
+		default:
+		}
+		select {
 		case b := <-live:
 			f.take(b)
 			continue
@@ -323,6 +328,13 @@ func (f *folder) fold(r *reader, p partition) {
 	before, letters := f.table.Counts(), f.counts.DeadLetters
 	for i := range f.all {
 		m := &f.all[i]
+		if m.record.Offset < c.next {
+			continue // its position was moved meanwhile
+		}
+		if m.halt && again != nil {
+			f.history.metLocked(again, c.source, fmt.Sprintf("%s/%d at offset %d", p.topic, p.n, m.record.Offset))
+			break
+		}
 		if m.halt {
 			f.live.haltLocked(c.source, "halt_when", fmt.Sprintf("halt_when holds for the record at %s/%d offset %d: see to the lists, then run segsync backfill --from a time after it", p.topic, p.n, m.record.Offset))
 			break
@@ -376,13 +388,13 @@ func (f *folder) foldOneLocked(m *mapped, source int, again *rewind, tells bool,
 		m.reject = nil
 	}
 	switch {
-	case !tells:
+	case !tells: // live reading tells
 	case m.reject != nil:
-		f.letters.ofLocked(m.record, deadletter.Class(m.reject.Class), m.reject.Err.Error(), now)
+		f.letters.ofLocked(m.record, deadletter.Class(m.reject.Class), m.reject.Err.Error(), again != nil, now)
 	case tooLarge:
-		f.letters.ofLocked(m.record, deadletter.TooLarge, errTooLarge.Error(), now)
+		f.letters.ofLocked(m.record, deadletter.TooLarge, errTooLarge.Error(), again != nil, now)
 	case noAddress && !f.cfg.Sources[source].profilesApart():
-		f.letters.ofLocked(m.record, deadletter.NoAddress, "no address of the person is known; the membership was folded all the same", now)
+		f.letters.ofLocked(m.record, deadletter.NoAddress, "no address of the person is known; the membership was folded all the same", again != nil, now)
 	}
 }
 

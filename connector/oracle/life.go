@@ -108,10 +108,14 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 	if err != nil {
 		return connector.Config{}, err
 	}
+	compressor, err := kgo.DefaultCompressor(kgo.SnappyCompression()) // made once: clients that are made at a time may share it
+	if err != nil {
+		return connector.Config{}, err
+	}
 	cfg := connector.Config{
 		Name: connection, Prefix: prefix, Instance: instance, Session: 10 * time.Second, Sources: []connector.Source{src},
 		// Not lz4: its buffers take 4 MiB each, which is most of the time with the race detector.
-		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(d.DialContext), kgo.DisableClientMetrics(), kgo.ProducerBatchCompression(kgo.SnappyCompression())},
+		Kafka:       []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(d.DialContext), kgo.DisableClientMetrics(), kgo.WithCompressor(compressor)},
 		DeadLetters: DeadLetters, Log: w.Log, Breaker: connector.Breaker{Rejects: 100, OfLast: 1000},
 		Audit: connector.Audit{AfterImports: true, Every: 24 * time.Hour}, Times: connector.Times{Report: time.Hour},
 	}

@@ -38,6 +38,13 @@ func (n *names) number(kind, name string) uint32 {
 // attribute is the name of an attribute.
 func (n *names) attribute(number uint32) string { _, name := n.split(number); return name }
 
+// segment is the name of a segment in its source.
+func (n *names) segment(number uint32) string {
+	_, word := n.split(number)
+	parts := strings.Split(word, "\x00")
+	return parts[min(1, len(parts)-1)]
+}
+
 // lost says whether a number's name was lost with its row.
 func (n *names) lost(number uint32) bool { return int(number) >= len(n.of) || n.of[number] == "" }
 
