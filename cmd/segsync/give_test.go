@@ -148,6 +148,50 @@ func TestWhatIsAskedOfARunningConnection(t *testing.T) {
 	d.says(0, split("status"), "away")
 }
 
+// An erasure, its receipt, and the check afterwards.
+func TestErase(t *testing.T) {
+	d := newDesk(t, "")
+	d.enter(0, 3)
+	d.begin()
+	d.until("they are in", func() bool { return len(d.Sandbox.List(42)) == 3 })
+	d.says(exitUsage, split("erase"), "name the person")
+	d.says(exitUsage, split("erase --source crm 1"), `no connection exports a source "crm"`)
+	d.says(exitUsage, split("erase --verify 00"), `no erasure has the id "00"`)
+	out := d.says(0, split("erase 1 --delete-contact --reason request --json"))
+	if strings.Contains(out, "p1@example.com") {
+		t.Errorf("an address is shown: %s", out)
+	}
+	var all []erasure
+	if err := json.Unmarshal([]byte(out), &all); err != nil || len(all) != 1 || all[0].State != "done" || all[0].Receipt.Memberships != 1 || all[0].Receipt.Address != "p***@example.com" {
+		t.Fatalf("%v, %s", err, out)
+	}
+	d.until("it has left", func() bool { return len(d.Sandbox.List(42)) == 2 })
+	d.until("old rows wait", func() bool {
+		out, code := command("erase", "-c", d.config, "--verify", all[0].Command, "--log-level", "error")
+		return code == exitFailed && strings.Contains(out, "holds nothing of theirs") && strings.Contains(out, "old rows of its topic wait for compaction")
+	})
+	d.until("nothing is left", func() bool {
+		d.Cluster.Compact()
+		out, code := command("erase", "-c", d.config, "--verify", all[0].Command, "--log-level", "error")
+		return code == 0 && strings.Contains(out, "nothing is left of them")
+	})
+	d.end()
+	d.says(exitFailed, split("erase 2"), "given", "by the next owner")
+	d.says(exitEnvironment, []string{"erase", "--verify", lastGiven(t, d)}, "not carried out yet")
+	d.says(0, split("run --once"), "1 people in")
+}
+
+// lastGiven is the id of an erasure that nobody has carried out yet.
+func lastGiven(t *testing.T, d *desk) string {
+	t.Helper()
+	out, _ := command("erase", "-c", d.config, "2", "--json", "--log-level", "error")
+	var all []erasure
+	if err := json.Unmarshal([]byte(out[:strings.LastIndexByte(out, ']')+1]), &all); err != nil {
+		t.Fatal(err, out)
+	}
+	return all[0].Command
+}
+
 // An export with a schedule: what it says of itself, a run of it alone, and what it refuses.
 func TestRunOnceOfAnExportWithASchedule(t *testing.T) {
 	d := newDesk(t, "")

@@ -34,6 +34,7 @@ const (
 	Audit    Kind = "audit"    // the list is compared with what was delivered
 	Backfill Kind = "backfill" // the source is read again from an earlier point
 	Cancel   Kind = "cancel"   // ends a backfill where it stands
+	Erase    Kind = "erase"    // all that is held of a person is removed, and they leave the lists
 	RunNow   Kind = "run-now"  // an export that is sent at times is sent now
 )
 
@@ -48,6 +49,7 @@ type Command struct {
 	Reason     string    `json:"reason,omitempty"`
 	Repair     *Repair   `json:"repair,omitempty"` // of an audit
 	Range      *Range    `json:"range,omitempty"`  // of a backfill
+	Person     *Person   `json:"person,omitempty"` // of an erasure
 	Outcome    *Outcome  `json:"outcome,omitempty"`
 }
 
@@ -63,6 +65,13 @@ type Range struct {
 	Segments []string  `json:"segments,omitempty"` // only what is said of these; none: all of the source
 	Resend   bool      `json:"resend,omitempty"`   // what was delivered is sent again, records are mapped anew
 	Sweep    bool      `json:"sweep,omitempty"`    // who is not mentioned leaves
+}
+
+// Person is somebody who is to be erased.
+type Person struct {
+	Source string `json:"source"`
+	Hash   string `json:"hash"`             // of source and id, as the table has it, in hexadecimal digits
+	Delete bool   `json:"delete,omitempty"` // the contact is deleted from the account, if nobody else carries the address
 }
 
 // States of an outcome.

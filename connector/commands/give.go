@@ -88,23 +88,9 @@ func (g *Given) Await(ctx context.Context, tell func(Outcome)) (*Outcome, error)
 
 // Forget removes the commands of a connection.
 func Forget(ctx context.Context, client []kgo.Opt, prefix, connection string) error {
-	ctx, cancel := context.WithTimeout(ctx, giveWithin)
-	defer cancel()
-	r, at, end, err := Open(ctx, client, prefix, connection, Position{})
-	if err != nil {
-		return err
-	}
-	defer r.Close()
 	ids := map[string]bool{}
-	for next := at.Next; next < end; {
-		err := r.Read(ctx, func(c *Command, behind int64) {
-			if next = behind; c != nil {
-				ids[c.ID] = true
-			}
-		})
-		if err != nil {
-			return fmt.Errorf("reading topic %s: %w", Topic(prefix), err)
-		}
+	if err := each(ctx, client, prefix, connection, func(c *Command) { ids[c.ID] = true }); err != nil {
+		return err
 	}
 	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), client...), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	if err != nil {
@@ -117,4 +103,36 @@ func Forget(ctx context.Context, client []kgo.Opt, prefix, connection string) er
 		gone = append(gone, &kgo.Record{Topic: Topic(prefix), Key: c.key()})
 	}
 	return cl.ProduceSync(ctx, gone...).FirstErr()
+}
+
+// Find finds a command by its id, with what came of it; nil: there is none.
+func Find(ctx context.Context, client []kgo.Opt, prefix, connection, id string) (found *Command, err error) {
+	err = each(ctx, client, prefix, connection, func(c *Command) {
+		if c.ID == id && (found == nil || c.Outcome != nil) {
+			found = c
+		}
+	})
+	return found, err
+}
+
+// each reads all commands of a connection, and what came of them.
+func each(ctx context.Context, client []kgo.Opt, prefix, connection string, f func(c *Command)) error {
+	ctx, cancel := context.WithTimeout(ctx, giveWithin)
+	defer cancel()
+	r, at, end, err := Open(ctx, client, prefix, connection, Position{})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for next := at.Next; next < end; {
+		err := r.Read(ctx, func(c *Command, behind int64) {
+			if next = behind; c != nil {
+				f(c)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("reading topic %s: %w", Topic(prefix), err)
+		}
+	}
+	return nil
 }

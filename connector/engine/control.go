@@ -97,7 +97,7 @@ func (c *control) catchUp() error {
 	} else {
 		for _, cmd := range all {
 			if cmd.Outcome == nil {
-				c.carryOutLocked(cmd)
+				c.carryOutLocked(cmd, at.Next)
 			}
 		}
 	}
@@ -121,7 +121,7 @@ func (c *control) allLocked(all []*commands.Command) {
 		case over[cmd.ID] && state && (cmd.Outcome == nil || cmd.Outcome.State == commands.Done):
 			c.doLocked(cmd, c.now())
 		case !over[cmd.ID] && cmd.Outcome == nil:
-			c.carryOutLocked(cmd)
+			c.carryOutLocked(cmd, c.position.Next)
 		}
 	}
 }
@@ -158,7 +158,7 @@ func (c *control) takeUp(cmd *commands.Command, behind int64) {
 		return
 	}
 	if cmd != nil && cmd.Outcome == nil {
-		c.carryOutLocked(cmd)
+		c.carryOutLocked(cmd, behind)
 	}
 	c.behindLocked(commands.Position{Topic: c.position.Topic, Next: behind})
 }
@@ -189,15 +189,21 @@ func decodePosition(row []byte) (at commands.Position) {
 	return at
 }
 
-// carryOutLocked carries a command out, and notes what came of it.
+// carryOutLocked carries a command out that lies before a position, and notes what came of it.
 //
 // +checklocks:c.mu
-func (c *control) carryOutLocked(cmd *commands.Command) {
+func (c *control) carryOutLocked(cmd *commands.Command, behind int64) {
 	now := c.now()
-	state, text := c.doLocked(cmd, now)
+	var detail any
+	state, text := "", ""
+	if cmd.Kind == commands.Erase {
+		state, text, detail = c.eraseLocked(cmd, behind-1, now)
+	} else {
+		state, text = c.doLocked(cmd, now)
+	}
 	c.log.Info("a command", zap.String("command", string(cmd.Kind)), zap.String("id", cmd.ID), zap.String("export", cmd.Export), zap.String("by", cmd.By), zap.String("reason", cmd.Reason),
 		zap.String("state", state), zap.String("outcome", text))
-	c.toldLocked(cmd, state, text, nil)
+	c.toldLocked(cmd, state, text, detail)
 }
 
 // toldLocked notes what came of a command, for the next checkpoint.
@@ -252,6 +258,7 @@ func (c *control) doLocked(cmd *commands.Command, now time.Time) (state, text st
 		return c.history.askLocked(cmd)
 	case commands.Cancel:
 		return c.history.cancelLocked(cmd)
+	case commands.Erase: // eraseLocked
 	case commands.RunNow:
 		return c.schedules.runNowLocked(cmd)
 	}

@@ -70,7 +70,6 @@ func TestABackfillOfOneSegmentMendsNoTable(t *testing.T) {
 		}
 		s.exit("crowd-1", "vip")
 		time.Sleep(30 * time.Minute)
-		s.t.Log("list now", len(s.Sandbox.List(42)), s.status().Halted)
 	})
 }
 
@@ -211,7 +210,6 @@ func TestLiveReadingGoesOnAfterAHalt(t *testing.T) {
 				s.list(42, time.Minute, x)
 				s.say(Event{Person: "T", Segment: "truncate", Partition: 0})
 				s.until("reading halts", time.Minute, func() bool { return s.halted("halt_when") || s.halted("source") })
-				s.t.Log(s.status().Halted)
 				time.Sleep(time.Minute)
 				if how == "down" {
 					s.kill()
@@ -319,7 +317,6 @@ func TestALargeCommand(t *testing.T) {
 					if _, in := s.Sandbox.List(42)[x]; !in {
 						s.t.Errorf("nothing goes on: %s; %+v", o, s.status())
 					}
-					s.t.Log(o)
 					s.kill()
 					s.enter("Q", "vip", y)
 					time.Sleep(10 * time.Minute)

@@ -2,12 +2,14 @@ package oracle
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"segsync/connector"
 	"segsync/connector/commands"
 )
 
@@ -136,5 +138,43 @@ func TestAnAuditByCommand(t *testing.T) {
 		s.outcome(s.order(commands.Command{Kind: commands.Audit, Export: "export-1", Repair: &commands.Repair{}}), commands.Done, "1 missing, 0 changed, 1 extra; 1 of them are mended")
 		s.Sandbox.Drop("friend@example.com")
 		s.converge(s.t, 10*time.Minute)
+	})
+}
+
+// S15: who was erased leaves the lists, and does not come back by a replay, whoever owns the connection by then; a newer event
+// brings them back. Somebody else who carries the address keeps it.
+func TestS15ErasureByCommand(t *testing.T) {
+	storm(t, func(s *scene) {
+		s.guarded()
+		s.full(10)
+		s.enter("P", "gold", x)
+		s.enter("Q", "vip", y)
+		s.enter("R", "vip", y)
+		s.list(43, 10*time.Minute, x)
+		erase := func(person string, deletes bool) *commands.Given {
+			return s.order(commands.Command{Kind: commands.Erase, Person: &commands.Person{Source: "cdp", Hash: connector.PersonHash("cdp", person), Delete: deletes}})
+		}
+		g := erase("P", false)
+		s.kill()
+		s.outcome(g, commands.Done, "erased: 1 memberships")
+		s.list(43, 20*time.Minute)
+		s.outcome(erase("Q", true), commands.Done, "somebody else carries the address")
+		s.outcome(erase("Z", false), commands.Done, "nothing was held of them")
+		for i := range 10 { // the guard keeps nobody who was erased
+			s.outcome(erase(fmt.Sprint("crowd-", i), true), commands.Done, "deleted from the account")
+		}
+		s.list(42, 20*time.Minute, y)
+		s.outcome(s.again(commands.Range{Resend: true}), commands.Done, "records read")
+		time.Sleep(12 * time.Minute)
+		s.list(42, 0, y)
+		s.list(43, 0)
+		s.enter("P", "gold", x)
+		s.list(43, 20*time.Minute, x)
+		s.outcome(s.order(commands.Command{Kind: commands.Erase, Person: &commands.Person{Source: "crm", Hash: "00"}}), commands.Refused, "no source crm")
+		for person := range s.Truth.people {
+			if person != "R" && person != "P" {
+				delete(s.Truth.people, person)
+			}
+		}
 	})
 }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -151,4 +152,33 @@ func (t *Table) TellContact(address string, now time.Time) *ContactTold {
 		c.Refused = append(c.Refused, t.names.attribute(f.name))
 	}
 	return c
+}
+
+// LetGo lets the removals of an address go, whatever its guard says: its person was erased.
+func (t *Table) LetGo(address string, now time.Time) {
+	ci, ok := t.store.lookContact([]byte(address))
+	if !ok {
+		return
+	}
+	v := t.view(ci)
+	defer v.end()
+	for i := range v.row.lists {
+		v.row.lists[i].passage = passed
+	}
+	v.store()
+	t.reconsider(ci, now)
+}
+
+// Holds says whether a row of the table is of a person, or of an address that is theirs, and whether it holds something of
+// them: an address, attributes, a contact.
+func Holds(key, row []byte, who PersonKey, theirs func(address string) bool) (about, holds bool) {
+	k := string(key)
+	switch {
+	case k == "p/"+string(who[:]):
+		var p person
+		return true, len(row) > 0 && (p.decode(row) != nil || len(p.address)+len(p.values)+len(p.gaveUp) > 0)
+	case strings.HasPrefix(k, "c/") && theirs(k[len("c/"):]):
+		return true, len(row) > 0
+	}
+	return false, false
 }
