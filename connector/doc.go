@@ -11,9 +11,10 @@
 //
 // Where things live:
 //
-//	connector             Connection: winning and losing ownership (connection.go), what may be asked of it (status.go,
-//	                      offline.go, offline_audit.go), bounded runs (once.go), metrics of the moment (collector.go)
+//	connector             Connection: winning and losing ownership (connection.go), bounded runs (once.go), what may be asked of
+//	                      it (status.go, reports.go, dryrun.go, erasure.go), metrics of the moment (collector.go)
 //	connector/engine      one epoch of ownership: its parts under one lock; every goroutine and retry
+//	connector/commands    what people ask of a connection, through Kafka
 //	connector/plan        the difference → requests; a contact's route is decided here, once
 //	connector/state       the table; connector/state/arena is the memory beneath it
 //	connector/changelog   its rows in Kafka: restore, announce, checkpoint

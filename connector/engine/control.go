@@ -129,7 +129,6 @@ func (c *control) allLocked(all []*commands.Command) {
 // follow carries out what is asked from now on. Where the topic does not hold the position any more, or was made again, it is
 // opened anew.
 func (c *control) follow() {
-	defer c.closeReader()
 	for try := 0; !c.ended(); {
 		err := c.current().Read(c.ctx, func(cmd *commands.Command, behind int64) {
 			try = 0
@@ -142,7 +141,7 @@ func (c *control) follow() {
 			c.log.Warn("commands cannot be read: they wait", zap.Error(err))
 		}
 		backoff.Sleep(c.ctx, backoff.Pause(time.Second, 15*time.Second, try))
-		c.closeReader()
+		c.close()
 		for err := c.catchUp(); err != nil && !c.ended(); err = c.catchUp() {
 			try++
 			backoff.Sleep(c.ctx, backoff.Pause(time.Second, 15*time.Second, try))
@@ -169,7 +168,12 @@ func (c *control) current() *commands.Reader {
 	return c.reader
 }
 
-func (c *control) closeReader() { c.current().Close() }
+// close ends reading.
+func (c *control) close() {
+	if r := c.current(); r != nil {
+		r.Close()
+	}
+}
 
 // behindLocked notes the position behind what was carried out.
 //

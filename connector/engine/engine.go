@@ -151,7 +151,11 @@ func (e *Engine) Run(assigned map[string][]int32) error {
 	err := e.cause(e.work(assigned))
 	e.Kill(errors.New("the epoch has ended")) // before reading is closed: polling a closed client does not wait
 	e.reader.close()
+	e.history.close()
+	e.control.close()
 	e.epoch.goroutines.Wait() // no successor in this process before our requests have returned
+	e.history.close()         // what was opened meanwhile
+	e.control.close()
 	if e.draining.Load() {
 		return nil
 	}

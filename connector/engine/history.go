@@ -228,7 +228,6 @@ func (h *history) run() {
 		}
 		select {
 		case <-h.ctx.Done():
-			h.close()
 			return
 		case <-h.wanted:
 		case <-again.C:
