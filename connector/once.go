@@ -208,7 +208,7 @@ func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map
 		at += time.Now().String()
 	}
 	c.setElsewhere(at)
-	if engine.Owes(t) {
+	if engine.Owes(&c.cfg, t) {
 		return false, nil
 	}
 	hangs, waiting := t.Hanging(time.Now().Add(-c.cfg.Times.ImportStuck))

@@ -1,8 +1,6 @@
 package connector
 
 import (
-	"github.com/robfig/cron/v3"
-
 	"segsync/connector/engine"
 	"segsync/connector/state"
 )
@@ -66,7 +64,7 @@ const (
 const Manual = engine.Manual
 
 // ParseSchedule reads a schedule; nil: manual.
-func ParseSchedule(s string) (cron.Schedule, error) { return engine.ParseSchedule(s) }
+func ParseSchedule(s string) (*engine.Schedule, error) { return engine.ParseSchedule(s) }
 
 // NewMetrics makes the metrics, unregistered.
 func NewMetrics() *Metrics { return engine.NewMetrics() }

@@ -149,12 +149,11 @@ func (f *exportFlags) each(do func(w *wiring, e *config.Export, cfg *connector.C
 	if err != nil {
 		return err
 	}
-	for i := range all {
-		if err := do(w, nil, &all[i]); err != nil {
-			return err
-		}
+	var failed []error
+	for i := range all { // one that fails does not keep the others from being paused
+		failed = append(failed, do(w, nil, &all[i]))
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 func newPause() *cobra.Command {

@@ -110,6 +110,9 @@ func showPlan(out io.Writer, p *connector.Planned) {
 	} else {
 		line("calls: %s; %s at the account's rate", strings.Join(calls, ", "), p.Sending.Round(time.Second))
 	}
+	for _, h := range p.Held {
+		line("not sent as things stand: %s", h)
+	}
 	for _, l := range p.Letters {
 		line("dead letters: %d of class %s: %s (%s)", l.Count, l.Class, l.Message, strings.Join(l.Examples, ", "))
 	}

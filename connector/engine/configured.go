@@ -88,6 +88,7 @@ func (e *Engine) configureLocked() (changed bool) {
 				if was.Renamed[g] > 0 {
 					e.log.Warn("a segment is named again: whoever was in it, and of whom nothing is read now, is left as they are; segsync backfill --from earliest reads its history", zap.String("source", src.Name), zap.String("segment", g))
 				}
+				e.history.noteUnreadLocked(s, g)
 				if !slices.Contains(e.history.rereads, s) {
 					e.history.rereads = append(e.history.rereads, s)
 				}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"segsync/connector/commands"
+	"segsync/connector/deadletter"
 	"segsync/connector/ownership"
 	"segsync/connector/plan"
 	"segsync/connector/state"
@@ -26,8 +28,9 @@ type Planned struct {
 	Letters    []PlannedLetters `json:"dead_letters"`      // that would be written
 	Failures   []Failure        `json:"attributes_failed"` // that would be left out
 	Lacks      []string         `json:"attributes_lacking,omitempty"`
-	Calls      map[string]int   `json:"calls"`      // by kind
-	Sending    time.Duration    `json:"sending_ns"` // at the account's rate
+	Held       []string         `json:"held,omitempty"` // why something would not be sent now; the figures are as if it were
+	Calls      map[string]int   `json:"calls"`          // by kind
+	Sending    time.Duration    `json:"sending_ns"`     // at the account's rate
 }
 
 // PlannedList is what would be done for an export.
@@ -48,10 +51,12 @@ type PlannedLetters struct {
 // dryRun is a table that is worked without being owned: nothing that it changes is written anywhere.
 type dryRun struct {
 	*Engine
-	r      *rewind
-	source int
-	before state.Counts // the table's, before anything is read
-	tell   func(left, total int64)
+	r         *rewind
+	source    int
+	before    state.Counts // the table's, before anything is read
+	lettersBy map[letterKind]*PlannedLetters
+	unreads   []string // segments that are new in the configuration: they are read from the source's start first
+	tell      func(left, total int64)
 }
 
 // DryRun says what a backfill of an export's source would do, and what is read behind it: as the owner does it, upon the table
@@ -62,18 +67,21 @@ func DryRun(ctx context.Context, cfg *Config, export string, of commands.Range, 
 		return nil, err
 	}
 	defer cl.Close()
-	d := &dryRun{Engine: New(cfg, NewProcess(), cl, ownership.NewLease(cfg.Session), Counters{}), tell: tell}
+	d := &dryRun{Engine: New(cfg, NewProcess(), cl, ownership.NewLease(cfg.Session), Counters{}), tell: tell, lettersBy: map[letterKind]*PlannedLetters{}}
 	defer d.Kill(errors.New("the dry run is over"))
 	d.sender = cfg.Sender(func() bool { return true }) // it asks; nobody sends
 	stop := context.AfterFunc(ctx, func() { d.Kill(ctx.Err()) })
 	defer stop()
 	at := slices.IndexFunc(cfg.Exports, func(x Export) bool { return x.Name == export })
 	d.source = cfg.Exports[at].Source
-	if err := d.begin(restore); err != nil {
+	if err := d.begin(restore); err != nil { //nolint:contextcheck // an engine has a context of its own, which ends with ctx
 		return nil, err
 	}
+	if len(d.unreads) > 0 && (cfg.Sources[d.source].Start.At.Before(of.From) && !cfg.Sources[d.source].Start.Latest) {
+		of.From = cfg.Sources[d.source].Start.At
+	}
 	row := rewindRow{Command: &commands.Command{Export: export, Range: &of}, List: cfg.Exports[at].List}
-	if err := d.history.start(d.source, Start{At: of.From}, row); err != nil {
+	if err := d.history.start(d.source, Start{At: of.From}, row); err != nil { //nolint:contextcheck // likewise
 		return nil, err
 	}
 	d.r = d.history.all()[0]
@@ -86,6 +94,9 @@ func DryRun(ctx context.Context, cfg *Config, export string, of commands.Range, 
 	if err := d.read(ctx); err != nil {
 		return nil, err
 	}
+	if len(d.history.all()) == 0 {
+		return nil, errors.New("halt_when holds for a record in the range: begin behind it")
+	}
 	if of.Sweep {
 		d.sweep()
 	}
@@ -96,7 +107,9 @@ func DryRun(ctx context.Context, cfg *Config, export string, of commands.Range, 
 // begin takes the table over as an owner does, but for what it would write.
 func (d *dryRun) begin(restore func(apply func(key, v []byte) error) error) error {
 	d.setTable(state.New(d.cfg.tableConfig()))
+	rows := 0
 	if err := restore(func(key, v []byte) error {
+		rows++
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return d.table.Apply(key, v)
@@ -107,6 +120,14 @@ func (d *dryRun) begin(restore func(apply func(key, v []byte) error) error) erro
 		return err
 	}
 	d.mu.Lock()
+	if slices.Contains(d.history.rereads, d.source) {
+		was, _ := builtSourceOf(d.table, d.cfg.Sources[d.source].Name)
+		for _, g := range d.cfg.Sources[d.source].Spec.Segments {
+			if !slices.Contains(was.Segments, g) {
+				d.unreads = append(d.unreads, g)
+			}
+		}
+	}
 	d.history.rereads = nil
 	d.mu.Unlock()
 	types, err := d.account.knowTypes()
@@ -116,6 +137,11 @@ func (d *dryRun) begin(restore func(apply func(key, v []byte) error) error) erro
 	d.account.setTypes(types)
 	if err := d.workers.compile(types); err != nil {
 		return err
+	}
+	if rows > 0 {
+		if err := d.damage.find(); err != nil {
+			return err
+		}
 	}
 	assigned, err := d.partitions()
 	if err != nil {
@@ -204,9 +230,14 @@ func (d *dryRun) read(ctx context.Context) error {
 	}
 	for n := left(); n > 0; n = left() {
 		d.tell(n, total)
-		fetches := client.PollFetches(ctx)
-		if err := errors.Join(ctx.Err(), fetches.Err()); err != nil {
-			return fmt.Errorf("reading the source: %w", err)
+		quiet, stop := context.WithTimeout(ctx, tailEvery)
+		fetches := client.PollFetches(quiet)
+		stop()
+		if err := fetches.Err(); ctx.Err() != nil || err != nil && quiet.Err() == nil {
+			return fmt.Errorf("reading the source: %w", errors.Join(ctx.Err(), err))
+		}
+		if fetches.Empty() { // perhaps nothing is left before the ends
+			d.tails(next, ends) //nolint:contextcheck // likewise
 		}
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 			at := partition{p.Topic, p.Partition}
@@ -224,8 +255,37 @@ func (d *dryRun) read(ctx context.Context) error {
 				next[at] = p.Records[len(p.Records)-1].Offset + 1
 			}
 		})
+		d.countLetters()
 	}
 	return nil
+}
+
+// tails moves on where nothing is left before a partition's end.
+func (d *dryRun) tails(next, ends map[partition]int64) {
+	for at, end := range ends {
+		if next[at] < end {
+			if empty, err := d.reader.tailEmpty(at, next[at], end); err == nil && empty {
+				next[at] = end
+			}
+		}
+	}
+}
+
+// letGoLocked ends all reasons for which something is not sent, and tells of them: a plan is of what is owed.
+//
+// +checklocks:d.mu
+func (d *dryRun) letGoLocked(now time.Time) (held []string) {
+	for k, why := range d.holds.all {
+		if k.sends() && !why.partial {
+			held = append(held, k.code+": "+why.mend)
+			d.holds.releaseLocked(k, now)
+		}
+	}
+	slices.Sort(held)
+	if len(d.unreads) > 0 {
+		held = append(held, fmt.Sprintf("segments are new in the configuration, %v: the source is read from its start first", d.unreads))
+	}
+	return held
 }
 
 // fold folds a batch; while the registry does not answer it waits.
@@ -254,9 +314,10 @@ func (d *dryRun) report() *Planned {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
+	held := d.letGoLocked(now)
 	d.table.Refresh(now)
 	d.checkpointer.planning.guard.weighLocked(now)
-	p := &Planned{Connection: d.cfg.Name, Source: d.cfg.Sources[d.source].Name, Read: d.didLocked(), Failures: d.proc.Failures(), Calls: map[string]int{}}
+	p := &Planned{Connection: d.cfg.Name, Source: d.cfg.Sources[d.source].Name, Read: d.didLocked(), Failures: d.proc.Failures(), Held: held, Calls: map[string]int{}}
 	for i := range d.cfg.Exports {
 		x := &d.cfg.Exports[i]
 		if x.Source != d.source {
@@ -269,7 +330,7 @@ func (d *dryRun) report() *Planned {
 			}
 		}
 	}
-	p.Letters = d.lettersLocked()
+	p.Letters = d.planned()
 	d.sendLocked(p, now)
 	return p
 }
@@ -288,31 +349,35 @@ func (d *dryRun) didLocked() rewound {
 // examplesMost is how many records are named of dead letters of a kind.
 const examplesMost = 3
 
-// lettersLocked groups the dead letters that would be written.
-//
-// +checklocks:d.mu
-func (d *dryRun) lettersLocked() (all []PlannedLetters) {
-	type kind struct{ class, message string }
-	by := map[kind]*PlannedLetters{}
-	for _, r := range d.checkpointer.letters.waiting {
-		h := map[string]string{}
-		for _, kv := range r.Headers {
-			h[kv.Key] = string(kv.Value)
-		}
-		k := kind{h["__connect.errors.class"], h["__connect.errors.exception.message"]}
-		x := by[k]
+// letterKind is what dead letters are grouped by.
+type letterKind struct{ class, message string }
+
+// countLetters counts the dead letters that would be written, and lets them go.
+func (d *dryRun) countLetters() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.checkpointer.letters.cutLocked() {
+		from := deadletter.Told(r)
+		k := letterKind{string(from.Class), from.Message}
+		x := d.lettersBy[k]
 		if x == nil {
 			x = &PlannedLetters{Class: k.class, Message: k.message}
-			by[k] = x
+			d.lettersBy[k] = x
 		}
 		if x.Count++; len(x.Examples) < examplesMost {
-			x.Examples = append(x.Examples, h["__connect.errors.topic"]+"/"+h["__connect.errors.partition"]+"/"+h["__connect.errors.offset"])
+			x.Examples = append(x.Examples, deadletter.Position(r))
 		}
 	}
-	for _, x := range by {
+}
+
+// planned are the dead letters that would be written, the most frequent first.
+func (d *dryRun) planned() (all []PlannedLetters) {
+	for _, x := range d.lettersBy {
 		all = append(all, *x)
 	}
-	slices.SortFunc(all, func(a, b PlannedLetters) int { return b.Count - a.Count })
+	slices.SortFunc(all, func(a, b PlannedLetters) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Class+a.Message, b.Class+b.Message))
+	})
 	return all
 }
 

@@ -62,6 +62,9 @@ func (h *history) askLocked(cmd *commands.Command) (outcome, text string) {
 	if why := h.impossibleLocked(x.Source, cmd); why != "" {
 		return commands.Refused, why
 	}
+	if cmd.Range.Sweep && slices.ContainsFunc(cmd.Range.Segments, func(g string) bool { return slices.Contains(x.None, g) }) {
+		return commands.Refused, "a segment that keeps people out of the list is not swept: nobody is let in because nothing is said of them"
+	}
 	name := h.cfg.Sources[x.Source].Name
 	if r := h.open[x.Source]; r != nil && !h.live.sourceHeldLocked(x.Source) {
 		who := "because the configuration has changed"
@@ -129,6 +132,8 @@ func (h *history) load() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.loadLocked()
+	h.forgetStrayLocked()
+	h.holdUnreadLocked()
 }
 
 // begin begins the rewinds that are owed. At a take-over, before its transaction.
@@ -243,6 +248,7 @@ func (h *history) work() error {
 		return err
 	}
 	h.throttle()
+	h.look()
 	for s := range h.cfg.Sources {
 		h.forget(s)
 		h.sweep(s)
@@ -263,6 +269,15 @@ func (h *history) all() []*rewind {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Collect(maps.Values(h.open))
+}
+
+// look lets lists go whose segments were read for the first time.
+func (h *history) look() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.ended() {
+		h.holdUnreadLocked()
+	}
 }
 
 // read lets the readers read what has a cursor and is not read yet.
@@ -441,7 +456,7 @@ func (h *history) cursorLocked(r *reader, at partition) *cursor {
 // +checklocks:h.mu
 func (h *history) owedLocked() bool {
 	for s := range h.cfg.Sources {
-		if h.open[s] != nil || h.askedLocked(s) != nil {
+		if h.open[s] != nil || h.askedLocked(s) != nil || h.unreadLocked(s) != nil {
 			return true
 		}
 	}

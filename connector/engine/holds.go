@@ -17,6 +17,7 @@ const (
 	codeDisabled         = "disabled"          // enabled: false
 	codePaused           = "paused"            // somebody has paused it
 	codeNotDue           = "not_due"           // it is sent at times
+	codeNotRead          = "not_read"          // its segments are read for the first time
 	codeGuard            = "guard"             // removals wait for somebody's approval
 	codeAccountChanged   = "account_changed"   // the key is another account's
 	codeAccountUnchecked = "account_unchecked" // a key's account could not be asked for

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"encoding/json"
+	"slices"
 	"time"
 
 	"segsync/connector/state"
@@ -21,11 +23,26 @@ func Peek(cfg *Config, restore func(apply func(key, v []byte) error) error, now 
 	for list := range pausedLists(cfg, t) {
 		t.Hold(list, codePaused, now)
 	}
+	for _, x := range cfg.Exports {
+		if x.Schedule != "" && !letGo(t, x.Name) {
+			t.Hold(x.List, codeNotDue, now)
+		}
+	}
 	return t, t.Peek(now)
 }
 
 // Owes says whether a table says that something that was asked for is to be done: a source to be read again, a list to be
-// audited.
-func Owes(t *state.Table) bool {
+// audited, an export that was let go to be worked off.
+func Owes(cfg *Config, t *state.Table) bool {
+	if slices.ContainsFunc(cfg.Exports, func(x Export) bool { return x.Schedule != "" && letGo(t, x.Name) }) {
+		return true
+	}
 	return len(t.MetaKeys(rewindKey))+len(t.MetaKeys(backfillKey))+len(t.MetaKeys(askedKey)) > 0
+}
+
+// letGo says whether an export with a schedule is let go, by its row.
+func letGo(t *state.Table, export string) bool {
+	var row scheduleRow
+	b := t.Meta(scheduleKey + export)
+	return b != nil && json.Unmarshal(b, &row) == nil && !row.Open.IsZero()
 }

@@ -118,6 +118,7 @@ func (p *positions) locate(assigned map[string][]int32) error {
 			return err
 		}
 		p.start(starts)
+		p.first(s, parts)
 	}
 	back, err := p.validate(l)
 	if err != nil {
@@ -264,6 +265,13 @@ func (p *positions) numberLocked(parts []partition) {
 		c.topic = p.table.Topic(c.id, at.topic)
 		c.era = p.eraLocked(c.topic, at.n)
 	}
+}
+
+// first notes that a source is read for the first time.
+func (p *positions) first(s int, parts []partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.history.noteFirstLocked(s, parts)
 }
 
 // start sets partitions to where their source's first reading begins.

@@ -120,6 +120,9 @@ func (r *runs) keepLocked(now time.Time) {
 // +checklocks:r.mu
 func (r *runs) writeLocked(x *Run) {
 	row, _ := json.Marshal(x)
+	if r.table.Meta(x.key()) == nil {
+		r.trimLocked()
+	}
 	r.table.SetMeta(x.key(), row)
 	r.changedLocked(r.now())
 }
@@ -135,9 +138,21 @@ func (r *runs) beginLocked(kind, export string, cmd *commands.Command) {
 	r.keepLocked(x.Began) // what was done before is none of it
 	r.open[x.ID] = x
 	r.writeLocked(x)
+}
+
+// trimLocked makes room for a run: the oldest that are over go.
+//
+// +checklocks:r.mu
+func (r *runs) trimLocked() {
+	under := map[string]bool{}
+	for _, x := range r.open {
+		under[x.key()] = true
+	}
 	keys := r.table.MetaKeys(runKey)
-	for _, k := range keys[:max(0, len(keys)-runsMost)] {
-		r.table.SetMeta(k, nil)
+	for _, k := range keys[:max(0, len(keys)-runsMost+1)] {
+		if !under[k] {
+			r.table.SetMeta(k, nil)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ const Manual = "manual"
 
 // ParseSchedule reads a schedule: five fields as of cron, or a name such as @daily, and perhaps a time zone behind them
 // ("0 6 * * 1-5 Europe/Paris"; UTC without one). nil: manual.
-func ParseSchedule(s string) (cron.Schedule, error) {
+func ParseSchedule(s string) (*Schedule, error) {
 	if s == Manual {
 		return nil, nil
 	}
@@ -25,10 +26,38 @@ func ParseSchedule(s string) (cron.Schedule, error) {
 	if n := len(fields); n == 6 || n == 2 && strings.HasPrefix(s, "@") && fields[0] != "@every" {
 		zone, fields = fields[n-1], fields[:n-1]
 	}
-	if _, err := time.LoadLocation(zone); err != nil {
+	in, err := time.LoadLocation(zone)
+	if err != nil {
 		return nil, fmt.Errorf("%q is no time zone: name one such as Europe/Paris", zone)
 	}
-	return cron.ParseStandard("CRON_TZ=" + zone + " " + strings.Join(fields, " "))
+	spec, err := cron.ParseStandard("CRON_TZ=UTC " + strings.Join(fields, " "))
+	if err != nil {
+		return nil, err
+	}
+	if spec.Next(time.Now()).IsZero() {
+		return nil, fmt.Errorf("%q is never due", s)
+	}
+	return &Schedule{spec: spec, in: in}, nil
+}
+
+// Schedule is when an export is due, by the clock on the wall of a time zone.
+type Schedule struct {
+	spec cron.Schedule // of the wall's clock, as if it were UTC's
+	in   *time.Location
+}
+
+// Next is the first time that is due after another. Where the clock on the wall is put forward over a time, that is due as much
+// later; where it is put back, the time is due once.
+func (s *Schedule) Next(after time.Time) time.Time {
+	l := after.In(s.in)
+	wall := time.Date(l.Year(), l.Month(), l.Day(), l.Hour(), l.Minute(), l.Second(), 0, time.UTC)
+	for {
+		wall = s.spec.Next(wall)
+		due := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, s.in)
+		if due.After(after) {
+			return due
+		}
+	}
 }
 
 // schedules hold the lists of exports that are sent at times: such an export is kept up to date in the table all the time,
@@ -55,7 +84,7 @@ type schedules struct {
 // schedule is one export's.
 type schedule struct {
 	scheduleRow
-	at     cron.Schedule // nil: manual
+	at     *Schedule // nil: manual
 	list   int64
 	ends   map[partition]int64 // of the source, when it was let go, or taken over; nil: not noted yet
 	asOf   time.Time           // when all before them was read: what was owed then is worked off; zero: not yet
@@ -65,6 +94,7 @@ type schedule struct {
 
 // scheduleRow is a schedule as it lies in the table.
 type scheduleRow struct {
+	Text    string            `json:"text"`              // of the schedule
 	Last    time.Time         `json:"last"`              // when it was last let go by its schedule, or first seen
 	Open    time.Time         `json:"open,omitzero"`     // since when it is let go; zero: it is not
 	Command *commands.Command `json:"command,omitempty"` // that has let it go
@@ -80,6 +110,7 @@ const (
 //
 // +checklocks:s.mu
 func (s *schedules) loadLocked(now time.Time) {
+	s.forgetLocked()
 	for i := range s.cfg.Exports {
 		x := &s.cfg.Exports[i]
 		if x.Schedule == "" {
@@ -90,12 +121,33 @@ func (s *schedules) loadLocked(now time.Time) {
 			continue // the configuration was checked
 		}
 		d := &schedule{at: at, list: x.List, source: x.Source}
-		if row := s.table.Meta(scheduleKey + x.Name); row == nil || json.Unmarshal(row, &d.scheduleRow) != nil {
-			d.Last = time.Now().UTC()
+		if row := s.table.Meta(scheduleKey + x.Name); row == nil || json.Unmarshal(row, &d.scheduleRow) != nil || d.Text != x.Schedule || d.Last.After(time.Now()) {
+			d.Text, d.Last = x.Schedule, time.Now().UTC() // saving does not run
 			s.writeLocked(x.Name, d)
 		}
 		s.all[x.Name] = d
 		s.holdLocked(x.Name, d, now)
+	}
+}
+
+// forgetLocked ends what was let go of exports that have no schedule any more, and forgets them.
+//
+// +checklocks:s.mu
+func (s *schedules) forgetLocked() {
+	for _, k := range s.table.MetaKeys(scheduleKey) {
+		name := strings.TrimPrefix(k, scheduleKey)
+		if slices.ContainsFunc(s.cfg.Exports, func(x Export) bool { return x.Name == name && x.Schedule != "" }) {
+			continue
+		}
+		const text = "the export has no schedule any more"
+		var row scheduleRow
+		if json.Unmarshal(s.table.Meta(k), &row) == nil && !row.Open.IsZero() {
+			s.runs.endLocked(s.runs.findLocked(name, "schedule", string(commands.RunNow)), commands.Failed, text)
+			if row.Command != nil {
+				s.control.toldLocked(row.Command, commands.Failed, text, nil)
+			}
+		}
+		s.table.SetMeta(k, nil)
 	}
 }
 
@@ -118,6 +170,9 @@ func (s *schedules) run() {
 // +checklocks:s.mu
 func (s *schedules) lookLocked(name string, d *schedule) {
 	now := time.Now().UTC()
+	if d.Last.After(now) { // the clock was ahead
+		d.Last = now
+	}
 	switch due := d.next(); {
 	case !d.Open.IsZero():
 		s.workedOffLocked(name, d)
@@ -158,13 +213,16 @@ func (s *schedules) openLocked(name string, d *schedule, cmd *commands.Command) 
 // +checklocks:s.mu
 func (s *schedules) workedOffLocked(name string, d *schedule) {
 	now := s.now()
+	if s.holds.atLocked(place{}) || s.holds.atLocked(place{list: d.list}) || s.holds.atLocked(place{source: s.cfg.Sources[d.source].Name}) {
+		return // a fault: what is owed goes when it has ended
+	}
 	if d.asOf.IsZero() {
 		s.readLocked(d, now)
 		return
 	}
 	owed, done := false, false
 	for n := 0; !owed && !done && n < workedOffMost; n++ {
-		d.from, owed, done = s.table.WorkedOff(d.list, d.asOf, d.from, now)
+		d.from, owed, done = s.table.WorkedOff(d.list, d.asOf, d.from, !s.holds.hasLocked(importsStuck), now)
 	}
 	if !done {
 		return

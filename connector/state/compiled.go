@@ -74,10 +74,15 @@ type rule struct {
 	any, all, none []uint32
 }
 
-// holds says whether a person of these segments is wanted.
+// holds says whether a person of these segments is wanted, unless they are barred.
 func (r *rule) holds(in []uint32) bool {
 	is := func(n uint32) bool { return slices.Contains(in, n) }
-	return (len(r.any) == 0 || slices.ContainsFunc(r.any, is)) && !slices.ContainsFunc(r.all, func(n uint32) bool { return !is(n) }) && !slices.ContainsFunc(r.none, is)
+	return (len(r.any) == 0 || slices.ContainsFunc(r.any, is)) && !slices.ContainsFunc(r.all, func(n uint32) bool { return !is(n) })
+}
+
+// bars says whether a person of these segments must not be in the list.
+func (r *rule) bars(in []uint32) bool {
+	return slices.ContainsFunc(r.none, func(n uint32) bool { return slices.Contains(in, n) })
 }
 
 // sourcePlan is a source with durable numbers.

@@ -112,11 +112,11 @@ func (t *Table) Held() int { return t.agenda.held.n }
 
 // WorkedOff looks through some contacts, from a slot on, for one that has needed something of a list since before a time and
 // that may go. It says where to go on; owed says that there stands one, done that all were looked through. What becomes needed
-// behind that is newer.
-func (t *Table) WorkedOff(list int64, since time.Time, from uint32, now time.Time) (next uint32, owed, done bool) {
+// behind that is newer. What is in flight is owed if flying says so.
+func (t *Table) WorkedOff(list int64, since time.Time, from uint32, flying bool, now time.Time) (next uint32, owed, done bool) {
 	end := min(from+arena.ChunkLen, t.store.contacts.Len())
 	for ci := from; ci < end; ci++ {
-		if t.store.alive(ci) && t.owes(ci, list, millis(since), now) {
+		if t.store.alive(ci) && t.owes(ci, list, millis(since), flying, now) {
 			return ci, true, false
 		}
 	}
@@ -124,19 +124,25 @@ func (t *Table) WorkedOff(list int64, since time.Time, from uint32, now time.Tim
 }
 
 // owes says whether something of a list is under way for a contact, or may go, that was needed by a time.
-func (t *Table) owes(ci uint32, list, since int64, now time.Time) bool {
+func (t *Table) owes(ci uint32, list, since int64, flying bool, now time.Time) bool {
 	c := t.store.contacts.At(ci)
-	if c.queue == queueNone && c.flags&flagInFlight == 0 || c.since > since {
+	if c.row == 0 && c.queue == queueNone && c.flags&flagInFlight == 0 {
 		return false
 	}
 	v := t.view(ci)
 	defer v.end()
+	unanswered := v.row.unknownSince != 0 && v.row.list(list) != nil // the late re-send is due still
+	if c.queue == queueNone && c.flags&flagInFlight == 0 || c.since > since {
+		return unanswered
+	}
 	n := v.evaluate(now)
-	if c.flags&flagInFlight != 0 {
-		return v.row.list(list) != nil || slices.Contains(n.Wanted, list)
-	}
-	if n.Rejected {
+	switch {
+	case c.flags&flagInFlight != 0:
+		return flying && (v.row.list(list) != nil || slices.Contains(n.Wanted, list))
+	case n.Rejected:
 		return false
+	case n.Held == "audit" && v.row.state(list) == doubtful: // the list is read first
+		return true
 	}
-	return slices.Contains(n.Add, list) || slices.Contains(n.Remove, list) || n.Attributes && slices.Contains(n.Wanted, list)
+	return unanswered || slices.Contains(n.Add, list) || slices.Contains(n.Remove, list) || n.Attributes && slices.Contains(n.Wanted, list)
 }

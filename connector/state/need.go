@@ -58,10 +58,9 @@ func (v *view) evaluate(now time.Time) *Need {
 	n.Known = r.hash != 0 && r.hash == w.hash && w.forced == 0
 	n.Attributes = len(w.lists) > 0 && (!n.Known || w.unseen > 0) || w.forced > 0
 	held := &t.agenda.held
-	if n.Attributes && len(n.Add) == 0 && !held.open(w.lists) {
-		n.Attributes, n.Held = false, held.account()
-		if n.Held == "" {
-			n.Held = held.list(w.lists[0])
+	if n.Attributes && len(n.Add) == 0 {
+		if why := v.shut(); why != "" {
+			n.Attributes, n.Held = false, why
 		}
 	}
 	if len(n.Add) > 0 || w.unseen > 0 {
@@ -120,12 +119,29 @@ func (v *view) lists(n *Need) (withheld, kept bool) {
 	return withheld, kept
 }
 
-// open says whether attributes may be sent to a contact of these lists: some list of it must be.
-func (h *held) open(lists []int64) bool {
+// shut says why no attributes may be sent to the contact; "": they may. Some list that wants it must be open, or, of one that none
+// wants, some list that it is in.
+func (v *view) shut() (why string) {
+	h := &v.t.agenda.held
+	lists := v.w.lists
+	var room [8]int64
 	if len(lists) == 0 {
-		return h.account() == ""
+		lists = room[:0]
+		for i := range v.row.lists {
+			if l := &v.row.lists[i]; l.state == in || l.state.unsure() {
+				lists = append(lists, l.list)
+			}
+		}
 	}
-	return slices.ContainsFunc(lists, func(l int64) bool { return h.list(l) == "" })
+	for _, l := range lists {
+		if why = h.list(l); why == "" {
+			return ""
+		}
+	}
+	if why == "" {
+		return h.account()
+	}
+	return why
 }
 
 // handOut is the need as a value of its own.

@@ -32,6 +32,7 @@ type view struct {
 	need     Need
 	carriers []carrier
 	segments []uint32 // that one of them is in
+	barred   []int    // exports that one of them keeps the contact out of
 }
 
 func (t *Table) view(ci uint32) *view {
@@ -91,6 +92,7 @@ func (v *view) want(now time.Time) *wanted {
 		v.carriers = append(v.carriers, carrier{})
 	}
 	carriers := v.carriers[:len(people)]
+	v.barred = v.barred[:0]
 	for i, pi := range people {
 		c := &carriers[i]
 		t.store.loadPerson(pi, &c.person)
@@ -99,6 +101,7 @@ func (v *view) want(now time.Time) *wanted {
 			v.wantLists(c, &t.compiled.sources[src], millis(now))
 		}
 	}
+	v.bar(carriers)
 	slices.Sort(w.lists)
 	if len(carriers) > 1 {
 		slices.SortStableFunc(carriers, func(a, b carrier) int {
@@ -151,8 +154,22 @@ func (v *view) wantLists(c *carrier, src *sourcePlan, ms int64) {
 		}
 	}
 	for _, e := range src.ruled {
-		if exports[e].rule.holds(v.segments) {
+		switch r := exports[e].rule; {
+		case r.bars(v.segments):
+			v.barred = append(v.barred, e)
+		case r.holds(v.segments):
 			add(e)
+		}
+	}
+}
+
+// bar keeps the contact out of the lists of exports that somebody who carries its address must not be in, whoever else carries it.
+func (v *view) bar(carriers []carrier) {
+	for _, e := range v.barred {
+		list := v.t.compiled.exports[e].List
+		v.w.lists = slices.DeleteFunc(v.w.lists, func(l int64) bool { return l == list })
+		for i := range carriers {
+			carriers[i].exports = slices.DeleteFunc(carriers[i].exports, func(x int) bool { return x == e })
 		}
 	}
 }
