@@ -25,8 +25,11 @@ type Report struct {
 	Status  Status    `json:"status"`
 }
 
-// reportWithin is how long a report may take.
-const reportWithin = 5 * time.Second
+// reportWithin is how long a report may take; reportBusy how often there is one while a backfill is under way.
+const (
+	reportWithin = 5 * time.Second
+	reportBusy   = time.Second
+)
 
 // ReportStale is how old a report may be before nothing is known of its process any more.
 const ReportStale = 30 * time.Second
@@ -42,7 +45,7 @@ func (c *Connection) report(ctx context.Context) {
 	}
 	key := []byte(c.cfg.Name + "/" + process)
 	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), c.cfg.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.DisableIdempotentWrite(), kgo.MaxBufferedRecords(4), kgo.RecordDeliveryTimeout(reportWithin))...) // nothing of it waits for Kafka
+		kgo.DisableIdempotentWrite(), kgo.UnknownTopicRetries(-1), kgo.MaxBufferedRecords(4), kgo.RecordDeliveryTimeout(reportWithin))...) // nothing of it waits for Kafka
 	if err != nil {
 		return
 	}
@@ -70,13 +73,19 @@ func (c *Connection) report(ctx context.Context) {
 			}
 		})
 	}
-	again := time.NewTicker(c.cfg.Times.Report)
+	again := time.NewTimer(0)
 	defer again.Stop()
 	for {
-		value, _ := json.Marshal(Report{Process: process, At: time.Now().UTC(), Status: c.Status()})
-		tell(ctx, value)
 		select {
 		case <-again.C:
+			s := c.Status()
+			value, _ := json.Marshal(Report{Process: process, At: time.Now().UTC(), Status: s})
+			tell(ctx, value)
+			pause := c.cfg.Times.Report
+			if len(s.Backfills) > 0 { // somebody looks on
+				pause = min(pause, reportBusy)
+			}
+			again.Reset(pause)
 		case <-ctx.Done():
 			if !there {
 				return

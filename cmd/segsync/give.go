@@ -211,7 +211,7 @@ func (w *wiring) answer(ctx context.Context, cfg *connector.Config, g *commands.
 }
 
 // watchEvery is how often it is asked how another process's connection stands.
-const watchEvery = 2 * time.Second
+const watchEvery = time.Second
 
 // watch tells how a connection stands that other processes work, until none does or ctx ends.
 func watch(ctx context.Context, cfg *connector.Config, c *connector.Connection, tell func(at time.Time, s connector.Status)) error {

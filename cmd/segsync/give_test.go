@@ -94,8 +94,6 @@ func (d *desk) until(what string, f func() bool) {
 	}
 }
 
-func split(s string) []string { return strings.Fields(s) }
-
 // Everything that can be asked of a connection, while it runs and while it does not.
 func TestWhatIsAskedOfARunningConnection(t *testing.T) {
 	d := newDesk(t, "")

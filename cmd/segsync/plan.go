@@ -79,7 +79,7 @@ func reading(out io.Writer, quiet bool) (show func(left, total int64), end func(
 	return func(left, total int64) {
 		bar.ChangeMax64(total)
 		_ = bar.Set64(total - left)
-	}, func() { _ = bar.Clear() }
+	}, func() { _, _ = bar.Exit(), bar.Clear() }
 }
 
 // newBar makes a bar of records.

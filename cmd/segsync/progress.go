@@ -85,6 +85,7 @@ func (p *progress) draw(b *connector.Backfill) {
 
 func (p *progress) end() {
 	if p.bar != nil {
+		_ = p.bar.Exit() // else it goes on drawing
 		_ = p.bar.Clear()
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"segsync/connector/oracle"
 )
@@ -28,3 +29,5 @@ exports:
 %s
 `, w.Brokers()[0], w.Registry, oracle.Topic, oracle.Key, w.API, attributes, more)
 }
+
+func split(s string) []string { return strings.Fields(s) }

@@ -8,17 +8,20 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"segsync/connector/backoff"
 )
 
 // Kind is what is asked for.
@@ -144,23 +147,20 @@ func Open(ctx context.Context, client []kgo.Opt, prefix, connection string, from
 	}
 	defer ask.Close()
 	adm := kadm.NewClient(ask)
-	details, err := adm.ListTopics(ctx, topic)
-	if err == nil {
-		err = details[topic].Err
+	var last int64
+	for try := 0; ; try++ {
+		at, last, err = look(ctx, adm, topic)
+		if err == nil || try == lookTries || ctx.Err() != nil || !kerr.IsRetriable(err) {
+			break // one that was made a moment ago is not known everywhere
+		}
+		backoff.Sleep(ctx, backoff.Pause(100*time.Millisecond, 2*time.Second, try))
 	}
 	if err != nil {
-		return nil, at, 0, fmt.Errorf("describing topic %s: %w", topic, err)
+		return nil, at, 0, fmt.Errorf("asking for the offsets of topic %s: %w", topic, err)
 	}
-	starts, err := adm.ListStartOffsets(ctx, topic)
-	ends, err2 := adm.ListCommittedOffsets(ctx, topic)
-	if err = errors.Join(err, err2, starts.Error(), ends.Error()); err != nil {
-		return nil, at, 0, fmt.Errorf("listing the offsets of topic %s: %w", topic, err)
-	}
-	first, _ := starts.Lookup(topic, 0)
-	last, _ := ends.Lookup(topic, 0)
-	at = Position{Topic: details[topic].ID, Next: first.Offset}
+	first := at.Next
 	if from.Topic == at.Topic {
-		at.Next = max(at.Next, min(from.Next, last.Offset))
+		at.Next = max(first, min(from.Next, last))
 	}
 	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), client...),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(at.Next)}}),
@@ -169,7 +169,29 @@ func Open(ctx context.Context, client []kgo.Opt, prefix, connection string, from
 	if err != nil {
 		return nil, at, 0, err
 	}
-	return &Reader{cl: cl, topic: topic, connection: connection}, at, last.Offset, nil
+	return &Reader{cl: cl, topic: topic, connection: connection}, at, last, nil
+}
+
+// lookTries is how often a topic is looked at that is not known yet.
+const lookTries = 8
+
+// look asks where the topic begins and ends.
+func look(ctx context.Context, adm *kadm.Client, topic string) (first Position, end int64, err error) {
+	details, err := adm.ListTopics(ctx, topic)
+	if err == nil {
+		err = details[topic].Err
+	}
+	if err != nil {
+		return first, 0, err
+	}
+	starts, err := adm.ListStartOffsets(ctx, topic)
+	ends, err2 := adm.ListCommittedOffsets(ctx, topic)
+	if err = cmp.Or(err, err2, starts.Error(), ends.Error()); err != nil {
+		return first, 0, err
+	}
+	start, _ := starts.Lookup(topic, 0)
+	last, _ := ends.Lookup(topic, 0)
+	return Position{Topic: details[topic].ID, Next: start.Offset}, last.Offset, nil
 }
 
 // Read waits for what comes next, and hands each record of the connection to f; next is the position behind it. Records of

@@ -37,7 +37,7 @@ func Give(ctx context.Context, client []kgo.Opt, prefix string, c Command) (*Giv
 	if c.At.IsZero() {
 		c.At = time.Now().UTC().Truncate(time.Millisecond)
 	}
-	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), client...), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), client...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(-1))...) // one that was made a moment ago is not known everywhere
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"segsync/connector/backoff"
 	"segsync/connector/commands"
 	"segsync/connector/deadletter"
 	"segsync/connector/ownership"
@@ -147,8 +149,16 @@ func (d *dryRun) begin(restore func(apply func(key, v []byte) error) error) erro
 	if err != nil {
 		return err
 	}
-	return d.positions.locate(assigned)
+	for try := 0; ; try++ { // a group of which nobody has asked yet has no coordinator for a moment
+		if err = d.positions.locate(assigned); err == nil || try == locateTries || !kerr.IsRetriable(err) || d.ended() {
+			return err
+		}
+		backoff.Sleep(d.ctx, time.Second)
+	}
 }
+
+// locateTries is how often it is asked where a group stands.
+const locateTries = 20
 
 // partitions are those of the source's topics.
 func (d *dryRun) partitions() (map[string][]int32, error) {
