@@ -12,7 +12,7 @@
 // Where things live:
 //
 //	connector             Connection: winning and losing ownership (connection.go), bounded runs (once.go), what may be asked of
-//	                      it (status.go, reports.go, dryrun.go, erasure.go), metrics of the moment (collector.go)
+//	                      it (status.go, reports.go, dryrun.go, trace.go, erasure.go), metrics of the moment (collector.go)
 //	connector/engine      one epoch of ownership: its parts under one lock; every goroutine and retry
 //	connector/commands    what people ask of a connection, through Kafka
 //	connector/plan        the difference → requests; a contact's route is decided here, once

@@ -190,6 +190,35 @@ func lastGiven(t *testing.T, d *desk) string {
 	return all[0].Command
 }
 
+// Why somebody is in a list, or is not.
+func TestTrace(t *testing.T) {
+	d := newDesk(t, "")
+	d.enter(0, 3)
+	say := func(e oracle.Event) {
+		t.Helper()
+		e.At, e.Partition = time.Now(), -1
+		if err := d.Produce(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(oracle.Event{Person: "1", Segment: "vip"})
+	say(oracle.Event{Person: "5", Segment: "vip", In: true}) // of whom no address is known
+	d.says(0, split("run --once"), "2 people in")
+	out := d.says(0, split("trace --export vip 0"), "enters vip, address p***@example.com, FIRSTNAME=…  [stands]", "in vip since", "list 42: in since", "wanted in lists [42]", "the account says: in the lists [42]")
+	if strings.Contains(out, "p0@example.com") || strings.Contains(out, "Ann") {
+		t.Errorf("something is shown:\n%s", out)
+	}
+	d.says(0, split("trace --export vip p0@example.com --show"), "enters vip, address p0@example.com, FIRSTNAME=\"Ann\"  [stands]", "contact p0@example.com")
+	d.says(0, split("trace --export vip 1"), "events (2)", "leaves vip  [stands]", "out of vip since")
+	d.says(0, split("trace --export vip 5"), "[stands]", "address -", "dead letter segsync-dlq/0/0", "no_address", "no address is known")
+	d.says(0, split("trace --export vip nobody"), "events (0)", "the table knows nobody of that name")
+	d.says(exitUsage, split("trace --export vap 1"), "no export is named")
+	var told connector.Traced
+	if err := json.Unmarshal([]byte(d.says(0, split("trace --export vip 0 --json"))), &told); err != nil || len(told.Events) != 1 || !told.Events[0].Stands || told.Account == nil {
+		t.Errorf("%v, %+v", err, told)
+	}
+}
+
 // An export with a schedule: what it says of itself, a run of it alone, and what it refuses.
 func TestRunOnceOfAnExportWithASchedule(t *testing.T) {
 	d := newDesk(t, "")

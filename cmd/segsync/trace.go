@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"segsync/connector"
+)
+
+func newTrace() *cobra.Command {
+	var f exportFlags
+	var show, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "trace -c segsync.yaml --export NAME PERSON|ADDRESS",
+		Short: "Say why somebody is in a list, or is not",
+		Long:  "Shows what the table holds of a person (by the id that the events name them by, or by their address), the records of the source that speak of them and which of these stand, their dead letters, what is to be done with their contact, and what the account says now. It reads the source whole; segsync may run meanwhile. Addresses and values are masked unless --show.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "" {
+				return &exitError{exitUsage, errors.New("name a person, or an address")}
+			}
+			w, e, cfg, err := f.open()
+			if err != nil {
+				return err
+			}
+			defer w.release()
+			tell, end := reading(cmd.OutOrStdout(), asJSON)
+			t, err := connector.Trace(cmd.Context(), &cfg, e.Name, args[0], show, tell)
+			end()
+			if err != nil {
+				return failed(err)
+			}
+			if asJSON {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(t)
+			}
+			showTrace(cmd.OutOrStdout(), t)
+			return nil
+		},
+	}
+	f.add(cmd, "the export whose list is asked about")
+	cmd.Flags().BoolVar(&show, "show", false, "show addresses and values")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+func showTrace(out io.Writer, t *connector.Traced) {
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
+	stamp := func(at time.Time) string { return at.UTC().Format(time.RFC3339) }
+	line("events (%d):", len(t.Events))
+	for _, e := range t.Events {
+		mark := "older than what stands, or no change"
+		switch {
+		case e.Error != "":
+			mark = "dead letter: " + e.Error
+		case e.Stands:
+			mark = "stands"
+		}
+		line("  %s  %s/%d@%d  %s  [%s]", stamp(e.At), e.Topic, e.Partition, e.Offset, strings.Join(e.Says, ", "), mark)
+	}
+	if len(t.People) == 0 {
+		line("the table knows nobody of that name: no record that was read puts them in or out")
+	}
+	for i := range t.People {
+		p := &t.People[i]
+		line("person %s of source %s: address %s", p.Hash[:8], p.Source, orNone(p.Address))
+		if p.Erased != nil {
+			line("  erased at %s: nothing older counts", stamp(p.Erased.Time))
+		}
+		for _, m := range p.Memberships {
+			word := "out of"
+			if m.In {
+				word = "in"
+			}
+			if !m.Until.IsZero() {
+				word += " (until " + stamp(m.Until) + ")"
+			}
+			line("  %s %s since %s, by %s/%d@%d", word, m.Segment, stamp(m.At.Time), m.At.Topic, m.At.Partition, m.At.Offset)
+		}
+		for _, a := range p.Attributes {
+			line("  %s = %s by %s/%d@%d", a.Name, a.Value, a.At.Topic, a.At.Partition, a.At.Offset)
+		}
+	}
+	showContact(line, t)
+	for _, l := range t.Letters {
+		line("dead letter %s of record %s: %s %s: %s", l.At, l.From, l.Class, l.Code, l.Message)
+	}
+	switch a := t.Account; {
+	case a == nil:
+		line("no address is known: the account is not asked")
+	case a.Error != "":
+		line("the account cannot be asked: %s", a.Error)
+	case !a.Known:
+		line("the account has no such contact")
+	default:
+		line("the account says: in the lists %v; blocked or unsubscribed: %t", a.Lists, a.Blocked)
+	}
+}
+
+// showContact says what the table holds of the contact, and what is to be done with it.
+func showContact(line func(format string, args ...any), t *connector.Traced) {
+	c := t.Contact
+	if c == nil {
+		line("the table has no contact of theirs: nothing was sent, and nothing is to be")
+		return
+	}
+	line("contact %s: wanted in lists %v", c.Address, c.Wanted)
+	for _, l := range c.Lists {
+		how := ""
+		if l.Imported {
+			how = ", by an import"
+		}
+		if l.Guard != "" {
+			how += ", its removal was " + l.Guard
+		}
+		line("  list %d: %s since %s%s", l.List, l.State, l.At.UTC().Format(time.RFC3339), how)
+	}
+	if len(c.Add)+len(c.Remove) > 0 || c.Attributes {
+		line("  to be sent: enters %v, leaves %v, attributes %t", c.Add, c.Remove, c.Attributes)
+	}
+	if c.InFlight {
+		line("  a request that holds it is under way")
+	}
+	if c.Waits != "" {
+		line("  waits for: %s", c.Waits)
+	}
+	if !c.Unknown.IsZero() {
+		line("  a request had no answer at %s: it is sent once more", c.Unknown.Format(time.RFC3339))
+	}
+	if c.Rejected != "" {
+		line("  rejected at %s: %s", c.RejectedAt.Format(time.RFC3339), c.Rejected)
+	}
+	if len(c.Refused) > 0 {
+		line("  refused attributes, sent empty: %s", strings.Join(c.Refused, ", "))
+	}
+}
