@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -43,83 +40,6 @@ type history struct {
 	rereads []int // sources to be read again from their start, for the configuration
 }
 
-const backfillKey = "backfill/" // and a source: the command that asks to read it again, until that has begun
-
-// askLocked notes that a source is to be read again: the table says so until it has begun.
-//
-// +checklocks:h.mu
-func (h *history) askLocked(cmd *commands.Command) (outcome, text string) {
-	at := -1
-	for i := range h.cfg.Exports {
-		if h.cfg.Exports[i].Name == cmd.Export {
-			at = i
-		}
-	}
-	if at < 0 || cmd.Range == nil {
-		return commands.Refused, "a backfill is of one export: name it"
-	}
-	x := &h.cfg.Exports[at]
-	if why := h.impossibleLocked(x.Source, cmd); why != "" {
-		return commands.Refused, why
-	}
-	if cmd.Range.Sweep && slices.ContainsFunc(cmd.Range.Segments, func(g string) bool { return slices.Contains(x.None, g) }) {
-		return commands.Refused, "a segment that keeps people out of the list is not swept: nobody is let in because nothing is said of them"
-	}
-	name := h.cfg.Sources[x.Source].Name
-	if r := h.open[x.Source]; r != nil && !h.live.sourceHeldLocked(x.Source) {
-		who := "because the configuration has changed"
-		if r.Command != nil {
-			who = "by command " + r.Command.ID
-		}
-		return commands.Refused, fmt.Sprintf("source %s is being read again %s: wait for its end, or cancel it", name, who)
-	}
-	if h.askedLocked(x.Source) != nil {
-		return commands.Refused, "a backfill of source " + name + " is about to begin"
-	}
-	row, _ := json.Marshal(cmd)
-	h.table.SetMeta(backfillKey+name, row)
-	h.runs.beginLocked("backfill", x.Name, cmd)
-	h.changedLocked(h.now())
-	h.wake()
-	return commands.Begun, "source " + name + " is read again"
-}
-
-// cancelLocked ends the backfill of an export's source where it stands.
-//
-// +checklocks:h.mu
-func (h *history) cancelLocked(cmd *commands.Command) (outcome, text string) {
-	for _, x := range h.cfg.Exports {
-		if x.Name != cmd.Export {
-			continue
-		}
-		if asked := h.askedLocked(x.Source); asked != nil {
-			h.table.SetMeta(backfillKey+h.cfg.Sources[x.Source].Name, nil)
-			h.failLocked(asked, "cancelled by "+cmd.By+" before it began")
-			return commands.Done, "cancelled: it had not begun"
-		}
-		r := h.open[x.Source]
-		if r == nil || r.Command == nil {
-			break
-		}
-		h.failLocked(r.Command, "cancelled by "+cmd.By+": "+r.text())
-		text := "cancelled: " + r.text()
-		h.dropLocked(x.Source)
-		return commands.Done, text
-	}
-	return commands.Refused, "no backfill of it is under way"
-}
-
-// askedLocked is the command that asks to read a source again and has not begun; nil: there is none.
-//
-// +checklocks:h.mu
-func (h *history) askedLocked(s int) *commands.Command {
-	var cmd commands.Command
-	if row := h.table.Meta(backfillKey + h.cfg.Sources[s].Name); row == nil || json.Unmarshal(row, &cmd) != nil {
-		return nil
-	}
-	return &cmd
-}
-
 func (h *history) wake() {
 	select {
 	case h.wanted <- struct{}{}:
@@ -154,39 +74,6 @@ func (h *history) begin() error {
 		}
 	}
 	return h.beginAsked()
-}
-
-// beginAsked begins the backfills that were asked for. One waits behind a rewind that the configuration needs.
-func (h *history) beginAsked() error {
-	var failed []error
-	for s := range h.cfg.Sources {
-		if row := h.nextAsked(s); row != nil {
-			failed = append(failed, h.start(s, Start{At: row.Command.Range.From}, *row))
-		}
-	}
-	return errors.Join(failed...)
-}
-
-// nextAsked is the backfill of a source that is to begin now; nil: none is.
-func (h *history) nextAsked(s int) *rewindRow {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	cmd := h.askedLocked(s)
-	if cmd == nil || h.open[s] != nil && !h.live.sourceHeldLocked(s) {
-		return nil
-	}
-	if why := h.impossibleLocked(s, cmd); why != "" {
-		h.table.SetMeta(backfillKey+h.cfg.Sources[s].Name, nil)
-		h.failLocked(cmd, why)
-		return nil
-	}
-	row := &rewindRow{Command: cmd, Forget: cmd.Range.Resend, Sweep: cmd.Range.Sweep}
-	for i := range h.cfg.Exports {
-		if h.cfg.Exports[i].Name == cmd.Export {
-			row.List = h.cfg.Exports[i].List
-		}
-	}
-	return row
 }
 
 // start begins to read a source again. One without partitions waits for them.

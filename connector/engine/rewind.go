@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -362,40 +361,6 @@ func (h *history) leftLocked(source int) (n int64) {
 		}
 	}
 	return n
-}
-
-// Backfill is a source that is read again.
-type Backfill struct {
-	ID      string    `json:"id,omitempty"` // of the command; "": for a configuration that has changed
-	Source  string    `json:"source"`
-	Export  string    `json:"export,omitempty"`
-	By      string    `json:"by,omitempty"`
-	Began   time.Time `json:"began"`
-	Records uint64    `json:"records"` // read so far
-	Left    int64     `json:"left"`    // to be read
-	Total   int64     `json:"total"`   // when it began
-	Phase   string    `json:"phase"`   // reading, forgetting, sweeping
-}
-
-// statusLocked tells of what is read again.
-//
-// +checklocks:h.mu
-func (h *history) statusLocked() (all []Backfill) {
-	for _, s := range slices.Sorted(maps.Keys(h.open)) {
-		r := h.open[s]
-		b := Backfill{Source: h.cfg.Sources[s].Name, Began: r.Began, Records: r.Done.Records, Left: h.leftLocked(s), Total: r.Total, Phase: "reading"}
-		if r.Command != nil {
-			b.ID, b.Export, b.By = r.Command.ID, r.Command.Export, r.Command.By
-		}
-		switch {
-		case r.Forget:
-			b.Phase = "forgetting"
-		case len(r.parts) == 0 && r.Sweep:
-			b.Phase = "sweeping"
-		}
-		all = append(all, b)
-	}
-	return all
 }
 
 // tells says whether a record's dead letter is the rewind's to write: what lies behind where live reading stood when it began
