@@ -21,6 +21,7 @@
 //	connector/ownership   the group's balancer, the lease, instance ids
 //	connector/deadletter  classes, and what a dead letter looks like
 //	connector/registry    the schema registry
+//	connector/notify      webhooks and commands that are told what needs somebody
 //	connector/admin       health, metrics and status over HTTP
 //	connector/oracle      the tests' truth: histories, faults, who must be where
 //

@@ -7,9 +7,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -188,6 +192,37 @@ func lastGiven(t *testing.T, d *desk) string {
 		t.Fatal(err, out)
 	}
 	return all[0].Command
+}
+
+// Who is told: a test message, and, while it runs, a run that has ended and what an audit has found.
+func TestNotify(t *testing.T) {
+	var mu sync.Mutex
+	var told []string
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, string(b))
+	}))
+	defer hook.Close()
+	all := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(told, "\n")
+	}
+	d := newDesk(t, "notify: [ { webhook: \""+hook.URL+"\", format: slack } ]\n")
+	d.says(0, split("notify test"), "target 1: told")
+	d.until("the test is told", func() bool { return strings.Contains(all(), "this is a test") })
+	d.enter(0, 3)
+	d.begin()
+	d.until("they are in", func() bool { return len(d.Sandbox.List(42)) == 3 })
+	time.Sleep(6 * time.Second) // it has looked once
+	d.Sandbox.TakeOut("p1@example.com", 42)
+	d.says(exitFailed, split("audit"), "missing")
+	d.until("losses and the run are told", func() bool { return strings.Contains(all(), "1 missing") && strings.Contains(all(), "audit done") })
+	if strings.Contains(all(), "@example.com") {
+		t.Errorf("an address is told: %s", all())
+	}
 }
 
 // Why somebody is in a list, or is not.

@@ -107,7 +107,7 @@ func newRoot() *cobra.Command {
 		Version:       programVersion(),
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newCheck(), newBackfill(), newPlan(), newPause(), newResume(), newApprove(), newRefuse(), newRetry(), newRunNow(), newRuns(), newErase(), newTrace(), newAudit(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newBackfill(), newPlan(), newPause(), newResume(), newApprove(), newRefuse(), newRetry(), newRunNow(), newRuns(), newErase(), newTrace(), newNotify(), newAudit(), newForget(), newStatus(), newSandbox(), newDemo(), newVersion())
 	root.SetHelpCommand(newHelp(root))
 	return root
 }

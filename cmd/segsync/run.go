@@ -107,6 +107,19 @@ func (w *wiring) run(ctx context.Context, once bool) error {
 			}
 		})
 	}
+	if !once {
+		n, silence, err := w.notifier()
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+		if n != nil {
+			told := make([]connector.Told, len(all))
+			for i, c := range all {
+				told[i] = c
+			}
+			served.Go(func() { n.Run(serving, told, silence) })
+		}
+	}
 	w.announce(once)
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup

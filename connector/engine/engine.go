@@ -49,6 +49,7 @@ import (
 // +checklocksalias:history.mu=mu
 // +checklocksalias:schedules.mu=mu
 // +checklocksalias:runs.mu=mu
+// +checklocksalias:workers.mu=mu
 // +checklocksalias:positions.mu=mu
 // +checklocksalias:reader.mu=mu
 // +checklocksalias:imports.mu=mu
@@ -136,7 +137,7 @@ func (e *Engine) compose(woken chan struct{}) {
 	u.control, o.history, p.history, u.history, n.history = o, y, y, y, y
 	o.schedules, u.runs, y.runs, e.schedules, e.runs = v, z, z, v, z
 	r.lost, r.halted = p.lost, y.halted
-	e.workers = &workers{core: c, process: e.proc, live: r, history: y, holds: h, letters: l, troubles: t, costly: map[string]int{}}
+	e.workers = &workers{core: c, process: e.proc, live: r, history: y, holds: h, letters: l, troubles: t, heard: newHeard(c.cfg), since: c.clock.now(), costly: map[string]int{}}
 	e.checkpointer = &checkpointer{core: c, holds: h, letters: l, reader: r, planning: n, delivery: s, control: o, history: y, woken: woken}
 	e.reader, e.positions, e.delivery, e.imports, e.audits, e.holds, e.account, e.damage, e.control, e.history = r, p, s, i, u, h, a, d, o, y
 }

@@ -287,10 +287,10 @@ func (h *history) writeLocked(s int) {
 // +checklocks:h.mu
 func (h *history) dropLocked(s int) {
 	name := h.cfg.Sources[s].Name
+	for _, k := range h.table.MetaKeys(rereadKeyOf(name, "")) {
+		h.table.SetMeta(k, nil)
+	}
 	if r := h.open[s]; r != nil {
-		for part := range r.parts {
-			h.table.SetMeta(rereadKeyOf(name, part), nil)
-		}
 		clear(h.cursorsLocked(r)) // what it has brought is dropped
 		delete(h.open, s)
 		h.spawn(r.reader.close)

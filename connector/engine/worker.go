@@ -47,6 +47,10 @@ type workers struct {
 	mappers  []*mapping.Mapper // by source; set by the take-over
 
 	// +checklocks:mu
+	heard [][]time.Time // by source and segment: when an event was last read of it
+	// +checklocks:mu
+	since time.Time // when this began to work
+	// +checklocks:mu
 	costly map[string]int // attributes that took too much work, by how many records
 }
 
@@ -381,6 +385,9 @@ func (f *folder) foldOneLocked(m *mapped, source int, again *rewind, tells bool,
 			}
 			continue
 		}
+		if again == nil {
+			f.hearLocked(source, ch, now)
+		}
 		did := f.table.Fold(ch, now)
 		noAddress, tooLarge = noAddress || did.NoAddress, tooLarge || did.TooLarge
 	}
@@ -396,6 +403,36 @@ func (f *folder) foldOneLocked(m *mapped, source int, again *rewind, tells bool,
 	case noAddress && !f.cfg.Sources[source].profilesApart():
 		f.letters.ofLocked(m.record, deadletter.NoAddress, "no address of the person is known; the membership was folded all the same", again != nil, now)
 	}
+}
+
+// newHeard has room for every segment.
+func newHeard(cfg *Config) (all [][]time.Time) {
+	for i := range cfg.Sources {
+		all = append(all, make([]time.Time, len(cfg.Sources[i].Spec.Segments)))
+	}
+	return all
+}
+
+// hearLocked notes that something was said of segments.
+//
+// +checklocks:w.mu
+func (w *workers) hearLocked(source int, ch *state.Change, now time.Time) {
+	for _, m := range ch.Memberships {
+		w.heard[source][m.Segment] = now
+	}
+}
+
+// heardLocked is when something was last said of a segment of an export.
+//
+// +checklocks:w.mu
+func (w *workers) heardLocked(x *Export) time.Time {
+	last := w.since
+	for i, g := range w.cfg.Sources[x.Source].Spec.Segments {
+		if at := w.heard[x.Source][i]; at.After(last) && slices.Contains(x.Segments, g) {
+			last = at
+		}
+	}
+	return last
 }
 
 // costlyMost is how many records an export's attribute may take too much work for before the export is held.

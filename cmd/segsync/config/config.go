@@ -27,6 +27,7 @@ type Config struct {
 	Audit       connector.Audit
 	UnknownID   time.Duration
 	DeadLetters string
+	Notify      []Notify // who is told what needs somebody
 	AdminAddr   string
 	AdminHosts  []string // further names that it is served under
 	Instance    string
@@ -93,8 +94,9 @@ type Export struct {
 	Delete     bool
 	GuardShare float64
 	GuardLeast int
-	Schedule   string // "": all the time
-	OnlyOwn    bool   // who leaves is taken out only if we put them in
+	Schedule   string        // "": all the time
+	OnlyOwn    bool          // who leaves is taken out only if we put them in
+	Expect     time.Duration // an event is expected as often; 0: nobody expects any
 }
 
 // Load reads files, owners' folders among them, and checks what can be checked without asking anybody; offline,
@@ -136,7 +138,7 @@ func Load(files []string, offline bool) (*Config, error) {
 }
 
 func (c *Config) read(d *document, n ast.Node) {
-	top := d.mapping(n, "kafka", "schema_registry", "sources", "connections", "owners", "exports", "breaker", "audit", "unknown_schema", "dead_letters", "admin", "instance_id")
+	top := d.mapping(n, "kafka", "schema_registry", "sources", "connections", "owners", "exports", "breaker", "audit", "unknown_schema", "dead_letters", "notify", "admin", "instance_id")
 	if k, ok := top.keys["kafka"]; ok {
 		c.Kafka = readKafka(d, k)
 	}
@@ -196,6 +198,9 @@ func (c *Config) read(d *document, n ast.Node) {
 		if _, _, err := net.SplitHostPort(c.AdminAddr); err != nil && c.AdminAddr != "" {
 			d.fail(f.keys["addr"], "addr must be a host and a port, such as localhost:9400, or :9400")
 		}
+	}
+	for _, t := range d.list(top.keys["notify"]) {
+		c.Notify = append(c.Notify, readNotify(d, t))
 	}
 	if top.has("instance_id") {
 		c.Instance = top.text("instance_id")
@@ -331,15 +336,18 @@ func readRate(d *document, n ast.Node) sendinblue.Rate {
 }
 
 func readExport(d *document, n ast.Node) Export {
-	f := d.mapping(n, "name", "owner", "enabled", "connection", "source", "segments", "list", "attributes", "nulls", "on_exit", "guard", "schedule", "only_own")
+	f := d.mapping(n, "name", "owner", "enabled", "connection", "source", "segments", "list", "attributes", "nulls", "on_exit", "guard", "schedule", "only_own", "expect_every")
 	f.need("name", "connection", "source", "segments", "list")
 	e := Export{
 		at: at{d, n}, Name: f.text("name"), Owner: f.text("owner"), Enabled: f.flag("enabled", true), Connection: f.text("connection"), Source: f.text("source"),
 		List: int64(f.whole("list", 0)), Attributes: map[string]string{}, attrNodes: map[string]ast.Node{},
 		Clear: f.oneOf("nulls", "keep", "clear") == "clear", Delete: f.oneOf("on_exit", "remove_from_list", "delete_contact") == "delete_contact",
-		GuardShare: 0.3, GuardLeast: 100, Schedule: f.text("schedule"), OnlyOwn: f.flag("only_own", false),
+		GuardShare: 0.3, GuardLeast: 100, Schedule: f.text("schedule"), OnlyOwn: f.flag("only_own", false), Expect: f.duration("expect_every", 0),
 	}
 	e.readSegments(f)
+	if f.has("expect_every") && e.Expect < leastExpected {
+		d.fail(f.keys["expect_every"], "expect_every must be a duration of %s or more, such as 24h", leastExpected)
+	}
 	if _, err := connector.ParseSchedule(e.Schedule); e.Schedule != "" && err != nil {
 		d.fail(f.keys["schedule"], "schedule must be manual, or five fields as of cron and perhaps a time zone (0 6 * * 1-5 Europe/Paris): %s", err)
 	}

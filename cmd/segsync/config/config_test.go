@@ -72,6 +72,25 @@ func TestAGoodConfigurationHasItsDefaults(t *testing.T) {
 	}
 }
 
+// Rules of segments, schedules, who is told.
+func TestRulesAndSchedules(t *testing.T) {
+	c, problems := load(t, strings.Replace(good, "segments: [vip]", "segments: { any: [vip, gold], all: [adult], none: [suppressed] }\n    schedule: 0 6 * * 1-5 Europe/Paris\n    only_own: true\n    expect_every: 24h", 1)+
+		"notify: [ { webhook: https://hooks.example.com/x, format: slack, secret: \"${env:TEST_KEY}\" }, { command: [logger, -t, segsync] } ]\n")
+	if problems != "" {
+		t.Fatal(problems)
+	}
+	e := c.Exports[0]
+	if !slices.Equal(e.Segments, []string{"vip", "gold", "adult", "suppressed"}) || !slices.Equal(e.All, []string{"adult"}) || !slices.Equal(e.None, []string{"suppressed"}) || !e.OnlyOwn || e.Expect != 24*time.Hour || e.Schedule != "0 6 * * 1-5 Europe/Paris" {
+		t.Errorf("%+v", e)
+	}
+	if len(c.Notify) != 2 || !c.Notify[0].Slack || len(c.Notify[1].Command) != 3 {
+		t.Errorf("%+v", c.Notify)
+	}
+	if key, err := c.Notify[0].Signing.Value(); err != nil || key != "a-secret-key" {
+		t.Error(err)
+	}
+}
+
 // A text in the place of a list may have commas; an item of a list is taken as it is.
 func TestListsByComma(t *testing.T) {
 	t.Setenv("TEST_BROKERS", "a:9092, b:9092")
@@ -126,68 +145,76 @@ func TestWhatIsRefused(t *testing.T) {
     attributes: { FIRSTNAME: %s }
 `
 	for name, c := range map[string]struct{ text, want string }{
-		"no consent":             {with("    consent: { by: dpo@example.com, on: 2026-11-01 }\n", ""), "segsync.yaml:10:9: connection \"fr\" has no consent"},
-		"an unknown key":         {with("segments: [vip]", "segment: [vip]"), `unknown key "segment" (did you mean "segments"?)`},
-		"a missing key":          {with("    list: 42\n", ""), `"list" is missing`},
-		"a key given twice":      {with("    list: 42\n", "    list: 42\n    list: 43\n"), `key "list" already defined`},
-		"two exports on a list":  {good + fmt.Sprintf(second, 42, "profile.first_name"), `exports "vip" and "gold" write the same list 42`},
-		"one attribute, two":     {good + fmt.Sprintf(second, 43, "profile.last_name"), `map FIRSTNAME of source "cdp" differently`}, // S30
-		"plain http":             {with("api_key:", "base_url: http://api.example.com/v3\n    api_key:"), "plain http to a host that is not this machine"},
-		"an unset variable":      {with("TEST_KEY", "TEST_NONE"), "the environment variable TEST_NONE is not set"},
-		"an unknown connection":  {with("connection: fr", "connection: de"), `connection "de", which is not configured`},
-		"an unknown source":      {with("source: cdp", "source: crm"), `source "crm", which is not configured`},
-		"a broken expression":    {with("profile.first_name", `"profile.("`), "FIRSTNAME"},
-		"a cut expression":       {with("    email: profile.email", "    email: profile.tag == \"a #1\" ? profile.email : nil"), `takes what follows " #" for a comment`},
-		"an attribute in lower":  {with("FIRSTNAME", "Firstname"), "attribute names are upper case: FIRSTNAME"},
-		"an owner's name here":   {with("    segments: [vip]", "    owner: crm\n    segments: [vip]"), "an owner's exports come from its own folder"},
-		"a share that is none":   {with("usable_by: [crm]", "rate: { share: 1.5 }"), "share must be above 0"},
-		"a flow with a variable": {with("consent: {", "x: { y: ${file:/k} }\n    consent: {"), "needs quotes"},
-		"a time that is none":    {with("topics: [events]", "topics: [events]\n    start: yesterday"), "start must be earliest, latest or a time"},
-		"no token":               {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: OAUTHBEARER }"), "OAUTHBEARER needs either token"},
-		"a token over http":      {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: OAUTHBEARER, token_url: http://login.example.com/t, client_id: a, client_secret: b }"), "would travel in clear text"},
-		"MSK without TLS":        {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: AWS_MSK_IAM }"), "over TLS only"},
-		"half of a key pair":     {with("brokers: [localhost:9092]", "brokers: [localhost:9092], tls: {}, sasl: { mechanism: AWS_MSK_IAM, access_key: a }"), "access_key and secret_key go together"},
-		"an empty expression":    {with("profile.first_name", `""`), "attribute FIRSTNAME has no expression"},
-		"no export at all":       {good[:strings.Index(good, "exports:")], "no export is configured"},
-		"two letters away":       {with("    list: 42", "    atributes: {}\n    list: 42"), `(did you mean "attributes"?)`},
-		"swapped letters":        {with("email: profile", "emial: profile"), `(did you mean "email"?)`},
-		"an alias":               {with("${env:TEST_KEY}", "*SECRET"), "anchors and aliases"},
-		"base_url without /v3":   {with("api_key:", "base_url: https://api.brevo.com\n    api_key:"), "base_url must end in /v3"},
-		"a broker without port":  {with("localhost:9092", "localhost"), "a broker is a host and a port"},
-		"a broker with http":     {with("[localhost:9092]", `["http://localhost:9092"]`), "a broker is a host and a port"},
-		"a session of weeks":     {with("brokers: [localhost:9092]", "brokers: [localhost:9092], session_timeout: 999h"), "between 6s and 30m"},
-		"a consent by nobody":    {with("by: dpo@example.com", `by: ""`), "it is empty"},
-		"a consent to come":      {with("on: 2026-11-01", "on: 2126-11-01"), "on lies ahead"},
-		"a key of two lines":     {with("${env:TEST_KEY}", "${env:TEST_LINES}"), "holds a line break"},
-		"an empty key":           {with("${env:TEST_KEY}", `""`), `"api_key" is empty`},
-		"a topic with a blank":   {with("topics: [events]", "topics: [my events]"), "a topic's name may hold"},
-		"its own dead letters":   {with("topics: [events]", "topics: [segsync-dlq]"), "segsync itself writes"},
-		"its own table":          {with("topics: [events]", "topics: [segsync-fr-table]"), "segsync itself writes"},
-		"a list of 1e20":         {with("list: 42", "list: 1e20"), "must be a number"},
-		"a segment twice":        {with("segments: [vip]", "segments: [vip, vip]"), "is named twice"},
-		"an admin port alone":    {good + "admin: { addr: \"19400\" }\n", "addr must be a host and a port"},
-		"a tab":                  {with("    list: 42", "\tlist: 42"), "a tab"},
-		"UTF-16":                 {"\xff\xfek\x00", "the file is UTF-16"},
-		"Latin-1":                {good + "# \xe9\n", "is not UTF-8"},
-		"a binary file":          {"\x7fELF\x00\x01", "it is no text"},
-		"an empty file":          {"# nothing\n", "the file is empty"},
-		"a known connection":     {with("connection: fr", "connection: frr"), `configured are: fr (did you mean "fr"?)`},
-		"audits each minute":     {good + "audit: { every: 1m }\n", "audit.every must be a duration of 10m0s or more"},
-		"no wait for a schema":   {good + "unknown_schema: { wait: never }\n", "must be a duration"},
-		"joins and member":       {with(`member: change == "ENTERED"`, `member: "true", joins: x`), "not both"},
-		"segment alone":          {with(`, member: change == "ENTERED"`, ""), "segment and member go together"},
-		"time and sequence":      {with(`"ENTERED" }`, `"ENTERED", time: occurred_at, sequence: lsn }`), "sequence orders events in place of time"},
-		"a sequence here only":   {with(`event: {`, "event:\n      - { person: p, joins: j, sequence: lsn }\n      - {"), "either all events of a source have a sequence, or none"},
-		"sequence and tombstone": {with(`"ENTERED" }`, "\"ENTERED\", sequence: lsn }\n    on_tombstone: delete_contact"), "on_tombstone and sequence do not go together"},
-		"a group of one":         {with(`"ENTERED" }`, `"ENTERED", group: [vip] }`), "group is a list of two segments or more"},
-		"until of a profile":     {with(`event: {`, "event:\n      - { person: p, until: u }\n      - {"), "until and group are about memberships"},
-		"profiles, not said":     {with(`event: {`, "event:\n      - { person: p }\n      - {"), "profiles: keep"},
-		"profiles only":          {with(`, segment: segment_id, member: change == "ENTERED"`, ""), "no event speaks of memberships"},
-		"an unknown preset":      {with("topics: [events]", "topics: [events]\n    preset: debesium"), `unknown preset "debesium" (did you mean "debezium"?)`},
-		"a preset's fields":      {with("    email: profile.email\n", "    preset: debezium\n"), "preset debezium needs the names of fields: preset: { name: debezium, email: … }"},
-		"a preset's expression":  {with("    email: profile.email\n", "    preset: { name: debezium, email: lower(email) }\n"), "for an expression write the key"},
-		"a preset without use":   {with("topics: [events]", "topics: [events]\n    preset: { name: tealium, person: x }"), "preset tealium has no use for person"},
-		"memberships and member": {with(`member: change == "ENTERED"`, `member: "true", memberships: x`), "memberships is the whole truth"},
+		"a schedule that is none": {with("list: 42", "list: 42\n    schedule: 25 h"), "schedule must be manual, or five fields as of cron"},
+		"a zone that is none":     {with("list: 42", "list: 42\n    schedule: 0 6 * * * Europe/Pari"), `"Europe/Pari" is no time zone`},
+		"only whom not":           {with("segments: [vip]", "segments: { none: [vip] }"), "at least one segment whose members are wanted"},
+		"a segment in two rules":  {with("segments: [vip]", "segments: { any: [vip], none: [vip] }"), `segment "vip" is named twice`},
+		"an unknown rule":         {with("segments: [vip]", "segments: { any: [vip], nor: [x] }"), `unknown key "nor" (did you mean "none"?)`},
+		"a webhook in the open":   {good + "notify: [ { webhook: http://hooks.example.com/x } ]\n", "a webhook must be https"},
+		"nobody to be told":       {good + "notify: [ { format: slack } ]\n", "a target of notify is a webhook: URL, or a command"},
+		"expected all the time":   {with("list: 42", "list: 42\n    expect_every: 1s"), "expect_every must be a duration of 1m0s or more"},
+		"no consent":              {with("    consent: { by: dpo@example.com, on: 2026-11-01 }\n", ""), "segsync.yaml:10:9: connection \"fr\" has no consent"},
+		"an unknown key":          {with("segments: [vip]", "segment: [vip]"), `unknown key "segment" (did you mean "segments"?)`},
+		"a missing key":           {with("    list: 42\n", ""), `"list" is missing`},
+		"a key given twice":       {with("    list: 42\n", "    list: 42\n    list: 43\n"), `key "list" already defined`},
+		"two exports on a list":   {good + fmt.Sprintf(second, 42, "profile.first_name"), `exports "vip" and "gold" write the same list 42`},
+		"one attribute, two":      {good + fmt.Sprintf(second, 43, "profile.last_name"), `map FIRSTNAME of source "cdp" differently`}, // S30
+		"plain http":              {with("api_key:", "base_url: http://api.example.com/v3\n    api_key:"), "plain http to a host that is not this machine"},
+		"an unset variable":       {with("TEST_KEY", "TEST_NONE"), "the environment variable TEST_NONE is not set"},
+		"an unknown connection":   {with("connection: fr", "connection: de"), `connection "de", which is not configured`},
+		"an unknown source":       {with("source: cdp", "source: crm"), `source "crm", which is not configured`},
+		"a broken expression":     {with("profile.first_name", `"profile.("`), "FIRSTNAME"},
+		"a cut expression":        {with("    email: profile.email", "    email: profile.tag == \"a #1\" ? profile.email : nil"), `takes what follows " #" for a comment`},
+		"an attribute in lower":   {with("FIRSTNAME", "Firstname"), "attribute names are upper case: FIRSTNAME"},
+		"an owner's name here":    {with("    segments: [vip]", "    owner: crm\n    segments: [vip]"), "an owner's exports come from its own folder"},
+		"a share that is none":    {with("usable_by: [crm]", "rate: { share: 1.5 }"), "share must be above 0"},
+		"a flow with a variable":  {with("consent: {", "x: { y: ${file:/k} }\n    consent: {"), "needs quotes"},
+		"a time that is none":     {with("topics: [events]", "topics: [events]\n    start: yesterday"), "start must be earliest, latest or a time"},
+		"no token":                {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: OAUTHBEARER }"), "OAUTHBEARER needs either token"},
+		"a token over http":       {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: OAUTHBEARER, token_url: http://login.example.com/t, client_id: a, client_secret: b }"), "would travel in clear text"},
+		"MSK without TLS":         {with("brokers: [localhost:9092]", "brokers: [localhost:9092], sasl: { mechanism: AWS_MSK_IAM }"), "over TLS only"},
+		"half of a key pair":      {with("brokers: [localhost:9092]", "brokers: [localhost:9092], tls: {}, sasl: { mechanism: AWS_MSK_IAM, access_key: a }"), "access_key and secret_key go together"},
+		"an empty expression":     {with("profile.first_name", `""`), "attribute FIRSTNAME has no expression"},
+		"no export at all":        {good[:strings.Index(good, "exports:")], "no export is configured"},
+		"two letters away":        {with("    list: 42", "    atributes: {}\n    list: 42"), `(did you mean "attributes"?)`},
+		"swapped letters":         {with("email: profile", "emial: profile"), `(did you mean "email"?)`},
+		"an alias":                {with("${env:TEST_KEY}", "*SECRET"), "anchors and aliases"},
+		"base_url without /v3":    {with("api_key:", "base_url: https://api.brevo.com\n    api_key:"), "base_url must end in /v3"},
+		"a broker without port":   {with("localhost:9092", "localhost"), "a broker is a host and a port"},
+		"a broker with http":      {with("[localhost:9092]", `["http://localhost:9092"]`), "a broker is a host and a port"},
+		"a session of weeks":      {with("brokers: [localhost:9092]", "brokers: [localhost:9092], session_timeout: 999h"), "between 6s and 30m"},
+		"a consent by nobody":     {with("by: dpo@example.com", `by: ""`), "it is empty"},
+		"a consent to come":       {with("on: 2026-11-01", "on: 2126-11-01"), "on lies ahead"},
+		"a key of two lines":      {with("${env:TEST_KEY}", "${env:TEST_LINES}"), "holds a line break"},
+		"an empty key":            {with("${env:TEST_KEY}", `""`), `"api_key" is empty`},
+		"a topic with a blank":    {with("topics: [events]", "topics: [my events]"), "a topic's name may hold"},
+		"its own dead letters":    {with("topics: [events]", "topics: [segsync-dlq]"), "segsync itself writes"},
+		"its own table":           {with("topics: [events]", "topics: [segsync-fr-table]"), "segsync itself writes"},
+		"a list of 1e20":          {with("list: 42", "list: 1e20"), "must be a number"},
+		"a segment twice":         {with("segments: [vip]", "segments: [vip, vip]"), "is named twice"},
+		"an admin port alone":     {good + "admin: { addr: \"19400\" }\n", "addr must be a host and a port"},
+		"a tab":                   {with("    list: 42", "\tlist: 42"), "a tab"},
+		"UTF-16":                  {"\xff\xfek\x00", "the file is UTF-16"},
+		"Latin-1":                 {good + "# \xe9\n", "is not UTF-8"},
+		"a binary file":           {"\x7fELF\x00\x01", "it is no text"},
+		"an empty file":           {"# nothing\n", "the file is empty"},
+		"a known connection":      {with("connection: fr", "connection: frr"), `configured are: fr (did you mean "fr"?)`},
+		"audits each minute":      {good + "audit: { every: 1m }\n", "audit.every must be a duration of 10m0s or more"},
+		"no wait for a schema":    {good + "unknown_schema: { wait: never }\n", "must be a duration"},
+		"joins and member":        {with(`member: change == "ENTERED"`, `member: "true", joins: x`), "not both"},
+		"segment alone":           {with(`, member: change == "ENTERED"`, ""), "segment and member go together"},
+		"time and sequence":       {with(`"ENTERED" }`, `"ENTERED", time: occurred_at, sequence: lsn }`), "sequence orders events in place of time"},
+		"a sequence here only":    {with(`event: {`, "event:\n      - { person: p, joins: j, sequence: lsn }\n      - {"), "either all events of a source have a sequence, or none"},
+		"sequence and tombstone":  {with(`"ENTERED" }`, "\"ENTERED\", sequence: lsn }\n    on_tombstone: delete_contact"), "on_tombstone and sequence do not go together"},
+		"a group of one":          {with(`"ENTERED" }`, `"ENTERED", group: [vip] }`), "group is a list of two segments or more"},
+		"until of a profile":      {with(`event: {`, "event:\n      - { person: p, until: u }\n      - {"), "until and group are about memberships"},
+		"profiles, not said":      {with(`event: {`, "event:\n      - { person: p }\n      - {"), "profiles: keep"},
+		"profiles only":           {with(`, segment: segment_id, member: change == "ENTERED"`, ""), "no event speaks of memberships"},
+		"an unknown preset":       {with("topics: [events]", "topics: [events]\n    preset: debesium"), `unknown preset "debesium" (did you mean "debezium"?)`},
+		"a preset's fields":       {with("    email: profile.email\n", "    preset: debezium\n"), "preset debezium needs the names of fields: preset: { name: debezium, email: … }"},
+		"a preset's expression":   {with("    email: profile.email\n", "    preset: { name: debezium, email: lower(email) }\n"), "for an expression write the key"},
+		"a preset without use":    {with("topics: [events]", "topics: [events]\n    preset: { name: tealium, person: x }"), "preset tealium has no use for person"},
+		"memberships and member":  {with(`member: change == "ENTERED"`, `member: "true", memberships: x`), "memberships is the whole truth"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, problems := load(t, c.text)
