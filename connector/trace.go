@@ -271,8 +271,7 @@ func (t *trace) find(w *mapping.Worker, s *Source, records []*kgo.Record, end in
 				continue
 			}
 			e := TracedEvent{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, At: time.Unix(0, c.Time).UTC(), Says: t.says(s, c, p, res.Tombstone), Stands: stands[place(r.Topic, r.Partition, r.Offset)]}
-			var reject *mapping.RejectError
-			if errors.As(err, &reject) {
+			if reject, ok := errors.AsType[*mapping.RejectError](err); ok {
 				e.Error = reject.Error()
 			}
 			all = append(all, e)
