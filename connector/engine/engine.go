@@ -132,7 +132,7 @@ func (e *Engine) compose(woken chan struct{}) {
 	i.delivery, i.watcher, w.audits, u.planning = s, w, u, n
 	z := &runs{core: c, open: map[string]*Run{}}
 	o := &control{core: c, holds: h, audits: u}
-	v := &schedules{core: c, holds: h, reader: r, runs: z, control: o, all: map[string]*schedule{}}
+	v := &schedules{core: c, holds: h, reader: r, runs: z, control: o, opened: make(chan struct{}, 1), all: map[string]*schedule{}}
 	y := &history{core: c, live: r, queues: newQueues(), positions: p, holds: h, damage: d, control: o, wanted: make(chan struct{}, 1), open: map[int]*rewind{}}
 	u.control, o.history, p.history, u.history, n.history = o, y, y, y, y
 	o.schedules, u.runs, y.runs, e.schedules, e.runs = v, z, z, v, z

@@ -112,11 +112,14 @@ func (h *history) start(s int, from Start, row rewindRow) error {
 // run does what takes its time, as long as the epoch lasts: it begins backfills, forgets what was delivered, sweeps, and ends
 // rewinds.
 func (h *history) run() {
-	again := time.NewTicker(time.Second)
+	again := time.NewTimer(time.Hour)
 	defer again.Stop()
 	for {
 		if err := h.work(); err != nil && !h.ended() {
 			h.log.Warn("a backfill waits", zap.Error(err))
+		}
+		if h.owed() {
+			again.Reset(time.Second)
 		}
 		select {
 		case <-h.ctx.Done():
@@ -125,6 +128,12 @@ func (h *history) run() {
 		case <-again.C:
 		}
 	}
+}
+
+func (h *history) owed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.owedLocked()
 }
 
 func (h *history) work() error {

@@ -77,6 +77,8 @@ type schedules struct {
 	runs    *runs
 	control *control
 
+	opened chan struct{} // an export was let go
+
 	// +checklocks:mu
 	all map[string]*schedule // by export
 }
@@ -101,9 +103,10 @@ type scheduleRow struct {
 }
 
 const (
-	scheduleKey   = "schedule/" // and an export
-	scheduleEvery = time.Second
-	workedOffMost = 64 // chunks of contacts that are looked through at a time
+	scheduleKey   = "schedule/"      // and an export
+	scheduleEvery = time.Second      // how often it is asked whether an export is worked off
+	scheduleMost  = 30 * time.Second // how long nobody looks: clocks are set
+	workedOffMost = 64               // chunks of contacts that are looked through at a time
 )
 
 // loadLocked begins to hold what is sent at times.
@@ -153,16 +156,37 @@ func (s *schedules) forgetLocked() {
 
 // run lets exports go when they are due, and holds them when they are worked off.
 func (s *schedules) run() {
-	s.every(scheduleEvery, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.draining.Load() || s.ended() {
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
 			return
+		case <-s.opened:
+		case <-again.C:
 		}
-		for name, d := range s.all {
-			s.lookLocked(name, d)
+		again.Reset(s.look())
+	}
+}
+
+// look looks at every export, and says when to look again.
+func (s *schedules) look() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) == 0 || s.draining.Load() || s.ended() {
+		return time.Hour
+	}
+	pause := scheduleMost
+	for name, d := range s.all {
+		s.lookLocked(name, d)
+		switch due := d.next(); {
+		case !d.Open.IsZero():
+			pause = scheduleEvery
+		case !due.IsZero():
+			pause = min(pause, max(time.Until(due), time.Millisecond))
 		}
-	})
+	}
+	return pause
 }
 
 // lookLocked looks at one export.
@@ -205,6 +229,10 @@ func (s *schedules) openLocked(name string, d *schedule, cmd *commands.Command) 
 	s.holds.releaseLocked(holdKey{place{list: d.list}, codeNotDue}, s.now())
 	s.log.Info("an export is let go", zap.String("export", name), zap.String("why", kind))
 	s.nudge()
+	select {
+	case s.opened <- struct{}{}:
+	default:
+	}
 }
 
 // workedOffLocked holds an export again once everything that was owed when it was let go is delivered, or kept back for
