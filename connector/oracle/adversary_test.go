@@ -388,21 +388,6 @@ func crowdOf(n int) (all []string) {
 	return all
 }
 
-// What came of a command cannot be told for a moment.
-func TestAnOutcomeThatIsRefusedOnce(t *testing.T) {
-	play(t, func(s *scene) {
-		s.full(10)
-		s.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: commandsTopic, Err: kerr.NotEnoughReplicas, Count: 40})
-		g, err := s.Give(s.t.Context(), commands.Command{Kind: commands.Retry, Export: "export-1"})
-		if err != nil {
-			s.t.Skip(err)
-		}
-		if o := s.awaits(g, time.Hour); !strings.HasPrefix(o, "done") {
-			s.t.Error("retry:", o)
-		}
-	})
-}
-
 // A backfill of a log of which nothing is left.
 func TestALogThatIsEmptiedMeanwhile(t *testing.T) {
 	play(t, func(s *scene) {
