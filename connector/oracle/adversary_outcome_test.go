@@ -51,10 +51,7 @@ func TestAnOutcomeIsToldLater(t *testing.T) {
 // Backfills and cancels, one close upon the other: each has an outcome, and nothing is left of them.
 func TestBackfillsAndCancels(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		r := rand.New(rand.NewPCG(1, 2))
 		for i := range 150 {
 			g := s.again(commands.Range{Sweep: i%3 == 0})
@@ -93,10 +90,7 @@ func TestAPauseOutlivesCompaction(t *testing.T) {
 // Many backfills, one behind the other: each reads everything.
 func TestManyBackfills(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		for i := range 60 {
 			s.outcome(s.again(commands.Range{Sweep: i%2 == 0}), commands.Done, "300 records read")
 		}
@@ -106,19 +100,8 @@ func TestManyBackfills(t *testing.T) {
 // Live events keep coming from other partitions while a lost position is mended by a backfill, over kills.
 func TestALostPositionAndKills(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(60)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
-		s.stop()
-		for range 3 {
-			s.say(Event{Person: "lost", Segment: "other", Partition: 1})
-		}
-		if err := s.Cluster.DeleteRecords(Topic, 1, -1); err != nil {
-			s.t.Fatal(err)
-		}
-		s.begin()
-		s.until("it halts", time.Minute, func() bool { return len(s.status().Halted) > 0 })
+		s.read(60)
+		s.losesAPosition()
 		s.enter("N-1", "vip", x)
 		s.enter("N-2", "vip", y)
 		g := s.again(commands.Range{From: time.Now().Add(-time.Hour)})

@@ -76,10 +76,7 @@ func TestABackfillOfOneSegmentMendsNoTable(t *testing.T) {
 // A sweep leaves alone whom live reading has read of a partition that joined meanwhile.
 func TestASweepKnowsPartitionsThatCameLater(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		s.down.Store(true)
 		s.kill()
 		g := s.again(commands.Range{Sweep: true})
@@ -102,10 +99,7 @@ func TestASweepKnowsPartitionsThatCameLater(t *testing.T) {
 // The segment of a sweep is followed no more: the backfill fails, and life goes on.
 func TestASweepOfASegmentThatIsFollowedNoMore(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		s.down.Store(true)
 		s.kill()
 		g := s.again(commands.Range{Sweep: true, Segments: []string{"gold"}})
@@ -125,10 +119,7 @@ func TestASweepOfASegmentThatIsFollowedNoMore(t *testing.T) {
 // A cancel that is given while nobody owns the connection finds the backfill.
 func TestACancelWhileNobodyRuns(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		s.down.Store(true)
 		s.kill()
 		g := s.again(commands.Range{Resend: true})
@@ -147,10 +138,7 @@ func TestACancelWhileNobodyRuns(t *testing.T) {
 // A take-over that finds no command keeps the position: nothing is carried out twice.
 func TestATakeOverThatFindsNoCommand(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		s.outcome(s.give(commands.Retry, "export-1"), commands.Done)
 		time.Sleep(time.Minute)
 		s.stop()
@@ -216,9 +204,7 @@ func TestLiveReadingGoesOnAfterAHalt(t *testing.T) {
 					s.until("running", 5*time.Minute, func() bool { return s.status().State == "running" })
 				}
 				s.awaits(s.again(commands.Range{From: time.Now().Add(-30 * time.Second)}), time.Hour)
-				for i := range int32(3) {
-					s.say(Event{Person: fmt.Sprint("Q-", i), Segment: "vip", In: true, Partition: i, Profile: &Profile{Email: fmt.Sprintf("q%d@example.com", i)}})
-				}
+				s.everywhere()
 				s.converge(s.t, 30*time.Minute)
 			})
 		})
@@ -228,24 +214,11 @@ func TestLiveReadingGoesOnAfterAHalt(t *testing.T) {
 // One partition's position is lost: the others go on, too, after a backfill.
 func TestOthersGoOnAfterALostPosition(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(60)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
-		s.stop()
-		for range 3 {
-			s.say(Event{Person: "lost", Segment: "other", Partition: 1})
-		}
-		if err := s.Cluster.DeleteRecords(Topic, 1, -1); err != nil {
-			s.t.Fatal(err)
-		}
-		s.begin()
-		s.until("it halts", time.Minute, func() bool { return len(s.status().Halted) > 0 })
+		s.read(60)
+		s.losesAPosition()
 		s.awaits(s.again(commands.Range{}), time.Hour)
 		time.Sleep(time.Minute)
-		for i := range int32(3) {
-			s.say(Event{Person: fmt.Sprint("Q-", i), Segment: "vip", In: true, Partition: i, Profile: &Profile{Email: fmt.Sprintf("q%d@example.com", i)}})
-		}
+		s.everywhere()
 		s.converge(s.t, 30*time.Minute)
 	})
 }
@@ -253,10 +226,7 @@ func TestOthersGoOnAfterALostPosition(t *testing.T) {
 // A new segment in the configuration while a backfill is under way: the backfill is done behind it.
 func TestANewSegmentAndABackfill(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		s.down.Store(true)
 		s.kill()
 		g := s.again(commands.Range{Sweep: true})
@@ -332,10 +302,7 @@ func TestALargeCommand(t *testing.T) {
 // A second backfill that is given while nobody owns the connection: both have an outcome.
 func TestASecondBackfillWhileNobodyRuns(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		s.down.Store(true)
 		s.kill()
 		g := s.again(commands.Range{Resend: true})
@@ -381,6 +348,37 @@ func TestTheCommandsTopicIsMadeAgain(t *testing.T) {
 	})
 }
 
+// read lets a crowd come in, and waits until nothing is owed.
+func (s *scene) read(n int) {
+	s.t.Helper()
+	s.crowd(n)
+	s.begin()
+	s.converge(s.t, 20*time.Minute)
+	s.settled()
+}
+
+// losesAPosition lets the log of one partition forget what was not read of it, so that its source halts.
+func (s *scene) losesAPosition() {
+	s.t.Helper()
+	s.stop()
+	for range 3 {
+		s.say(Event{Person: "lost", Segment: "other", Partition: 1})
+	}
+	if err := s.Cluster.DeleteRecords(Topic, 1, -1); err != nil {
+		s.t.Fatal(err)
+	}
+	s.begin()
+	s.until("it halts", time.Minute, func() bool { return len(s.status().Halted) > 0 })
+}
+
+// everywhere lets somebody enter by each partition.
+func (s *scene) everywhere() {
+	s.t.Helper()
+	for i := range int32(3) {
+		s.say(Event{Person: fmt.Sprint("Q-", i), Segment: "vip", In: true, Partition: i, Profile: &Profile{Email: fmt.Sprintf("q%d@example.com", i)}})
+	}
+}
+
 func crowdOf(n int) (all []string) {
 	for i := range n {
 		all = append(all, fmt.Sprintf("c%d@example.com", i))
@@ -391,10 +389,7 @@ func crowdOf(n int) (all []string) {
 // A backfill of a log of which nothing is left.
 func TestALogThatIsEmptiedMeanwhile(t *testing.T) {
 	play(t, func(s *scene) {
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		s.down.Store(true)
 		s.kill()
 		g := s.again(commands.Range{})
@@ -412,10 +407,7 @@ func TestALogThatIsEmptiedMeanwhile(t *testing.T) {
 func TestABackfillMeetsARecordThatHalts(t *testing.T) {
 	play(t, func(s *scene) {
 		s.Tune = func(c *connector.Config) { c.Sources[0].Spec.HaltWhen = `segment_id == "truncate"` }
-		s.crowd(300)
-		s.begin()
-		s.converge(s.t, 20*time.Minute)
-		s.settled()
+		s.read(300)
 		s.say(Event{Person: "T", Segment: "truncate", Partition: 0})
 		s.until("reading halts", time.Minute, func() bool { return len(s.status().Halted) > 0 })
 		time.Sleep(time.Minute)
