@@ -111,7 +111,7 @@ func (c *Connection) life(ctx context.Context) error {
 	return m.poll(ctx)
 }
 
-// environment waits until the sources' topics are there.
+// environment waits until the sources' topics are there, and the lists that are named.
 func (c *Connection) environment(ctx context.Context) error {
 	cl, err := kgo.NewClient(c.cfg.Kafka...)
 	if err != nil {
@@ -119,7 +119,11 @@ func (c *Connection) environment(ctx context.Context) error {
 	}
 	defer cl.Close()
 	for try := 0; ; try++ {
+		pause := backoff.Pause(time.Second, 15*time.Second, try)
 		err := c.look(ctx, cl)
+		if err == nil {
+			err, pause = FindLists(ctx, &c.cfg), listsAgain
+		}
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -127,7 +131,7 @@ func (c *Connection) environment(ctx context.Context) error {
 		if try%20 == 0 {
 			c.cfg.Log.Warn("waiting for the environment", zap.Error(err))
 		}
-		backoff.Sleep(ctx, backoff.Pause(time.Second, 15*time.Second, try))
+		backoff.Sleep(ctx, pause)
 	}
 }
 

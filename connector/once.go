@@ -203,7 +203,7 @@ func (c *Connection) doneElsewhere(ctx context.Context, cl *kgo.Client, ends map
 	if err != nil {
 		return false, err
 	}
-	at := fmt.Sprint(read, t.Counts().People, t.Counts().Contacts, t.Counts().Pending, t.Counts().Rejected)
+	at := fmt.Sprint(read, t.Counts().People, t.Counts().Contacts, t.Counts().Pending, t.Counts().Rejected, t.Counts().NoContact)
 	if importing, _ := t.Hanging(time.Now().Add(time.Hour)); importing { // it may take its time
 		at += time.Now().String()
 	}

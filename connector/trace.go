@@ -79,6 +79,9 @@ type trace struct {
 // account. who is a person's id, or an address. Addresses and values are masked unless show says otherwise. tell is told how many
 // records are left of how many.
 func Trace(ctx context.Context, cfg *Config, export, who string, show bool, tell func(left, total int64)) (*Traced, error) {
+	if err := FindLists(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEnvironment, err)
+	}
 	c := New(*cfg)
 	at := slices.IndexFunc(cfg.Exports, func(x Export) bool { return x.Name == export })
 	x := &cfg.Exports[at]

@@ -10,6 +10,7 @@ type (
 	Config       = engine.Config
 	Source       = engine.Source
 	Export       = engine.Export
+	ListName     = engine.ListName
 	Start        = engine.Start
 	OutOfRange   = engine.OutOfRange
 	Tombstone    = engine.Tombstone
@@ -33,6 +34,7 @@ type (
 
 // What an audit finds of a contact (Findings.Examples).
 const (
+	NoContact         = state.NoContact
 	FoundLost         = state.FoundLost
 	FoundMissing      = state.FoundMissing
 	FoundChanged      = state.FoundChanged

@@ -223,6 +223,7 @@ type Owner struct{ ID, Name string }
 type ListInfo struct {
 	ID       int64
 	Name     string
+	Folder   int64 // that it lies in; 0: not told
 	Contacts int64
 	Dynamic  bool // its members follow from a condition: nobody can be added or removed
 }

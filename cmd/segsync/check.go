@@ -30,7 +30,8 @@ import (
 
 func newCheck() *cobra.Command {
 	var f configFlags
-	var offline, createAttributes, createTopics bool
+	var offline bool
+	var create creating
 	var sample sampleFlags
 	cmd := &cobra.Command{
 		Use:   "check -c segsync.yaml [--sample RECORD]",
@@ -59,7 +60,7 @@ func newCheck() *cobra.Command {
 				defer w.release()
 				ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
 				defer cancel()
-				p := &preflight{report: r, w: w, createAttributes: createAttributes, createTopics: createTopics, accounts: map[string]string{}}
+				p := &preflight{report: r, w: w, creating: create, accounts: map[string]string{}}
 				p.run(ctx)
 			}
 			disclose(c, r.out)
@@ -71,10 +72,18 @@ func newCheck() *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVar(&offline, "offline", false, "check the configuration only")
-	cmd.Flags().BoolVar(&createAttributes, "create-attributes", false, "make attributes that the account lacks, as text")
+	create.add(cmd)
 	sample.add(cmd)
-	cmd.Flags().BoolVar(&createTopics, "create-topics", false, "make the topics that segsync needs")
 	return cmd
+}
+
+// creating is what check makes where it is missing.
+type creating struct{ createAttributes, createLists, createTopics bool }
+
+func (c *creating) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.createAttributes, "create-attributes", false, "make attributes that the account lacks, as text")
+	cmd.Flags().BoolVar(&c.createLists, "create-lists", false, "make lists that are named and that the account lacks, in their folders")
+	cmd.Flags().BoolVar(&c.createTopics, "create-topics", false, "make the topics that segsync needs")
 }
 
 // report prints a line for each check.
@@ -116,17 +125,17 @@ func disclose(c *config.Config, out io.Writer) {
 		}
 		attributes := slices.Sorted(maps.Keys(e.Attributes))
 		fields := strings.Join(append([]string{"e-mail address"}, attributes...), ", ")
-		_, _ = fmt.Fprintf(out, "      export %s: %s of people in %s → list %d of account %s; consent: %s, %s\n", e.Name, fields, strings.Join(e.Segments, ", "), e.List, name, con.ConsentBy, con.ConsentOn)
+		_, _ = fmt.Fprintf(out, "      export %s: %s of people in %s → list %s of account %s; consent: %s, %s\n", e.Name, fields, strings.Join(e.Segments, ", "), e.Of(), name, con.ConsentBy, con.ConsentOn)
 	}
 }
 
 // preflight asks the environment whether it is as the configuration says.
 type preflight struct {
 	*report
-	w                              *wiring
-	createAttributes, createTopics bool
-	accounts                       map[string]string // account to connection
-	cl                             *kgo.Client
+	creating
+	w        *wiring
+	accounts map[string]string // account to connection
+	cl       *kgo.Client
 }
 
 func (p *preflight) run(ctx context.Context) {
@@ -390,8 +399,13 @@ func (p *preflight) account(ctx context.Context, cfg *connector.Config) {
 		p.fail("connection %s: reading the account's attributes: %s", cfg.Name, err)
 		return
 	}
+	if !p.lists(ctx, api, cfg) {
+		return
+	}
 	for _, x := range cfg.Exports {
-		p.list(ctx, api, &x)
+		if x.List != 0 {
+			p.list(ctx, api, &x)
+		}
 		p.attributes(ctx, api, &x, types)
 	}
 }

@@ -36,6 +36,9 @@ func (s *sample) ask(ctx context.Context, w *wiring) (closing func()) {
 	api := sendinblue.New(options)
 	ctx, cancel := context.WithTimeout(ctx, accountPatience)
 	closing = func() { cancel(); api.Close() }
+	if err := connector.FindLists(ctx, s.cfg); err != nil {
+		s.line("note  %s: it is shown as list 0\n", err)
+	}
 	types, err := api.Attributes(ctx)
 	if err != nil {
 		return closing
@@ -179,24 +182,37 @@ func (s *sample) requests(source *connector.Source, r *mapping.Result, c *mappin
 	}
 	write := sink.Request{Kind: sink.Upsert, Contacts: []sink.Contact{{Address: s.mask(p.Address)}}}
 	var leaves []int64
-	asked := map[string]bool{}
+	asked, creates := map[string]bool{}, false
 	for i := range s.cfg.Exports {
 		e := &s.cfg.Exports[i]
 		if e.Source != s.source {
 			continue
 		}
-		among := func(segments map[string]bool) bool {
-			return slices.ContainsFunc(e.Segments, func(g string) bool { return segments[g] })
+		bars := func(g string) bool { return slices.Contains(e.None, g) }
+		among := func(segments map[string]bool, which func(g string) bool) bool {
+			return slices.ContainsFunc(e.Segments, func(g string) bool { return segments[g] && which(g) })
 		}
+		wants := func(g string) bool { return !bars(g) }
 		switch {
-		case among(in):
+		case among(in, bars):
+			s.line("  export %s: none of %s may be in the list, whatever else they are in\n", e.Name, strings.Join(e.None, ", "))
+			leaves = append(leaves, e.List)
+		case among(in, wants):
+			if len(e.All)+len(e.None) > 0 {
+				s.line("  export %s: if they are in all of [%s] and in none of [%s], which other records may have said\n", e.Name, strings.Join(e.All, ", "), strings.Join(e.None, ", "))
+			}
 			write.Lists = append(write.Lists, e.List)
+			creates = creates || !e.OnlyExisting
 			for _, a := range e.Attributes {
 				asked[a] = true
 			}
-		case among(out):
+		case among(out, wants):
 			leaves = append(leaves, e.List)
 		}
+	}
+	if len(write.Lists) > 0 && !creates {
+		s.line("  if the account has the contact: only_existing lets none be created\n")
+		write.Kind = sink.Update
 	}
 	s.before(p.Address, append(slices.Clone(write.Lists), leaves...))
 	if len(write.Lists) > 0 {

@@ -101,6 +101,11 @@ func showPlan(out io.Writer, p *connector.Planned) {
 		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", x.Export, x.List, x.Add, x.Remove, x.Update, x.Unchanged, x.Withheld, x.Rejected, x.Perhaps)
 	}
 	_ = w.Flush()
+	for _, x := range p.Lists {
+		if x.NoContact > 0 {
+			line("export %s: %d more people are not contacts of the account, and only_existing lets none be created", x.Export, x.NoContact)
+		}
+	}
 	var calls []string
 	for _, kind := range slices.Sorted(maps.Keys(p.Calls)) {
 		calls = append(calls, fmt.Sprintf("%d %s", p.Calls[kind], kind))

@@ -134,7 +134,11 @@ func showContact(line func(format string, args ...any), t *connector.Traced) {
 	if !c.Unknown.IsZero() {
 		line("  a request had no answer at %s: it is sent once more", c.Unknown.Format(time.RFC3339))
 	}
-	if c.Rejected != "" {
+	switch c.Rejected {
+	case "":
+	case connector.NoContact:
+		line("  the account had no such contact at %s, and only_existing lets none be created: tried again when what is wanted changes, or by segsync retry", c.RejectedAt.Format(time.RFC3339))
+	default:
 		line("  rejected at %s: %s", c.RejectedAt.Format(time.RFC3339), c.Rejected)
 	}
 	if len(c.Refused) > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -196,6 +197,11 @@ func (w *wiring) connection(c *config.Connection) (cfg connector.Config, ok bool
 	if err != nil {
 		return cfg, false, err
 	}
+	cfg.Lists = func(ctx context.Context) ([]sink.ListInfo, error) {
+		api := sendinblue.New(options)
+		defer api.Close()
+		return api.Lists(ctx)
+	}
 	account := sendinblue.NewAccount(options, options.Key)
 	cfg.Account, cfg.Limits = account, sendinblue.Limits(c.Rate)
 	cfg.Sender = func(lease func() bool) sink.Destination {
@@ -209,7 +215,7 @@ func (w *wiring) connection(c *config.Connection) (cfg connector.Config, ok bool
 // addExport adds an export, with what it asks of its source.
 func addExport(cfg *connector.Config, s int, e *config.Export) {
 	x := connector.Export{
-		Name: e.Name, Owner: e.Owner, Enabled: e.Enabled, Source: s, Segments: e.Segments, All: e.All, None: e.None, List: e.List, Delete: e.Delete, Schedule: e.Schedule, OnlyOwn: e.OnlyOwn,
+		Name: e.Name, Owner: e.Owner, Enabled: e.Enabled, Source: s, Segments: e.Segments, All: e.All, None: e.None, List: e.List, Named: e.Named, Delete: e.Delete, Schedule: e.Schedule, OnlyOwn: e.OnlyOwn, OnlyExisting: e.OnlyExisting,
 		Guard: connector.Guard{Share: e.GuardShare, AtLeast: e.GuardLeast},
 	}
 	spec := &cfg.Sources[s].Spec

@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -63,18 +65,46 @@ func (s *Source) profilesApart() bool {
 
 // Export joins segments of a source to a list.
 type Export struct {
-	Name       string
-	Owner      string // whose it is; "" the admins'
-	Enabled    bool
-	Source     int      // place in Config.Sources
-	Segments   []string // any of which is enough, but for those that are named again:
-	All, None  []string // the person must be in all of these, in none of those
-	List       int64
-	Attributes []string
-	Delete     bool // on_exit: delete_contact
-	Guard      state.Guard
-	OnlyOwn    bool   // who leaves is taken out only if we put them in
-	Schedule   string // when it is sent (ParseSchedule); "": all the time
+	Name         string
+	Owner        string // whose it is; "" the admins'
+	Enabled      bool
+	Source       int      // place in Config.Sources
+	Segments     []string // any of which is enough, but for those that are named again:
+	All, None    []string // the person must be in all of these, in none of those
+	List         int64    // its number; 0: it is named, and not found yet
+	Named        ListName // how it is named, if not by its number
+	Attributes   []string
+	Delete       bool // on_exit: delete_contact
+	Guard        state.Guard
+	OnlyOwn      bool   // who leaves is taken out only if we put them in
+	OnlyExisting bool   // no contact is created for its list
+	Schedule     string // when it is sent (ParseSchedule); "": all the time
+}
+
+// ListName names a list of the account by its name there, and its folder; 0: in whatever folder.
+type ListName struct {
+	Name   string
+	Folder int64
+}
+
+// Is says whether a list is the one that is named.
+func (n ListName) Is(l sink.ListInfo) bool {
+	return l.Name == n.Name && (n.Folder == 0 || l.Folder == n.Folder)
+}
+
+func (n ListName) String() string {
+	if n.Folder == 0 {
+		return strconv.Quote(n.Name)
+	}
+	return fmt.Sprintf("%q in folder %d", n.Name, n.Folder)
+}
+
+// Of names the export's list for people.
+func (x Export) Of() string {
+	if x.List == 0 {
+		return x.Named.String()
+	}
+	return strconv.FormatInt(x.List, 10)
 }
 
 // row is the key of the export's row: a name of one owner's is not another's.
@@ -97,6 +127,8 @@ type Config struct {
 	// Sender makes the account's destination; it writes under the lease only.
 	Sender  func(lease func() bool) sink.Destination
 	Account Account // nil: whose the key is is not checked
+	// Lists are all of the account, to find those that are named.
+	Lists func(context.Context) ([]sink.ListInfo, error)
 
 	DeadLetters string // topic
 	Breaker     Breaker
@@ -218,7 +250,7 @@ func (c *Config) tableConfig() state.Config {
 	}
 	for _, e := range c.Exports {
 		t.Exports = append(t.Exports, state.Export{
-			Name: e.Name, Source: e.Source, Segments: e.Segments, All: e.All, None: e.None, List: e.List, Attributes: e.Attributes, Delete: e.Delete, OnlyOwn: e.OnlyOwn, Guard: e.Guard,
+			Name: e.Name, Source: e.Source, Segments: e.Segments, All: e.All, None: e.None, List: e.List, Attributes: e.Attributes, Delete: e.Delete, OnlyOwn: e.OnlyOwn, OnlyExisting: e.OnlyExisting, Guard: e.Guard,
 		})
 	}
 	return t

@@ -337,13 +337,17 @@ func (c *control) decideLocked(export string, lists []int64, approved bool, now 
 //
 // +checklocks:c.mu
 func (c *control) retryLocked(lists []int64, now time.Time) string {
-	rejected, freed, contacts := 0, 0, 0
+	rejected, absent, freed, contacts := 0, 0, 0, 0
 	for _, list := range lists {
-		rejected += c.table.RetryRejected(list, now)
+		r, a := c.table.RetryRejected(list, now)
+		rejected, absent = rejected+r, absent+a
 		i, n := c.table.ToFree(list, now.Add(-c.cfg.Times.ImportStuck))
 		freed, contacts = freed+i, contacts+n
 	}
 	text := fmt.Sprintf("%d rejected contacts are tried again", rejected)
+	if absent > 0 {
+		text += fmt.Sprintf(", and %d that the account did not have", absent)
+	}
 	if freed > 0 {
 		text += fmt.Sprintf("; %d contacts of %d imports that were begun more than %s ago are sent again, and once more when the imports end, should they not have ended", contacts, freed, c.cfg.Times.ImportStuck)
 	}

@@ -88,6 +88,7 @@ type Status struct {
 	Withheld    int            `json:"withheld"`
 	WithheldOf  map[int64]int  `json:"withheld_of_lists,omitempty"`
 	Rejected    int            `json:"rejected"`
+	NoContact   int            `json:"no_contact"` // contacts that the account does not have, where none are created (only_existing)
 	Unknown     int            `json:"unknown"`
 	Imports     int            `json:"imports_in_flight"`
 	Auditing    bool           `json:"auditing"`
@@ -126,7 +127,7 @@ func (e *Engine) Status(s *Status) {
 	s.Account, s.LastSuccess = e.account.key.owner, e.delivery.lastApplied
 	s.Lag, s.Pending, s.InFlight = e.reader.lagLocked(), t.Pending, t.InFlight
 	s.Oldest = time.Duration(e.table.Oldest(now)) * time.Millisecond
-	s.People, s.Contacts, s.Withheld, s.Rejected, s.Unknown = t.People, t.Contacts, e.table.Withheld(), t.Rejected, t.Unknown
+	s.People, s.Contacts, s.Withheld, s.Rejected, s.NoContact, s.Unknown = t.People, t.Contacts, e.table.Withheld(), t.Rejected, t.NoContact, t.Unknown
 	s.NoAddress = t.WithoutAddress
 	s.Imports, s.Counters, s.Table = len(e.imports.open), e.counts, e.table.Bytes()
 	s.Auditing = e.audits.reading != 0

@@ -127,6 +127,11 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 		account := sendinblue.NewAccount(options, w.Keys)
 		options.Key, cfg.Account = account.Key, account
 	}
+	cfg.Lists = func(ctx context.Context) ([]sink.ListInfo, error) {
+		api := sendinblue.New(options)
+		defer api.Close()
+		return api.Lists(ctx)
+	}
 	cfg.Sender = func(lease func() bool) sink.Destination {
 		o := options
 		o.Observe = cfg.Metrics.ObserveCall(cfg.Name)
@@ -135,7 +140,7 @@ func (w *World) config(instance string, d *Cutter) (connector.Config, error) {
 	}
 	for i, x := range w.Exports {
 		cfg.Exports = append(cfg.Exports, connector.Export{
-			Enabled: true, Name: fmt.Sprintf("export-%d", i+1), Segments: x.Segments, List: x.List, Attributes: x.Attributes,
+			Enabled: true, Name: fmt.Sprintf("export-%d", i+1), Segments: x.Segments, List: x.List, Attributes: x.Attributes, OnlyExisting: x.OnlyExisting,
 		})
 	}
 	if w.Tune != nil {

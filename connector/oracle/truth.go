@@ -26,9 +26,10 @@ type Profile struct {
 
 // Export is an export as the truth sees it.
 type Export struct {
-	List       int64
-	Segments   []string
-	Attributes []string // of FIRSTNAME, LASTNAME, SMS, COUNTRY
+	List         int64
+	Segments     []string
+	Attributes   []string // of FIRSTNAME, LASTNAME, SMS, COUNTRY
+	OnlyExisting bool     // contacts that the account does not have stay out
 }
 
 // person is what the events say of one person.
@@ -47,7 +48,8 @@ type Truth struct {
 	// Unsubscribed addresses: their people are not added anywhere else.
 	Unsubscribed map[string]bool
 	former       map[string][]string
-	keep         bool // profiles of people in no segment
+	keep         bool                      // profiles of people in no segment
+	exists       func(address string) bool // as contact of the account
 }
 
 // NewTruth makes an empty truth.
@@ -101,8 +103,12 @@ type Want map[string]map[string]string
 // List derives a list from the people.
 func (t *Truth) List(list int64) Want {
 	w := Want{}
+	only := slices.ContainsFunc(t.exports, func(x Export) bool { return x.List == list && x.OnlyExisting })
 	for address, carriers := range t.carriers() {
 		wanted := false
+		if only && !t.exists(address) {
+			continue
+		}
 		for _, p := range carriers {
 			wanted = wanted || len(t.wants(p, list)) > 0
 		}

@@ -157,6 +157,7 @@ func NewWorld(o WorldOptions) (*World, error) {
 		o.Sandbox.Lists = append(o.Sandbox.Lists, x.List)
 	}
 	w.Sandbox = sandbox.New(o.Sandbox)
+	w.Truth.exists = func(address string) bool { _, ok := w.Sandbox.Contact(address); return ok }
 	if w.API, err = w.serve(o.APIAddr, http.HandlerFunc(w.account)); err != nil {
 		return nil, err
 	}

@@ -35,13 +35,14 @@ type situation struct {
 //   - who only leaves goes with others by 150; alone in several lists, one PUT does it;
 //   - an address given up is emptied by one PUT;
 //   - who is looked at first goes alone, too; of more looks than fit before a write the first go alone;
+//   - who must not be created goes by no import and no upsert: one PUT sets a contact that exists, or says that it does not;
 //   - who enters goes by an import when that is sooner, after leaving what is to be left: an import takes its time, and
 //     takes nobody out. Where none may begin now they wait for it, but for those whose last one failed;
 //   - who enters with attributes as they stand there goes with others by 150, or, when nobody else is there, by an
 //     upsert, which also settles whether the contact exists;
 //   - everybody else goes by an upsert, or by one PUT where lists are left too.
 func choose(n *state.Need, s situation) Route {
-	imports := s.imports && !n.Barred
+	imports := s.imports && !n.Barred && !n.Existing
 	switch {
 	case n.Delete && !n.Writes():
 		return Delete
@@ -65,9 +66,9 @@ func choose(n *state.Need, s situation) Route {
 	return single(n)
 }
 
-// single is a call for one contact: an upsert creates it, a PUT also unlinks.
+// single is a call for one contact: an upsert creates it, a PUT does not, and also unlinks.
 func single(n *state.Need) Route {
-	if len(n.Remove) > 0 {
+	if len(n.Remove) > 0 || n.Existing {
 		return Update
 	}
 	return Upsert

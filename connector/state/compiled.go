@@ -45,15 +45,16 @@ type Source struct {
 
 // Export is one list that segments of a source feed.
 type Export struct {
-	Name       string
-	Source     int
-	Segments   []string // any of which is enough, but for those that All and None name again
-	All, None  []string // the person must be in all of these, in none of those
-	List       int64
-	Attributes []string
-	Delete     bool // on_exit: delete_contact
-	OnlyOwn    bool // who leaves is taken out only if we put them in
-	Guard      Guard
+	Name         string
+	Source       int
+	Segments     []string // any of which is enough, but for those that All and None name again
+	All, None    []string // the person must be in all of these, in none of those
+	List         int64
+	Attributes   []string
+	Delete       bool // on_exit: delete_contact
+	OnlyOwn      bool // who leaves is taken out only if we put them in
+	OnlyExisting bool // no contact is created for its list
+	Guard        Guard
 }
 
 // Guard withholds removals of a list when those of the last hour exceed a share of the people delivered in.
@@ -104,6 +105,7 @@ type compiled struct {
 	sourceOf map[uint32]int // source number to its place
 	lists    []int64        // of the exports, and those that were; sorted
 	deletes  map[int64]bool
+	creates  map[int64]bool // some export of the list may create contacts
 	guards   map[int64]Guard
 	unique   []bool   // by name number
 	uniques  []uint32 // attributes, by name
@@ -111,7 +113,7 @@ type compiled struct {
 
 // compile gives everything of the configuration its durable number. It is called once the table is restored.
 func compile(cfg *Config, names *names) *compiled {
-	c := &compiled{sourceOf: map[uint32]int{}, deletes: map[int64]bool{}, guards: map[int64]Guard{}}
+	c := &compiled{sourceOf: map[uint32]int{}, deletes: map[int64]bool{}, creates: map[int64]bool{}, guards: map[int64]Guard{}}
 	for _, e := range cfg.Exports {
 		p := exportPlan{Export: e}
 		sorted := slices.Clone(e.Attributes)
@@ -121,6 +123,7 @@ func compile(cfg *Config, names *names) *compiled {
 		}
 		c.exports = append(c.exports, p)
 		c.deletes[e.List] = c.deletes[e.List] || e.Delete
+		c.creates[e.List] = c.creates[e.List] || !e.OnlyExisting
 		c.guards[e.List] = e.Guard
 		c.lists = append(c.lists, e.List)
 	}

@@ -142,8 +142,8 @@ func (c *contactRow) encode(b []byte) []byte {
 	}
 	b = binary.LittleEndian.AppendUint64(b, c.hash)
 	extra := bit(c.unknownSince != 0) | bit(c.late)<<1 | bit(len(c.standing) > 0)<<2 |
-		bit(len(c.refused) > 0)<<3 | bit(c.rejected != "")*extraRejected | bit(c.halves != 0)<<5 | bit(c.erase)<<6
-	b = append(b, byte(extra))
+		bit(len(c.refused) > 0)<<3 | bit(c.rejected != "")*extraRejected | bit(c.halves != 0)<<5 | bit(c.erase)<<6 | bit(c.rejected == NoContact)*extraNoContact
+	b = binary.AppendUvarint(b, extra)
 	if c.unknownSince != 0 {
 		b = binary.AppendVarint(b, c.unknownSince)
 	}
@@ -175,6 +175,9 @@ func (c *contactRow) encode(b []byte) []byte {
 
 // extraRejected is the bit that says that a rejection follows.
 const extraRejected = 16
+
+// extraNoContact is the bit that says that it is no fault: the contact does not exist, and is not to be created.
+const extraNoContact = 128
 
 // listed reads what a row says of a list.
 func (r *reader) listed(version uint64) listed {

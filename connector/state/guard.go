@@ -296,11 +296,16 @@ func (v *view) rewanted() {
 	v.unpass(func(l *listed) bool { return slices.Contains(v.w.lists, l.list) })
 }
 
-// moved ends the refusals of a contact's removals: a newer event has said what is wanted of who carries it.
+// moved ends the refusals of a contact's removals, and lets one that did not exist be tried again: a newer event has said what is
+// wanted of who carries it.
 func (t *Table) moved(ci uint32) {
 	v := t.view(ci)
 	defer v.end()
 	v.unpass(func(l *listed) bool { return l.passage == refused })
+	if v.row.rejected == NoContact {
+		v.row.rejected = ""
+		v.store()
+	}
 }
 
 // unpass takes decisions back.

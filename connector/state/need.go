@@ -16,6 +16,7 @@ type Need struct {
 	Remove     []int64
 	Attributes bool // they are to be set
 	Known      bool // the attributes there are as wanted, so the contact is known to exist
+	Existing   bool // lists that create no contacts alone want it
 	Look       []string
 	LookOnly   bool // more are to be looked at than fit before a write: these go first
 	Delete     bool // on_exit: delete_contact, and nobody else wants it
@@ -54,6 +55,7 @@ func (v *view) evaluate(now time.Time) *Need {
 		n.Held, n.Rejected = r.rejected, true
 		return n
 	}
+	n.Existing = v.existing()
 	withheld, kept := v.lists(n)
 	n.Known = r.hash != 0 && r.hash == w.hash && w.forced == 0
 	n.Attributes = len(w.lists) > 0 && (!n.Known || w.unseen > 0) || w.forced > 0
@@ -76,6 +78,11 @@ func (v *view) evaluate(now time.Time) *Need {
 		n.Held = held.account() // the deletion waits, too
 	}
 	return n
+}
+
+// existing says whether the contact must not be created: all lists that want it take only contacts that exist.
+func (v *view) existing() bool {
+	return len(v.w.lists) > 0 && !slices.ContainsFunc(v.w.lists, func(l int64) bool { return v.t.compiled.creates[l] })
 }
 
 // lists compares list by list. withheld says that the guard keeps a removal back; kept that the contact may stay in a list

@@ -7,13 +7,14 @@ import (
 
 // Outlook is what would be done for a list, in contacts.
 type Outlook struct {
-	Add       int `json:"add"`       // enter it
-	Remove    int `json:"remove"`    // leave it
-	Update    int `json:"update"`    // are in it, and get other attributes
-	Unchanged int `json:"unchanged"` // are in it as they should be
-	Withheld  int `json:"withheld"`  // are to leave, and the guard would keep them
-	Rejected  int `json:"rejected"`  // were refused, until what is wanted of them changes
-	Perhaps   int `json:"perhaps"`   // are to leave in case others have put them in: these are not counted as leaving
+	Add       int `json:"add"`        // enter it
+	Remove    int `json:"remove"`     // leave it
+	Update    int `json:"update"`     // are in it, and get other attributes
+	Unchanged int `json:"unchanged"`  // are in it as they should be
+	Withheld  int `json:"withheld"`   // are to leave, and the guard would keep them
+	Rejected  int `json:"rejected"`   // were refused, until what is wanted of them changes
+	NoContact int `json:"no_contact"` // do not exist, and are not to be created
+	Perhaps   int `json:"perhaps"`    // are to leave in case others have put them in: these are not counted as leaving
 }
 
 // Outlook says what would be done for a list if everything could be sent now.
@@ -23,6 +24,8 @@ func (t *Table) Outlook(list int64, now time.Time) (o Outlook) {
 		l := v.row.list(list)
 		wanted, leaving := slices.Contains(n.Wanted, list), slices.ContainsFunc(n.leaving, func(x leave) bool { return x.list == list })
 		switch {
+		case n.Held == NoContact:
+			o.NoContact += int(bit(wanted))
 		case n.Rejected:
 			o.Rejected += int(bit(wanted || l != nil && l.state == in))
 		case leaving && l.state == doubtful:

@@ -54,7 +54,7 @@ func (t *Table) settle(r *Request, i int, o sink.Outcome, healthy bool, now time
 		if r.Kind != sink.Look {
 			v.applied(r, i, o, now)
 			v.store()
-			s.Delivered = true
+			s.Delivered = v.row.rejected == ""
 		}
 		t.agenda.endWait(v.ci)
 		t.looked(v.ci, r)
@@ -89,6 +89,9 @@ func (v *view) applied(r *Request, i int, o sink.Outcome, now time.Time) {
 		}
 		v.letGoAll(now)
 		row.hash, row.standing = 0, row.standing[:0]
+		if r.Kind == sink.Update && len(r.Lists) > 0 {
+			v.notCreated(r.Taken[i].Want, now)
+		}
 		return
 	}
 	for _, l := range r.Lists {
@@ -113,6 +116,17 @@ func (v *view) applied(r *Request, i int, o sink.Outcome, now time.Time) {
 		row.hash = r.Taken[i].Hash
 	}
 	v.stands(r, i, now)
+}
+
+// NoContact is why a contact rests that the account does not have, and that must not be created. Nobody is at fault: there is no
+// dead letter.
+const NoContact = "no_contact"
+
+// notCreated lets a contact that does not exist rest until what is wanted of it changes, if it must not be created.
+func (v *view) notCreated(want uint64, now time.Time) {
+	if v.want(now); v.existing() {
+		v.row.rejected, v.row.rejectedAt, v.row.rejectedWant = NoContact, millis(now), want
+	}
 }
 
 // letGoAll lets go of every unique attribute that stands at the contact.
@@ -349,18 +363,22 @@ func (t *Table) position(ci uint32) Stamp {
 	return newest
 }
 
-// RetryRejected lets the rejected contacts of a list (0: all) try again, and returns how many.
-func (t *Table) RetryRejected(list int64, now time.Time) (n int) {
+// RetryRejected lets the rejected contacts of a list (0: all) try again, and those that did not exist. It returns how many.
+func (t *Table) RetryRejected(list int64, now time.Time) (rejected, absent int) {
 	t.all(now, func(v *view) {
-		if v.row.rejected == "" || list != 0 && v.row.list(list) == nil {
+		if v.row.rejected == "" || list != 0 && v.row.list(list) == nil && !slices.Contains(v.want(now).lists, list) {
 			return
+		}
+		if v.row.rejected == NoContact {
+			absent++
+		} else {
+			rejected++
 		}
 		v.row.rejected = ""
 		v.store()
 		t.reconsider(v.ci, now)
-		n++
 	})
-	return n
+	return rejected, absent
 }
 
 // Mask hides all of an address but its first letter and domain.

@@ -4,6 +4,7 @@ package state
 type Counts struct {
 	People, Contacts, Pending, InFlight int
 	Rejected, Unknown                   int
+	NoContact                           int    // contacts that do not exist, and are not to be created
 	WithoutAddress                      int    // people put into a segment, one that has lapsed too, of whom no address is known
 	Folded, Stale, Ignored              uint64 // changes
 	Needed                              uint64 // of these: those that alone would have needed a call
@@ -54,7 +55,10 @@ func (t *tally) row(row []byte, by int) {
 		}
 	}
 	r.fixed64()
-	if r.uint()&extraRejected != 0 {
+	switch extra := r.uint(); {
+	case extra&extraNoContact != 0:
+		t.counts.NoContact += by
+	case extra&extraRejected != 0:
 		t.counts.Rejected += by
 	}
 }

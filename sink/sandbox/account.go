@@ -25,6 +25,7 @@ type Contact struct {
 type List struct {
 	ID      int64
 	Name    string
+	Folder  int64
 	Dynamic bool
 	members map[int64]struct{}
 }
@@ -91,7 +92,7 @@ func newAccount(o Options) *Account {
 	}
 	maps.Copy(a.attributes, o.Attributes)
 	for _, id := range o.Lists {
-		a.lists[id] = &List{ID: id, Name: "list", members: map[int64]struct{}{}}
+		a.makeList(id, "list", 1)
 	}
 	return a
 }
@@ -179,8 +180,19 @@ func (a *Account) AddList(id int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if _, ok := a.lists[id]; !ok {
-		a.lists[id] = &List{ID: id, Name: "list", members: map[int64]struct{}{}}
+		a.makeList(id, "list", 1)
 	}
+}
+
+// NameList makes a list with a name in a folder.
+func (a *Account) NameList(id int64, name string, folder int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.makeList(id, name, folder)
+}
+
+func (a *Account) makeList(id int64, name string, folder int64) {
+	a.lists[id] = &List{ID: id, Name: name, Folder: folder, members: map[int64]struct{}{}}
 }
 
 // RemoveList deletes a list.

@@ -256,7 +256,7 @@ func (s *Server) listBody(l *List) map[string]any {
 		}
 	}
 	return map[string]any{
-		"id": l.ID, "name": l.Name, "folderId": 1, "createdAt": "2020-01-01T00:00:00Z", "dynamicList": l.Dynamic,
+		"id": l.ID, "name": l.Name, "folderId": l.Folder, "createdAt": "2020-01-01T00:00:00Z", "dynamicList": l.Dynamic,
 		"uniqueSubscribers": len(l.members) - blocked, "totalSubscribers": len(l.members), "totalBlacklisted": blocked,
 	}
 }
@@ -277,6 +277,30 @@ func (s *Server) listLists(w *recorder, r *http.Request) {
 		all = append(all, b)
 	}
 	reply(w, http.StatusOK, map[string]any{"count": len(ids), "lists": all})
+}
+
+// foldersMost is the highest number of a folder that there is.
+const foldersMost = 20
+
+func (s *Server) createList(w *recorder, body []byte) {
+	var b struct {
+		Name   string `json:"name"`
+		Folder int64  `json:"folderId"`
+	}
+	switch {
+	case json.Unmarshal(body, &b) != nil || b.Name == "" || b.Folder == 0:
+		fail(w, http.StatusBadRequest, "missing_parameter", "name or folderId is missing")
+		return
+	case b.Folder > foldersMost:
+		fail(w, http.StatusBadRequest, "invalid_parameter", "Folder ID does not exist")
+		return
+	}
+	id := int64(1)
+	for n := range s.lists {
+		id = max(id, n+1)
+	}
+	s.makeList(id, b.Name, b.Folder)
+	reply(w, http.StatusCreated, map[string]any{"id": id})
 }
 
 func (s *Server) members(w *recorder, r *http.Request, l *List) {

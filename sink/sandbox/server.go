@@ -353,6 +353,8 @@ func (s *Server) route(w *recorder, r *http.Request, path string, body []byte, f
 		s.createAttribute(w, parts[3], body)
 	case is(http.MethodGet, "contacts", "lists"):
 		s.listLists(w, r)
+	case is(http.MethodPost, "contacts", "lists"):
+		s.createList(w, body)
 	case is(http.MethodGet, "contacts", "lists", "*"):
 		s.withList(w, parts[2], func(l *List) { reply(w, http.StatusOK, s.listBody(l)) })
 	case is(http.MethodGet, "contacts", "lists", "*", "contacts"):

@@ -151,6 +151,8 @@ func classify(r *sink.Request, code int, h http.Header, body []byte) sink.Answer
 		return applied(r, o, body)
 	case ok:
 		return sink.All(o)
+	case code == http.StatusNotFound && r.Kind == sink.Update && len(r.Lists) > 0 && len(r.Unlink) == 0 && strings.Contains(strings.ToLower(p.Message), "list"):
+		return sink.All(listGone(r.Lists[0])) // it is not the contact that is missing
 	case code == http.StatusNotFound && (r.Kind == sink.Update || r.Kind == sink.Delete):
 		o.Verdict, o.Absent = sink.Applied, true // it is in no list, which is what was asked of the lists to leave
 		return sink.All(o)

@@ -268,6 +268,49 @@ func (c *Client) List(ctx context.Context, id int64) (sink.ListInfo, error) {
 	return sink.ListInfo{ID: l.ID, Name: printable(l.Name, 100), Contacts: l.Unique + l.Blocked, Dynamic: l.Dynamic}, err
 }
 
+// listsMost is how many lists a page holds.
+const listsMost = 50
+
+// Lists are all of the account: a call for every 50. Their names are as the account has them.
+func (c *Client) Lists(ctx context.Context) (all []sink.ListInfo, err error) {
+	seen := map[int64]bool{}
+	for offset := 0; ; offset += listsMost {
+		var page struct {
+			Count int `json:"count"`
+			Lists []struct {
+				ID      int64  `json:"id"`
+				Name    string `json:"name"`
+				Folder  int64  `json:"folderId"`
+				Unique  int64  `json:"uniqueSubscribers"`
+				Blocked int64  `json:"totalBlacklisted"`
+			} `json:"lists"`
+		}
+		path := fmt.Sprintf("/contacts/lists?limit=%d&offset=%d&sort=asc", listsMost, offset) // oldest first: one that is made meanwhile moves none
+		if err := c.get(ctx, call{http.MethodGet, path, "/contacts/lists", nil, sink.ToAsk, 0}, &page); err != nil {
+			return nil, err
+		}
+		for _, l := range page.Lists {
+			if !seen[l.ID] {
+				seen[l.ID] = true
+				all = append(all, sink.ListInfo{ID: l.ID, Name: l.Name, Folder: l.Folder, Contacts: l.Unique + l.Blocked})
+			}
+		}
+		if len(page.Lists) == 0 || offset+len(page.Lists) >= page.Count {
+			return all, nil
+		}
+	}
+}
+
+// CreateList makes a list in a folder, and tells its number.
+func (c *Client) CreateList(ctx context.Context, name string, folder int64) (int64, error) {
+	var made struct {
+		ID int64 `json:"id"`
+	}
+	body, _ := json.Marshal(map[string]any{"name": name, "folderId": folder})
+	err := c.get(ctx, call{http.MethodPost, "/contacts/lists", "/contacts/lists", body, sink.ToAsk, 0}, &made)
+	return made.ID, err
+}
+
 // option is one of a category attribute's.
 type option struct {
 	Value json.RawMessage `json:"value"`

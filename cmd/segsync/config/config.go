@@ -79,24 +79,27 @@ type Connection struct {
 // Export is segments of a source that feed a list.
 type Export struct {
 	at
-	Name       string
-	Owner      string // "" the admins
-	Enabled    bool
-	Connection string
-	Source     string
-	Segments   []string // all that it names; the person is in any of those that All and None do not name
-	All, None  []string // the person is in all of these, in none of those
-	List       int64
-	Attributes map[string]string
-	attrNodes  map[string]ast.Node
-	nodes      map[string]ast.Node // of its keys
-	Clear      bool
-	Delete     bool
-	GuardShare float64
-	GuardLeast int
-	Schedule   string        // "": all the time
-	OnlyOwn    bool          // who leaves is taken out only if we put them in
-	Expect     time.Duration // an event is expected as often; 0: nobody expects any
+	Name         string
+	Owner        string // "" the admins
+	Enabled      bool
+	Connection   string
+	Source       string
+	Segments     []string // all that it names; the person is in any of those that All and None do not name
+	All, None    []string // the person is in all of these, in none of those
+	List         int64    // its number; 0: Named names it
+	Named        connector.ListName
+	copied       bool // of one that is written once for many segments, not the first: what is wrong with it was said
+	Attributes   map[string]string
+	attrNodes    map[string]ast.Node
+	nodes        map[string]ast.Node // of its keys
+	Clear        bool
+	Delete       bool
+	GuardShare   float64
+	GuardLeast   int
+	Schedule     string        // "": all the time
+	OnlyOwn      bool          // who leaves is taken out only if we put them in
+	OnlyExisting bool          // no contact is created for its list
+	Expect       time.Duration // an event is expected as often; 0: nobody expects any
 }
 
 // Load reads files, owners' folders among them, and checks what can be checked without asking anybody; offline,
@@ -157,11 +160,12 @@ func (c *Config) read(d *document, n ast.Node) {
 		}
 	}
 	for _, s := range d.list(top.keys["exports"]) {
-		e := readExport(d, s)
-		if e.Owner != "" {
-			d.fail(s, "export %q says owner %q: an owner's exports come from its own folder (owners: {%s: FOLDER})", e.Name, e.Owner, e.Owner)
+		for _, e := range readExports(d, s) {
+			if e.Owner != "" && !e.copied {
+				d.fail(s, "export %q says owner %q: an owner's exports come from its own folder (owners: {%s: FOLDER})", e.Name, e.Owner, e.Owner)
+			}
+			c.Exports = append(c.Exports, e)
 		}
-		c.Exports = append(c.Exports, e)
 	}
 	if b, ok := top.keys["breaker"]; ok {
 		f := d.mapping(b, "rejects", "of_last")
@@ -335,24 +339,26 @@ func readRate(d *document, n ast.Node) sendinblue.Rate {
 	return r
 }
 
-func readExport(d *document, n ast.Node) Export {
-	f := d.mapping(n, "name", "owner", "enabled", "connection", "source", "segments", "list", "attributes", "nulls", "on_exit", "guard", "schedule", "only_own", "expect_every")
-	f.need("name", "connection", "source", "segments", "list")
-	e := Export{
+// readExport reads an export, and the segments of its for_each; nil: it has none.
+func readExport(d *document, n ast.Node) (e Export, each []string) {
+	f := d.mapping(n, "name", "owner", "enabled", "connection", "source", "segments", "for_each", "list", "attributes", "nulls", "on_exit", "guard", "schedule", "only_own", "only_existing", "expect_every")
+	f.need("name", "connection", "source", "list")
+	e = Export{
 		at: at{d, n}, Name: f.text("name"), Owner: f.text("owner"), Enabled: f.flag("enabled", true), Connection: f.text("connection"), Source: f.text("source"),
-		List: int64(f.whole("list", 0)), Attributes: map[string]string{}, attrNodes: map[string]ast.Node{},
+		Attributes: map[string]string{}, attrNodes: map[string]ast.Node{},
 		Clear: f.oneOf("nulls", "keep", "clear") == "clear", Delete: f.oneOf("on_exit", "remove_from_list", "delete_contact") == "delete_contact",
-		GuardShare: 0.3, GuardLeast: 100, Schedule: f.text("schedule"), OnlyOwn: f.flag("only_own", false), Expect: f.duration("expect_every", 0),
+		GuardShare: 0.3, GuardLeast: 100, Schedule: f.text("schedule"), OnlyOwn: f.flag("only_own", false), OnlyExisting: f.flag("only_existing", false), Expect: f.duration("expect_every", 0),
 	}
-	e.readSegments(f)
+	e.readList(f)
+	if each = e.readEach(f); each == nil {
+		f.need("segments")
+		e.readSegments(f)
+	}
 	if f.has("expect_every") && e.Expect < leastExpected {
 		d.fail(f.keys["expect_every"], "expect_every must be a duration of %s or more, such as 24h", leastExpected)
 	}
 	if _, err := connector.ParseSchedule(e.Schedule); e.Schedule != "" && err != nil {
 		d.fail(f.keys["schedule"], "schedule must be manual, or five fields as of cron and perhaps a time zone (0 6 * * 1-5 Europe/Paris): %s", err)
-	}
-	if e.List <= 0 && f.has("list") {
-		d.fail(f.keys["list"], "list must be the number of a list")
 	}
 	e.nodes = f.keys
 	for _, v := range d.entries(f.keys["attributes"]) {
@@ -376,7 +382,7 @@ func readExport(d *document, n ast.Node) Export {
 			d.fail(g, "guard share must be between 0 (off) and 1")
 		}
 	}
-	return e
+	return e, each
 }
 
 // readSegments reads whose members are wanted: a list of segments, any of which is enough, or rules.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -190,7 +191,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a topic with a blank":    {with("topics: [events]", "topics: [my events]"), "a topic's name may hold"},
 		"its own dead letters":    {with("topics: [events]", "topics: [segsync-dlq]"), "segsync itself writes"},
 		"its own table":           {with("topics: [events]", "topics: [segsync-fr-table]"), "segsync itself writes"},
-		"a list of 1e20":          {with("list: 42", "list: 1e20"), "must be a number"},
+		"a list of 1e20":          {with("list: 42", "list: 1e20"), "must be the number of a list"},
 		"a segment twice":         {with("segments: [vip]", "segments: [vip, vip]"), "is named twice"},
 		"an admin port alone":     {good + "admin: { addr: \"19400\" }\n", "addr must be a host and a port"},
 		"a tab":                   {with("    list: 42", "\tlist: 42"), "a tab"},
@@ -373,5 +374,43 @@ func TestS85NoSecretIsPrinted(t *testing.T) {
 		if _, told := load(t, text); told == "" || strings.Contains(told, marked) {
 			t.Errorf("%s", told)
 		}
+	}
+}
+
+// One export is written for many segments; lists are named.
+func TestAnExportForEachSegment(t *testing.T) {
+	each := strings.NewReplacer("segments: [vip]", "for_each: [vip, gold]\n    only_existing: true", "list: 42", `list: { name: "Segment {segment}", folder: 12 }`).Replace(good)
+	name := regexp.MustCompile(`(exports:\n +- name: )\S+`)
+	c, problems := load(t, name.ReplaceAllString(each, `$1"all-{segment}"`))
+	if problems != "" {
+		t.Fatal(problems)
+	}
+	var got []string
+	for _, e := range c.Exports {
+		got = append(got, fmt.Sprint(e.Name, e.Segments, e.Of(), e.OnlyExisting, len(e.Attributes)))
+	}
+	n := len(c.Exports[0].Attributes)
+	if want := []string{fmt.Sprintf("all-vip[vip]%q in folder 12true %d", "Segment vip", n), fmt.Sprintf("all-gold[gold]%q in folder 12true %d", "Segment gold", n)}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q", got, want)
+	}
+	twice := name.ReplaceAllString(each, `$1"all-{segment}"`)
+	for says, text := range map[string]string{
+		`such as "`:                                each,
+		"each export needs a list of its own":      strings.Replace(twice, "Segment {segment}", "Segments", 1),
+		"exclude each other":                       strings.Replace(twice, "for_each", "segments: [vip]\n    for_each", 1),
+		`"gold" is named twice`:                    strings.Replace(twice, "[vip, gold]", "[vip, gold, gold]", 1),
+		"for_each needs at least one segment":      strings.Replace(twice, "[vip, gold]", "[]", 1),
+		"the list's name is empty":                 strings.Replace(good, "list: 42", `list: { name: " " }`, 1),
+		"folder must be the number of a folder":    strings.Replace(good, "list: 42", `list: { name: VIP, folder: 0 }`, 1),
+		`"name" is missing`:                        strings.Replace(good, "list: 42", `list: { folder: 1 }`, 1),
+		`or its name: { name: "VIP", folder: 12 }`: strings.Replace(good, "list: 42", `list: VIP`, 1),
+	} {
+		if _, problems := load(t, text); !strings.Contains(problems, says) || strings.Count(problems, "\n") > 1 {
+			t.Errorf("it is not said that %s: %s", says, problems)
+		}
+	}
+	wrong := strings.Replace(twice, "source: ", "source: no", 1)
+	if _, problems := load(t, wrong); strings.Count(problems, "is not configured") != 1 {
+		t.Errorf("what is wrong with it is not said once: %s", problems)
 	}
 }

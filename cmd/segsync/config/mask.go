@@ -12,7 +12,7 @@ var harmless = strings.Fields(`kafka schema_registry sources connections owners 
 	out_of_range value key format schema event person segment member time memberships when email on_tombstone tombstone_person halt_when
 	display_name base_url consent by on usable_by rate plan share contacts_per_second contacts_per_hour other_per_hour report_hosts
 	owner enabled connection source segments list lists attributes nulls on_exit guard at_least rejects of_last topic addr hosts scope delete_contact guard_off url
-	schedule only_own expect_every any all none notify format`)
+	schedule only_own only_existing expect_every any all none notify format`)
 
 var (
 	keyInLine = regexp.MustCompile(`["']?([A-Za-z_][\w.-]*)["']?\s*:(?:\s|$)`)

@@ -81,12 +81,16 @@ func (c *Config) readOwner(owner, dir string) []*document {
 		}
 		top := d.mapping(n, "exports")
 		for _, x := range d.list(top.keys["exports"]) {
-			e := readExport(d, x)
-			if e.Owner != "" && e.Owner != owner {
-				d.fail(x, "export %q says owner %q but lies in the folder of %q: move it, or let it say its own owner", e.Name, e.Owner, owner)
+			for _, e := range readExports(d, x) {
+				if e.Owner != "" && e.Owner != owner && !e.copied {
+					d.fail(x, "export %q says owner %q but lies in the folder of %q: move it, or let it say its own owner", e.Name, e.Owner, owner)
+				}
+				if e.Named.Name != "" && !e.copied {
+					d.fail(e.nodes["list"], "an owner names a list by its number: which list an account's name means is the admins' to say")
+				}
+				e.Owner = owner
+				c.Exports = append(c.Exports, e)
 			}
-			e.Owner = owner
-			c.Exports = append(c.Exports, e)
 		}
 	}
 	return docs

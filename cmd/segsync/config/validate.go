@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -38,23 +37,24 @@ func (c *Config) validate(first *document) {
 	for i := range c.Exports {
 		e := &c.Exports[i]
 		con := c.Connection(e.Connection)
-		switch con {
-		case nil:
+		switch {
+		case e.copied:
+		case con == nil:
 			var names []string
 			for _, con := range c.Connections {
 				names = append(names, con.Name)
 			}
 			e.d.fail(e.nodes["connection"], "export %q uses connection %q, which is not configured; configured are: %s%s", e.Name, e.Connection, strings.Join(names, ", "), mapping.Closest(e.Connection, names))
-		default:
+		case e.Named.Name == "" || e.Owner == "": // an owner's is refused already
 			c.mayUse(e, con)
 		}
-		if sources[e.Source] == nil {
+		if sources[e.Source] == nil && !e.copied {
 			names := slices.Sorted(maps.Keys(sources))
 			e.d.fail(e.nodes["source"], "export %q reads source %q, which is not configured; configured are: %s%s", e.Name, e.Source, strings.Join(names, ", "), mapping.Closest(e.Source, names))
 		}
-		key := fmt.Sprintf("%s\x00%d", e.Connection, e.List)
+		key := e.Connection + "\x00" + e.Of()
 		if other := lists[key]; other != nil {
-			e.fail("exports %q and %q write the same list %d: put all their segments into one export", other.Name, e.Name, e.List)
+			e.fail("exports %q and %q write the same list %s: put all their segments into one export", other.Name, e.Name, e.Of())
 		}
 		lists[key] = e
 		for name, expr := range e.Attributes {
@@ -95,7 +95,7 @@ func (c *Config) compiles(s *Source) {
 	}
 	for i := range c.Exports {
 		e := &c.Exports[i]
-		if e.Source != s.Name {
+		if e.Source != s.Name || e.copied {
 			continue
 		}
 		for name, expr := range e.Attributes {
