@@ -71,7 +71,7 @@ func CheckErasure(ctx context.Context, cfg *Config, id string) (*ErasureCheck, e
 	last := map[string]bool{}
 	err = changelog.Restore(ctx, cfg.Kafka, topic, end, func(key, row []byte) error {
 		about, holds := state.Holds(key, row, state.PersonKey(b), theirs)
-		if !about {
+		if _, known := last[string(key)]; !about && (len(row) > 0 || !known) {
 			return nil
 		}
 		if last[string(key)] {

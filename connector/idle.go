@@ -45,7 +45,7 @@ func (c *Connection) Forget(ctx context.Context) error {
 	}
 	defer cl.Close()
 	adm, topic := kadm.NewClient(cl), changelog.Name(c.cfg.Prefix, c.cfg.Name)
-	if err := commands.Forget(ctx, c.cfg.Kafka, c.cfg.Prefix, c.cfg.Name); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+	if err := commands.Remove(ctx, c.cfg.Kafka, c.cfg.Prefix, c.cfg.Name); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return err
 	}
 	if _, err := adm.DeleteTopic(ctx, topic); err != nil {

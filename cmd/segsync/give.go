@@ -93,31 +93,7 @@ func newGive(kind commands.Kind, short, long string, wholeToo bool) *cobra.Comma
 				if e != nil {
 					c.Export = e.Name
 				}
-				g, err := w.give(cmd.Context(), cfg, &f, c)
-				if err != nil {
-					return failed(err)
-				}
-				if err := connector.New(*cfg).Idle(cmd.Context()); err == nil {
-					cmd.Printf("connection %s: given (command %s): no segsync runs; it takes effect when one does, before anything is sent\n", cfg.Name, g.ID)
-					return nil
-				} else if !errors.Is(err, connector.ErrRunning) {
-					return failed(err)
-				}
-				ctx, cancel := context.WithTimeout(cmd.Context(), f.wait)
-				defer cancel()
-				o, err := g.Await(ctx, nil)
-				if errors.Is(err, commands.ErrNoAnswer) && o != nil {
-					cmd.Printf("connection %s: %s (command %s): segsync runs tells what came of it\n", cfg.Name, o.Text, g.ID)
-					return nil
-				}
-				if errors.Is(err, commands.ErrNoAnswer) {
-					cmd.Printf("connection %s: given (command %s), and not carried out within %s: it stands, and takes effect when an owner reads it\n", cfg.Name, g.ID, f.wait)
-					return nil
-				}
-				if err != nil {
-					return failed(err)
-				}
-				return tellOutcome(cmd, o)
+				return f.giveAndTell(cmd, w, cfg, c)
 			})
 		},
 	}
@@ -128,6 +104,35 @@ func newGive(kind commands.Kind, short, long string, wholeToo bool) *cobra.Comma
 		delete(cmd.Flags().Lookup("export").Annotations, cobra.BashCompOneRequiredFlag)
 	}
 	return cmd
+}
+
+// giveAndTell gives a command, and shows what comes of it.
+func (f *giveFlags) giveAndTell(cmd *cobra.Command, w *wiring, cfg *connector.Config, c commands.Command) error {
+	g, err := w.give(cmd.Context(), cfg, f, c)
+	if err != nil {
+		return failed(err)
+	}
+	if err := connector.New(*cfg).Idle(cmd.Context()); err == nil {
+		cmd.Printf("connection %s: given (command %s): no segsync runs; it takes effect when one does, before anything is sent\n", cfg.Name, g.ID)
+		return nil
+	} else if !errors.Is(err, connector.ErrRunning) {
+		return failed(err)
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), f.wait)
+	defer cancel()
+	o, err := g.Await(ctx, nil)
+	if errors.Is(err, commands.ErrNoAnswer) && o != nil {
+		cmd.Printf("connection %s: %s (command %s): segsync runs tells what came of it\n", cfg.Name, o.Text, g.ID)
+		return nil
+	}
+	if errors.Is(err, commands.ErrNoAnswer) {
+		cmd.Printf("connection %s: given (command %s), and not carried out within %s: it stands, and takes effect when an owner reads it\n", cfg.Name, g.ID, f.wait)
+		return nil
+	}
+	if err != nil {
+		return failed(err)
+	}
+	return tellOutcome(cmd, o)
 }
 
 // each opens the export that is named, or without a name each connection as a whole.

@@ -278,3 +278,38 @@ func TestRunOnceOfAnExportWithASchedule(t *testing.T) {
 		return strings.Contains(out, "not due") && strings.Contains(out, "next 20")
 	})
 }
+
+// An export that was taken out of the configuration is emptied, and forgotten, while the others go on.
+func TestForgetAnExportBesideOthers(t *testing.T) {
+	d := newDesk(t, "")
+	text, err := os.ReadFile(d.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := strings.Replace(string(text), "exports:\n", fmt.Sprintf("exports:\n  - { name: old, connection: main, source: cdp, segments: [vip], list: %d }\n", oracle.SpareList), 1)
+	write := func(text string) {
+		if err := os.WriteFile(d.config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(two)
+	d.enter(0, 3)
+	d.begin()
+	d.until("they are in both", func() bool { return len(d.Sandbox.List(42)) == 3 && len(d.Sandbox.List(oracle.SpareList)) == 3 })
+	d.says(exitUsage, split("forget --export old"), "say --yes")
+	d.says(exitUsage, split("forget --export old --yes"), "take export old out of the configuration")
+	d.end()
+	write(string(text))
+	d.begin()
+	d.says(exitUsage, split("forget --export old --yes --connection other"), "there are: main")
+	d.says(exitFailed, split("forget --export olt --yes"), "nothing is held of an export olt", "old")
+	d.says(0, split("forget --export old --empty-list --yes"), "3 people leave list 44")
+	d.until("they have left", func() bool { return len(d.Sandbox.List(oracle.SpareList)) == 0 })
+	d.until("it is forgotten", func() bool {
+		out, code := command("forget", "-c", d.config, "--export", "old", "--yes", "--log-level", "error")
+		return code == 0 && strings.Contains(out, "forgotten: what was delivered to list 44 of 3 contacts, 0 memberships")
+	})
+	if n := len(d.Sandbox.List(42)); n != 3 {
+		t.Errorf("%d are in the other list", n)
+	}
+}

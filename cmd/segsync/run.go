@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -159,19 +158,3 @@ func (w *wiring) announce(once bool) {
 
 // errAdmin says that the admin address cannot be served.
 var errAdmin = errors.New("admin.addr cannot be served")
-
-// waitIdle gives a killed replica's session time to end.
-func waitIdle(ctx context.Context, c *connector.Connection, most time.Duration) error {
-	end := time.Now().Add(most)
-	for {
-		err := c.Idle(ctx)
-		if err == nil || !errors.Is(err, connector.ErrRunning) || time.Now().After(end) {
-			return err
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}

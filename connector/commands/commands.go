@@ -39,6 +39,7 @@ const (
 	Cancel   Kind = "cancel"   // ends a backfill where it stands
 	Erase    Kind = "erase"    // all that is held of a person is removed, and they leave the lists
 	RunNow   Kind = "run-now"  // an export that is sent at times is sent now
+	Forget   Kind = "forget"   // what is held on account of an export that is not configured any more is dropped
 )
 
 // Command is one thing that somebody asks of a connection.
@@ -50,9 +51,10 @@ type Command struct {
 	By         string    `json:"by"`
 	At         time.Time `json:"at"`
 	Reason     string    `json:"reason,omitempty"`
-	Repair     *Repair   `json:"repair,omitempty"` // of an audit
-	Range      *Range    `json:"range,omitempty"`  // of a backfill
-	Person     *Person   `json:"person,omitempty"` // of an erasure
+	Repair     *Repair   `json:"repair,omitempty"`     // of an audit
+	Range      *Range    `json:"range,omitempty"`      // of a backfill
+	Person     *Person   `json:"person,omitempty"`     // of an erasure
+	Empty      bool      `json:"empty_list,omitempty"` // forget: its people leave its list, first
 	Outcome    *Outcome  `json:"outcome,omitempty"`
 }
 

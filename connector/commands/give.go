@@ -86,8 +86,8 @@ func (g *Given) Await(ctx context.Context, tell func(Outcome)) (*Outcome, error)
 	return last, nil
 }
 
-// Forget removes the commands of a connection.
-func Forget(ctx context.Context, client []kgo.Opt, prefix, connection string) error {
+// Remove removes the commands of a connection.
+func Remove(ctx context.Context, client []kgo.Opt, prefix, connection string) error {
 	ids := map[string]bool{}
 	if err := each(ctx, client, prefix, connection, func(c *Command) { ids[c.ID] = true }); err != nil {
 		return err

@@ -229,7 +229,7 @@ func (c *control) toldLocked(cmd *commands.Command, state, text string, detail a
 // +checklocks:c.mu
 func (c *control) doLocked(cmd *commands.Command, now time.Time) (state, text string) {
 	lists, ok := c.listsLocked(cmd.Export)
-	if !ok {
+	if !ok && cmd.Kind != commands.Forget {
 		return commands.Refused, fmt.Sprintf("the owner's configuration has no export %s", cmd.Export)
 	}
 	if cmd.Kind != commands.Pause && cmd.Kind != commands.Resume && cmd.Kind != commands.Backfill && cmd.Kind != commands.Cancel && c.holds.hasLocked(tableDamaged) {
@@ -262,6 +262,8 @@ func (c *control) doLocked(cmd *commands.Command, now time.Time) (state, text st
 		return c.history.askLocked(cmd)
 	case commands.Cancel:
 		return c.history.cancelLocked(cmd)
+	case commands.Forget:
+		return c.forgetLocked(cmd, now)
 	case commands.Erase: // eraseLocked
 	case commands.RunNow:
 		return c.schedules.runNowLocked(cmd)

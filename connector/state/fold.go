@@ -60,8 +60,9 @@ func (t *Table) Fold(c *Change, now time.Time) Folded {
 	counts := &t.tally.counts
 	counts.Folded++
 	pi, known := t.store.findPerson(c.Person, false)
+	asked := c.makesRow() || c.Profile != nil && t.cfg.Sources[c.Source].KeepProfiles
 	if !known {
-		if !c.makesRow() && (c.Profile == nil || !t.cfg.Sources[c.Source].KeepProfiles) {
+		if !asked {
 			counts.Ignored++
 			return Folded{}
 		}
@@ -69,6 +70,10 @@ func (t *Table) Fold(c *Change, now time.Time) Folded {
 	}
 	f := folding{t: t, c: c, pi: pi, p: t.person(pi), src: &t.compiled.sources[c.Source]}
 	defer t.endPerson(f.p)
+	if !asked && len(f.p.memberships) == 0 { // they were erased, or forgotten
+		counts.Ignored++
+		return Folded{}
+	}
 	f.p.source = f.src.number
 	if f.p.erased != (Stamp{}) && !c.Stamp.Newer(f.p.erased) {
 		counts.Stale++

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -324,5 +325,32 @@ func TestANeedIsAValueOfItsOwn(t *testing.T) {
 	}
 	if a, b := ann.Contact(true).Attributes[0].Value, bob.Contact(true).Attributes[0].Value; string(a) == string(b) {
 		t.Errorf("two contacts are one: %s, %s", a, b)
+	}
+}
+
+// A request that was announced holds the addresses of its contacts, and nobody else's.
+func TestAnnouncedRequestsAreLookedThrough(t *testing.T) {
+	d := newDesk(t)
+	d.crowd(2)
+	r := d.NewRequest(sink.Import, []int64{42}, nil, d.now)
+	for _, q := range d.Queues(d.now) {
+		for n := d.Pop(q.Kind, q.List, d.now); n != nil; n = d.Pop(q.Kind, q.List, d.now) {
+			d.Take(r, n, n.Contact(true), d.now)
+		}
+	}
+	found := map[string]int{}
+	for _, row := range d.Cut([]*Request{r}).Rows {
+		for _, a := range []string{"p0@example.com", "p1@example.com", "p2@example.com"} {
+			about, holds := Holds(row.Key, row.Value, KeyOf("s", "nobody"), func(address string) bool { return address == a })
+			if about != holds {
+				t.Errorf("%q", row.Key)
+			}
+			if holds {
+				found[a+" "+string(row.Key[:2])]++
+			}
+		}
+	}
+	if want := map[string]int{"p0@example.com r/": 1, "p1@example.com r/": 1}; !maps.Equal(found, want) {
+		t.Errorf("%v", found)
 	}
 }

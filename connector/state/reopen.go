@@ -12,9 +12,9 @@ import (
 func (t *Table) reopen(number uint64, parts map[string][]byte) error {
 	r := &Request{Number: number, freed: t.journal.meta[freedKey(number)] != nil}
 	for part, v := range parts {
-		rd := reader{b: v}
-		rd.version()
 		if part == "process" {
+			rd := reader{b: v}
+			rd.version()
 			r.Process, r.process = rd.int(), true // others follow in rows of version 2 and 3
 			if rd.err != nil {
 				return rd.err
@@ -22,24 +22,10 @@ func (t *Table) reopen(number uint64, parts map[string][]byte) error {
 			continue
 		}
 		r.parts++
-		r.Kind = sink.Kind(rd.uint())
-		r.At = time.UnixMilli(rd.int())
-		var lists [2][]int64
-		for i := range lists {
-			for range rd.count() {
-				lists[i] = append(lists[i], rd.int())
-			}
-		}
-		r.Lists, r.unlink = lists[0], lists[1]
-		for rd.err == nil && len(rd.b) > 0 {
-			address, hash := rd.bytes(), rd.fixed64()
-			if rd.err != nil {
-				break
-			}
+		if err := readRequest(v, r, func(address []byte, hash uint64) {
 			r.Taken = append(r.Taken, Taken{Contact: t.store.findContact(address), Hash: hash})
-		}
-		if rd.err != nil {
-			return rd.err
+		}); err != nil {
+			return err
 		}
 	}
 	for i := range r.Taken {
@@ -53,6 +39,27 @@ func (t *Table) reopen(number uint64, parts map[string][]byte) error {
 	}
 	t.requests.open[number] = r
 	return nil
+}
+
+// readRequest reads a part of an announcement into r, and shows take the contacts that the request holds.
+func readRequest(row []byte, r *Request, take func(address []byte, hash uint64)) error {
+	rd := reader{b: row}
+	rd.version()
+	r.Kind = sink.Kind(rd.uint())
+	r.At = time.UnixMilli(rd.int())
+	var lists [2][]int64
+	for i := range lists {
+		for range rd.count() {
+			lists[i] = append(lists[i], rd.int())
+		}
+	}
+	r.Lists, r.unlink = lists[0], lists[1]
+	for rd.err == nil && len(rd.b) > 0 {
+		if address, hash := rd.bytes(), rd.fixed64(); rd.err == nil {
+			take(address, hash)
+		}
+	}
+	return rd.err
 }
 
 // Rows about an import that does not end: its contacts are to be freed, and were.

@@ -179,6 +179,9 @@ func Holds(key, row []byte, who PersonKey, theirs func(address string) bool) (ab
 		return true, len(row) > 0 && (p.decode(row) != nil || len(p.address)+len(p.values)+len(p.gaveUp) > 0)
 	case strings.HasPrefix(k, "c/") && theirs(k[len("c/"):]):
 		return true, len(row) > 0
+	case strings.HasPrefix(k, "r/") && !strings.HasSuffix(k, ".process") && len(row) > 0: // a request that was announced
+		_ = readRequest(row, &Request{}, func(address []byte, _ uint64) { holds = holds || theirs(string(address)) })
+		return holds, holds
 	}
 	return false, false
 }
