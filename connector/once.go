@@ -228,6 +228,27 @@ func (c *Connection) setElsewhere(at string) {
 	c.elsewhereAt = at
 }
 
+// Runs are the last pieces of work of the connection, the newest first, as its table has them.
+func (c *Connection) Runs(ctx context.Context) ([]Run, error) {
+	cl, err := kgo.NewClient(c.cfg.Kafka...)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	topic := changelog.Name(c.cfg.Prefix, c.cfg.Name)
+	topics, err := kadm.NewClient(cl).ListTopics(ctx)
+	if err != nil || !topics.Has(topic) {
+		return nil, err
+	}
+	end, err := changelog.End(ctx, kadm.NewClient(cl), topic)
+	if err != nil || end < 0 {
+		return nil, err
+	}
+	return engine.Runs(func(apply func(key, v []byte) error) error {
+		return changelog.Restore(ctx, c.cfg.Kafka, topic, end, apply, nil)
+	})
+}
+
 // peek reads the table as it stands in the changelog, without owning it.
 func (c *Connection) peek(ctx context.Context, adm *kadm.Client) (*state.Table, error) {
 	topic := changelog.Name(c.cfg.Prefix, c.cfg.Name)

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"segsync/connector/changelog"
 	"segsync/connector/deadletter"
 	"segsync/connector/state"
 	"segsync/mapping"
@@ -27,6 +28,7 @@ type Traced struct {
 	People     []TracedPerson     `json:"people"`            // the table's rows: several where they share the address
 	Contact    *state.ContactTold `json:"contact,omitempty"` // likewise; null: the table knows no such address
 	Events     []TracedEvent      `json:"events"`            // that the source holds of them, the oldest first
+	Calls      []*state.CallTold  `json:"calls"`             // that concerned the contact, as far as the table's topic still has them
 	Letters    []TracedLetter     `json:"dead_letters"`
 	Account    *TracedAccount     `json:"account,omitempty"` // null: no address is known to look for
 }
@@ -85,7 +87,7 @@ func Trace(ctx context.Context, cfg *Config, export, who string, show bool, tell
 	c := New(*cfg)
 	at := slices.IndexFunc(cfg.Exports, func(x Export) bool { return x.Name == export })
 	x := &cfg.Exports[at]
-	t := &trace{Traced: &Traced{Connection: cfg.Name, Export: export, List: x.List, People: []TracedPerson{}, Events: []TracedEvent{}, Letters: []TracedLetter{}}, cfg: &c.cfg, source: x.Source, show: show, keys: map[state.PersonKey]bool{}}
+	t := &trace{Traced: &Traced{Connection: cfg.Name, Export: export, List: x.List, People: []TracedPerson{}, Events: []TracedEvent{}, Calls: []*state.CallTold{}, Letters: []TracedLetter{}}, cfg: &c.cfg, source: x.Source, show: show, keys: map[state.PersonKey]bool{}}
 	cl, err := kgo.NewClient(c.cfg.Kafka...)
 	if err != nil {
 		return nil, err
@@ -105,6 +107,9 @@ func Trace(ctx context.Context, cfg *Config, export, who string, show bool, tell
 		t.keys[state.KeyOf(cfg.Sources[x.Source].Name, who)] = true
 	}
 	stands := t.rows(table)
+	if err := t.calls(ctx, adm); err != nil {
+		return nil, fmt.Errorf("%w: reading the table: %w", ErrEnvironment, err)
+	}
 	if err := t.scan(ctx, adm, stands, tell); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEnvironment, err)
 	}
@@ -153,6 +158,19 @@ func (t *trace) rows(table *state.Table) map[string]bool {
 		t.Contact = table.TellContact(t.who, time.Now())
 	}
 	return stands
+}
+
+// calls reads from the table's topic which calls concerned the contact.
+func (t *trace) calls(ctx context.Context, adm *kadm.Client) error {
+	topic := changelog.Name(t.cfg.Prefix, t.cfg.Name)
+	end, err := changelog.End(ctx, adm, topic)
+	if err != nil || end < 0 || t.who == "" {
+		return err
+	}
+	c := state.Calls{Address: t.who, All: []*state.CallTold{}}
+	err = changelog.Each(ctx, t.cfg.Kafka, topic, end, func(r *kgo.Record) error { return c.Row(r.Key, r.Value, r.Timestamp.UTC()) }, nil)
+	t.Calls = c.All
+	return err
 }
 
 func place(topic string, partition int32, offset int64) string {

@@ -30,6 +30,7 @@ type (
 	Guard        = state.Guard
 	Findings     = state.Findings
 	AuditReport  = engine.AuditReport
+	CallTold     = state.CallTold
 )
 
 // What an audit finds of a contact (Findings.Examples).

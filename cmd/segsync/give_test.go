@@ -238,8 +238,13 @@ func TestTrace(t *testing.T) {
 	}
 	say(oracle.Event{Person: "1", Segment: "vip"})
 	say(oracle.Event{Person: "5", Segment: "vip", In: true}) // of whom no address is known
+	d.says(0, split("runs"), "nothing was done yet")
+	d.says(0, split("plan --export vip"), "dead letters: 1 of class no_address", `such as { "change": "E***"`)
 	d.says(0, split("run --once"), "2 people in")
-	out := d.says(0, split("trace --export vip 0"), "enters vip, address p***@example.com, FIRSTNAME=…  [stands]", "in vip since", "list 42: in since", "wanted in lists [42]", "the account says: in the lists [42]")
+	if out := d.says(0, split("runs"), "once  done"); strings.Contains(out, "begun") || strings.Contains(out, "live") {
+		t.Errorf("a bounded run has not ended: %s", out)
+	}
+	out := d.says(0, split("trace --export vip 0"), "enters vip, address p***@example.com, FIRSTNAME=…  [stands]", "in vip since", "list 42: in since", "wanted in lists [42]", "the account says: in the lists [42]", "calls (1, as far as", "upsert into [42]  [done, within")
 	if strings.Contains(out, "p0@example.com") || strings.Contains(out, "Ann") {
 		t.Errorf("something is shown:\n%s", out)
 	}

@@ -120,6 +120,7 @@ func showPlan(out io.Writer, p *connector.Planned) {
 	}
 	for _, l := range p.Letters {
 		line("dead letters: %d of class %s: %s (%s)", l.Count, l.Class, l.Message, strings.Join(l.Examples, ", "))
+		line("  such as %s", l.Sample)
 	}
 	if len(p.Lacks) > 0 {
 		line("the account lacks the attributes %s: segsync check --create-attributes makes them", strings.Join(p.Lacks, ", "))

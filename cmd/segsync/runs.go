@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"text/tabwriter"
@@ -17,7 +18,7 @@ func newRuns() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "runs -c segsync.yaml [--export NAME]", Short: "Show what was done: backfills, scheduled runs, audits, hours of live work", Args: noArgs,
-		Long: "Shows the last pieces of work of each connection, the newest first, as its owner reports them: who or what began each, what came of it, and what the connection did meanwhile.",
+		Long: "Shows the last pieces of work of each connection, the newest first, as its owner reports them, or, where nobody runs, as its table has them: who or what began each, what came of it, and what the connection did meanwhile.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w, err := f.load()
 			if err != nil {
@@ -39,6 +40,9 @@ func newRuns() *cobra.Command {
 			}
 			all := []told{}
 			for i := range standings {
+				if err := w.runsOfNobody(cmd.Context(), &standings[i]); err != nil {
+					return &exitError{exitEnvironment, err}
+				}
 				for _, r := range standings[i].Runs {
 					if export == "" || r.Export == export {
 						all = append(all, told{standings[i].Name, r})
@@ -51,7 +55,7 @@ func newRuns() *cobra.Command {
 				return e.Encode(all)
 			}
 			if len(all) == 0 {
-				cmd.Println("no run is known: the owner of the connection reports them, where there is one")
+				cmd.Println("no run is known: nothing was done yet")
 				return nil
 			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
@@ -72,4 +76,21 @@ func newRuns() *cobra.Command {
 	cmd.Flags().StringVar(&export, "export", "", "only this export's")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return cmd
+}
+
+// runsOfNobody reads the runs of a connection that nobody works at the moment.
+func (w *wiring) runsOfNobody(ctx context.Context, s *standing) error {
+	if s.Owns || len(s.Runs) > 0 {
+		return nil
+	}
+	configs, err := w.connections()
+	if err != nil {
+		return err
+	}
+	for i := range configs {
+		if configs[i].Name == s.Name {
+			s.Runs, err = connector.New(configs[i]).Runs(ctx)
+		}
+	}
+	return err
 }

@@ -19,7 +19,7 @@ func newTrace() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace -c segsync.yaml --export NAME PERSON|ADDRESS",
 		Short: "Say why somebody is in a list, or is not",
-		Long:  "Shows what the table holds of a person (by the id that the events name them by, or by their address), the records of the source that speak of them and which of these stand, their dead letters, what is to be done with their contact, and what the account says now. It reads the source whole; segsync may run meanwhile. Addresses and values are masked unless --show.",
+		Long:  "Shows what the table holds of a person (by the id that the events name them by, or by their address), the records of the source that speak of them and which of these stand, the calls that concerned their contact and what came of them, their dead letters, what is to be done with their contact, and what the account says now. It reads the source whole; segsync may run meanwhile. Addresses and values are masked unless --show.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "" {
@@ -89,6 +89,7 @@ func showTrace(out io.Writer, t *connector.Traced) {
 		}
 	}
 	showContact(line, t)
+	showCalls(line, t)
 	for _, l := range t.Letters {
 		line("dead letter %s of record %s: %s %s: %s", l.At, l.From, l.Class, l.Code, l.Message)
 	}
@@ -101,6 +102,34 @@ func showTrace(out io.Writer, t *connector.Traced) {
 		line("the account has no such contact")
 	default:
 		line("the account says: in the lists %v; blocked or unsubscribed: %t", a.Lists, a.Blocked)
+	}
+}
+
+// showCalls says which calls concerned the contact, and what came of them.
+func showCalls(line func(format string, args ...any), t *connector.Traced) {
+	if t.Contact == nil && len(t.Calls) == 0 {
+		return
+	}
+	line("calls (%d, as far as the table's topic still has them):", len(t.Calls))
+	for _, c := range t.Calls {
+		what := c.Kind
+		if len(c.Enters) > 0 {
+			what += fmt.Sprintf(" into %v", c.Enters)
+		}
+		if len(c.Leaves) > 0 {
+			what += fmt.Sprintf(" out of %v", c.Leaves)
+		}
+		if c.Contacts > 1 {
+			what += fmt.Sprintf(", with %d others", c.Contacts-1)
+		}
+		if c.Process != 0 {
+			what += fmt.Sprintf(", process %d", c.Process)
+		}
+		end := ""
+		if !c.Settled.IsZero() {
+			end = fmt.Sprintf(", within %s", c.Settled.Sub(c.Announced).Round(time.Millisecond))
+		}
+		line("  %s  %s  [%s%s]", c.Announced.Format(time.RFC3339), what, c.Result, end)
 	}
 }
 

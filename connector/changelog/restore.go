@@ -21,6 +21,11 @@ type Progress struct {
 // Restore reads the changelog up to and including the offset upTo, handing each row to apply in order. Keys and
 // values are valid during the call only.
 func Restore(ctx context.Context, opts []kgo.Opt, topic string, upTo int64, apply func(key, value []byte) error, progress func(Progress)) error {
+	return Each(ctx, opts, topic, upTo, func(r *kgo.Record) error { return apply(r.Key, r.Value) }, progress)
+}
+
+// Each does the same with the rows' records.
+func Each(ctx context.Context, opts []kgo.Opt, topic string, upTo int64, apply func(r *kgo.Record) error, progress func(Progress)) error {
 	opts = append(append([]kgo.Opt{}, opts...),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
@@ -53,7 +58,7 @@ func Restore(ctx context.Context, opts []kgo.Opt, topic string, upTo int64, appl
 				return
 			}
 			p.Rows++
-			failed = apply(r.Key, r.Value)
+			failed = apply(r)
 		})
 		if failed != nil {
 			return fmt.Errorf("reading the table from topic %s: %w", topic, failed)

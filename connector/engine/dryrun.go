@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -17,6 +18,7 @@ import (
 	"segsync/connector/deadletter"
 	"segsync/connector/ownership"
 	"segsync/connector/state"
+	"segsync/mapping"
 )
 
 // Planned is what a backfill would do.
@@ -46,6 +48,7 @@ type PlannedLetters struct {
 	Message  string   `json:"message"`
 	Count    int      `json:"count"`
 	Examples []string `json:"examples"` // topic/partition/offset
+	Sample   string   `json:"sample"`   // the first one's value, masked
 }
 
 // dryRun is a table that is worked without being owned: nothing that it changes is written anywhere.
@@ -55,6 +58,7 @@ type dryRun struct {
 	source    int
 	before    state.Counts // the table's, before anything is read
 	lettersBy map[letterKind]*PlannedLetters
+	under     bool     // a backfill of the source is under way
 	unreads   []string // segments that are new in the configuration: they are read from the source's start first
 	tell      func(left, total int64)
 }
@@ -129,6 +133,7 @@ func (d *dryRun) begin(restore func(apply func(key, v []byte) error) error) erro
 		}
 	}
 	d.history.rereads = nil
+	d.under = d.table.Meta(rewindKey+d.cfg.Sources[d.source].Name) != nil
 	d.mu.Unlock()
 	types, err := d.account.knowTypes()
 	if err != nil {
@@ -290,6 +295,9 @@ func (d *dryRun) letGoLocked(now time.Time) (held []string) {
 		}
 	}
 	slices.Sort(held)
+	if name := d.cfg.Sources[d.source].Name; d.table.Meta(backfillKey+name) != nil || d.under {
+		held = append(held, "a backfill of the source is under way, or waits: what it has still to read is none of this plan")
+	}
 	if len(d.unreads) > 0 {
 		held = append(held, fmt.Sprintf("segments are new in the configuration, %v: the source is read from its start first", d.unreads))
 	}
@@ -369,13 +377,31 @@ func (d *dryRun) countLetters() {
 		k := letterKind{string(from.Class), from.Message}
 		x := d.lettersBy[k]
 		if x == nil {
-			x = &PlannedLetters{Class: k.class, Message: k.message}
+			x = &PlannedLetters{Class: k.class, Message: k.message, Sample: d.sample(r, from)}
 			d.lettersBy[k] = x
 		}
 		if x.Count++; len(x.Examples) < examplesMost {
 			x.Examples = append(x.Examples, deadletter.Position(r))
 		}
 	}
+}
+
+// sampleMost is how long a sample may be, in bytes.
+const sampleMost = 400
+
+// sample is the value of a dead letter's record, masked, in one line.
+func (d *dryRun) sample(r *kgo.Record, from deadletter.From) string {
+	x := d.workers.mappers[d.source].Explain(&mapping.Record{
+		Key: r.Key, Value: r.Value, Topic: from.Topic, Partition: from.Partition, Offset: from.Offset, Time: r.Timestamp.UnixNano(), Read: r.Timestamp.UnixNano(),
+	})
+	if x.Decoded == nil {
+		return fmt.Sprintf("%d bytes that are not decoded", len(r.Value))
+	}
+	s := strings.Join(strings.Fields(mapping.Render(x.Decoded, true)), " ")
+	if len(s) > sampleMost {
+		s = strings.ToValidUTF8(s[:sampleMost], "") + "…"
+	}
+	return s
 }
 
 // planned are the dead letters that would be written, the most frequent first.

@@ -130,7 +130,7 @@ func (e *Engine) compose(woken chan struct{}) {
 	u := newAudits(audits{core: c, process: e.proc, holds: h, reader: r, imports: i, watcher: w, account: a})
 	n := &planning{core: c, lease: e.lease, guard: g, reader: r, imports: i, audits: u, delivery: s}
 	i.delivery, i.watcher, w.audits, u.planning = s, w, u, n
-	z := &runs{core: c, open: map[string]*Run{}}
+	z := &runs{core: c, process: e.proc, open: map[string]*Run{}}
 	o := &control{core: c, holds: h, audits: u}
 	v := &schedules{core: c, holds: h, reader: r, runs: z, control: o, opened: make(chan struct{}, 1), all: map[string]*schedule{}}
 	y := &history{core: c, live: r, queues: newQueues(), positions: p, holds: h, damage: d, control: o, wanted: make(chan struct{}, 1), open: map[int]*rewind{}}
@@ -214,6 +214,9 @@ func (e *Engine) Done() <-chan struct{} { return e.done }
 // Drain ends the epoch in order: intake stops, what is in flight is finished up to a deadline, a last checkpoint is
 // made.
 func (e *Engine) Drain(ctx context.Context) {
+	if e.isReady() {
+		e.runs.drain()
+	}
 	e.draining.Store(true)
 	e.nudge()
 	if !e.isReady() { // nothing is in flight, and nothing is changed

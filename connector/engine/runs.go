@@ -4,17 +4,19 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"segsync/connector/commands"
 )
 
-// Run is one piece of work that people recognise: a backfill, what a schedule or somebody has let go, an audit, an hour of
-// live work.
+// Run is one piece of work that people recognise: a backfill, what a schedule or somebody has let go, an audit, a bounded run,
+// an hour of live work.
 type Run struct {
 	ID     string    `json:"id"`
-	Kind   string    `json:"kind"` // backfill, schedule, run-now, audit, live
+	Kind   string    `json:"kind"` // backfill, schedule, run-now, audit, live, once
 	Export string    `json:"export,omitempty"`
 	By     string    `json:"by,omitempty"`
 	Reason string    `json:"reason,omitempty"`
@@ -53,6 +55,7 @@ func (r *RunCounts) add(now, before RunCounts) {
 // runs are the last pieces of work, each a row of the table: they outlive owners.
 type runs struct {
 	*core
+	process *Process
 
 	// +checklocks:mu
 	open map[string]*Run // under way, by id
@@ -65,7 +68,8 @@ const (
 	runsMost  = 200              // are kept
 	runsTold  = 50               // are told in the status
 	keepEvery = 10 * time.Second // how often what is under way is written
-	liveRun   = "live"
+	liveRun   = "live"           // an hour of live work; its id, too
+	onceRun   = "once"           // the live work of a bounded run
 )
 
 func (r *Run) key() string { return fmt.Sprintf("%s%020d/%s", runKey, r.Began.UnixMilli(), r.ID) }
@@ -80,6 +84,22 @@ func (r *runs) loadLocked() {
 		if json.Unmarshal(r.table.Meta(k), &x) == nil && x.Ended.IsZero() {
 			r.open[x.ID] = &x
 		}
+	}
+	if x := r.open[liveRun]; x != nil && x.Kind == onceRun {
+		r.endLocked(liveRun, commands.Failed, "its process ended before it was done")
+	}
+}
+
+// drain notes what was done until now, and that a bounded run has ended.
+func (r *runs) drain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended() {
+		return
+	}
+	r.keepLocked(time.Now().UTC())
+	if r.process.Bounded {
+		r.endLocked(liveRun, commands.Done, "")
 	}
 }
 
@@ -104,6 +124,9 @@ func (r *runs) keepLocked(now time.Time) {
 	}
 	if moved && r.open[liveRun] == nil {
 		x := &Run{ID: liveRun, Kind: liveRun, Began: now, State: commands.Begun}
+		if r.process.Bounded {
+			x.Kind = onceRun
+		}
 		r.open[liveRun] = x
 	}
 	if moved {
@@ -190,13 +213,39 @@ func (r *runs) findLocked(export string, kinds ...string) string {
 //
 // +checklocks:r.mu
 func (r *runs) listLocked() (all []Run) {
-	keys := r.table.MetaKeys(runKey)
-	for _, k := range keys[max(0, len(keys)-runsTold):] {
+	var rows [][]byte
+	for _, k := range r.table.MetaKeys(runKey) {
+		rows = append(rows, r.table.Meta(k))
+	}
+	return runsOf(rows)
+}
+
+// runsOf reads rows of runs: the last ones, the newest first.
+func runsOf(rows [][]byte) (all []Run) {
+	for _, row := range rows[max(0, len(rows)-runsTold):] {
 		var x Run
-		if json.Unmarshal(r.table.Meta(k), &x) == nil {
+		if json.Unmarshal(row, &x) == nil {
 			all = append(all, x)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Run) int { return cmp.Compare(b.Began.UnixMilli(), a.Began.UnixMilli()) })
 	return all
+}
+
+// Runs are those of a table that restore brings, read by a process that does not own it.
+func Runs(restore func(apply func(key, v []byte) error) error) ([]Run, error) {
+	last := map[string][]byte{}
+	err := restore(func(key, v []byte) error {
+		if k, ok := strings.CutPrefix(string(key), "k/"+runKey); ok {
+			last[k] = slices.Clone(v)
+		}
+		return nil
+	})
+	var rows [][]byte
+	for _, k := range slices.Sorted(maps.Keys(last)) {
+		if last[k] != nil {
+			rows = append(rows, last[k])
+		}
+	}
+	return runsOf(rows), err
 }

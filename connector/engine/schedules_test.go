@@ -44,7 +44,7 @@ func TestASchedulesWallClock(t *testing.T) {
 
 // Runs are bounded: the oldest go, but none that is under way.
 func TestRunsAreBounded(t *testing.T) {
-	r := &runs{core: newCore(t, Config{}), open: map[string]*Run{}}
+	r := &runs{core: newCore(t, Config{}), process: NewProcess(), open: map[string]*Run{}}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.beginLocked("backfill", "vip", &commands.Command{ID: "long", By: "ann"})
