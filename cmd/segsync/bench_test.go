@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"segsync/connector"
 	"segsync/connector/oracle"
 	"segsync/sink/sandbox"
@@ -247,18 +249,28 @@ func latencyBench(t *testing.T, w *oracle.World, binary, config string) (latency
 	t.Helper()
 	p := startBench(t, binary, config)
 	defer p.stop()
+	p.waitRunning()
+	time.Sleep(2 * time.Second)
+	return median(latencies(t, w, "late", func(n int) bool { return n < 40 })), 20 * time.Millisecond
+}
+
+// waitRunning waits until the run owns the connection, and has its table.
+func (p *benchRun) waitRunning() {
 	for {
 		if s, ok := statusBench(p.admin); ok && s.State == "running" {
-			break
+			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	time.Sleep(2 * time.Second)
-	var all []time.Duration
-	for i := range 40 {
-		email := fmt.Sprintf("late-%d@example.com", i)
+}
+
+// latencies are the times from an event's production to the contact being in the list, one at a time, for as long as more says.
+func latencies(t *testing.T, w *oracle.World, name string, more func(n int) bool) (all []time.Duration) {
+	t.Helper()
+	for i := 0; more(i); i++ {
+		email := fmt.Sprintf("%s-%d@example.com", name, i)
 		began := time.Now()
-		e := oracle.Event{Person: "late-" + strconv.Itoa(i), Segment: "vip", In: true, At: began, Partition: -1, Profile: &oracle.Profile{Email: email, First: "L"}}
+		e := oracle.Event{Person: name + "-" + strconv.Itoa(i), Segment: "vip", In: true, At: began, Partition: -1, Profile: &oracle.Profile{Email: email, First: "L"}}
 		if err := w.Produce(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
@@ -269,8 +281,74 @@ func latencyBench(t *testing.T, w *oracle.World, binary, config string) (latency
 			time.Sleep(200 * time.Microsecond)
 		}
 		all = append(all, time.Since(began))
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 	}
+	return all
+}
+
+func median(all []time.Duration) time.Duration {
 	slices.Sort(all)
-	return all[len(all)/2].Round(100 * time.Microsecond), 20 * time.Millisecond
+	return all[len(all)/2].Round(100 * time.Microsecond)
+}
+
+// TestBenchReplay measures a backfill of everything upon a full table, with nothing to send: records a second against those of a
+// client that only reads, and the latency of live events beside it against the usual one. All processes share the machine.
+func TestBenchReplay(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "segsync")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatal(string(out))
+	}
+	people := size()
+	w, err := oracle.NewWorld(oracle.WorldOptions{
+		Network: oracle.Loopback{}, Partitions: 6, Sandbox: sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 500 * time.Millisecond, ExportTime: 500 * time.Millisecond},
+		Exports: []oracle.Export{{List: 42, Segments: []string{"vip"}, Attributes: []string{"FIRSTNAME", "LASTNAME"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	left := produce(t, w, people)
+	config := benchConfig(t, t.TempDir(), w)
+	p := startBench(t, binary, config)
+	for !settledBench(p.admin, 2*people) || w.Sandbox.Len(42) != people-left || !benchAudited(p.admin) {
+		time.Sleep(100 * time.Millisecond)
+	}
+	raw := rawRead(t, w, 2*people)
+	usual := median(latencies(t, w, "usual", func(n int) bool { return n < 40 }))
+	before := w.Sandbox.Stats().Calls["POST /contacts"]
+	if out, code := command("backfill", "-c", config+"."+strings.ReplaceAll(p.admin, ":", "-"), "--export", "vip", "--from", "earliest", "--detach", "--log-level", "error"); code != 0 {
+		t.Fatal(out)
+	}
+	var run connector.Run
+	beside := latencies(t, w, "beside", func(int) bool {
+		s, _ := statusBench(p.admin)
+		for _, r := range s.Runs {
+			if r.Kind == "backfill" && !r.Ended.IsZero() {
+				run = r
+			}
+		}
+		return run.Ended.IsZero()
+	})
+	if n := w.Sandbox.Stats().Calls["POST /contacts"] - before; n != len(beside) {
+		t.Errorf("%d calls beside %d live events: a replay has nothing to send", n, len(beside))
+	}
+	rate, slow := float64(2*people)/run.Ended.Sub(run.Began).Seconds(), median(beside)
+	t.Logf("| replay of %d events upon a full table, nothing to send | %.0f events/s = %.2f × a client that only reads (%.0f) |", 2*people, rate, rate/raw, raw)
+	t.Logf("| median latency of %d live events beside it | %s = %.2f × the usual (%s) |", len(beside), slow, float64(slow)/float64(usual), usual)
+	p.stop()
+}
+
+// rawRead is how many records a second a client reads that does nothing with them.
+func rawRead(t *testing.T, w *oracle.World, records int) float64 {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.Brokers()...), kgo.ConsumeTopics(oracle.Topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	began := time.Now()
+	for n := 0; n < records; {
+		n += cl.PollFetches(t.Context()).NumRecords()
+	}
+	return float64(records) / time.Since(began).Seconds()
 }

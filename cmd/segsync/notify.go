@@ -23,7 +23,7 @@ func (w *wiring) notifier() (*notify.Notifier, map[notify.Expectation]time.Durat
 			silence[notify.Expectation{Connection: e.Connection, Export: e.Name}] = e.Expect
 		}
 	}
-	return notify.New(targets, w.log.Named("notify")), silence, nil
+	return notify.New(targets, w.log.Named("notify"), nil), silence, nil
 }
 
 func targetsOf(c *config.Config) (all []notify.Target, err error) {
@@ -61,7 +61,7 @@ func newNotify() *cobra.Command {
 			if len(targets) == 0 {
 				return &exitError{exitUsage, errors.New("the configuration names nobody to be told (notify:)")}
 			}
-			n := notify.New(targets, w.log)
+			n := notify.New(targets, w.log, nil)
 			var errs []error
 			for i := range targets {
 				m := notify.Message{Kind: "test", Text: "this is a test: segsync can tell you what needs you", At: time.Now().UTC()}

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os/exec"
@@ -62,10 +63,14 @@ type Notifier struct {
 	told map[Message]time.Time // when a message like this (without its time and text) was last told
 }
 
-// New makes a notifier.
-func New(targets []Target, log *zap.Logger) *Notifier {
+// New makes a notifier. dial is how webhooks are reached; nil: as usual.
+func New(targets []Target, log *zap.Logger, dial func(ctx context.Context, network, address string) (net.Conn, error)) *Notifier {
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one
+	if dial != nil {
+		t.DialContext = dial
+	}
 	return &Notifier{targets: targets, log: log, client: &http.Client{
-		Timeout: tellMost, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what is signed goes to nobody else
+		Transport: t, Timeout: tellMost, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what is signed goes to nobody else
 	}, told: map[Message]time.Time{}}
 }
 

@@ -86,7 +86,7 @@ func TestAWebhook(t *testing.T) {
 		bodies = append(bodies, b)
 	}))
 	defer s.Close()
-	n := New([]Target{{Webhook: s.URL, Secret: func() (string, error) { return "s3cret", nil }}}, zap.NewNop())
+	n := New([]Target{{Webhook: s.URL, Secret: func() (string, error) { return "s3cret", nil }}}, zap.NewNop(), nil)
 	m := Message{Kind: "held", Connection: "crm", Export: "vip", List: 42, Text: "list_gone: make it again", At: time.Now()}
 	if err := n.Tell(t.Context(), &n.targets[0], &m); err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func TestAWebhook(t *testing.T) {
 // A command gets the message on its standard input.
 func TestACommand(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "told")
-	n := New([]Target{{Command: []string{"sh", "-c", "cat >" + file}}}, zap.NewNop())
+	n := New([]Target{{Command: []string{"sh", "-c", "cat >" + file}}}, zap.NewNop(), nil)
 	if err := n.Tell(t.Context(), &n.targets[0], &Message{Kind: "test", Text: "hello"}); err != nil {
 		t.Fatal(err)
 	}

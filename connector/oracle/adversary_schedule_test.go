@@ -16,13 +16,13 @@ func TestAScheduleIsChanged(t *testing.T) {
 		s.scheduled(connector.Manual)
 		s.begin()
 		s.enter("P", "vip", x)
-		time.Sleep(72*time.Hour + 12*time.Hour) // noon
+		time.Sleep(time.Hour) // 01:00
 		s.stop()
-		s.scheduled("0 6 * * *")
+		s.scheduled("30 0 * * *")
 		s.begin()
-		time.Sleep(time.Hour) // 13:00
+		time.Sleep(time.Hour) // 02:00
 		if n := len(s.Sandbox.List(42)); n != 0 {
-			s.t.Errorf("%d are in at %s, not due before 06:00", n, time.Now().UTC())
+			s.t.Errorf("%d are in at %s, not due before 00:30", n, time.Now().UTC())
 		}
 		clear(s.Truth.people)
 	})
@@ -31,20 +31,20 @@ func TestAScheduleIsChanged(t *testing.T) {
 // Nor does one that is removed and named again.
 func TestAScheduleIsNamedAgain(t *testing.T) {
 	play(t, func(s *scene) {
-		s.scheduled("0 6 * * *")
+		s.scheduled("30 * * * *")
 		s.begin()
-		time.Sleep(12 * time.Hour)
+		time.Sleep(time.Hour)
 		s.stop()
 		s.scheduled("")
 		s.begin()
-		time.Sleep(24 * time.Hour)
+		time.Sleep(time.Hour)
 		s.stop()
-		s.scheduled("0 6 * * *")
+		s.scheduled("30 * * * *")
 		s.enter("P", "vip", x)
 		s.begin()
-		time.Sleep(time.Hour) // noon
+		time.Sleep(20 * time.Minute) // 02:20
 		if n := len(s.Sandbox.List(42)); n != 0 {
-			s.t.Errorf("%d are in at %s, not due before 06:00", n, time.Now().UTC())
+			s.t.Errorf("%d are in at %s, not due before 02:30", n, time.Now().UTC())
 		}
 		clear(s.Truth.people)
 	})

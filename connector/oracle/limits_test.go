@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"segsync/connector"
+	"segsync/connector/commands"
 	"segsync/sink/sandbox"
 	"segsync/sink/sendinblue"
 )
@@ -17,9 +19,10 @@ import (
 // backlog is a first fill at the account's real limits: 10 calls a second, of which 8 are ours, 100 looks an hour, and
 // imports that take a minute and then some time for each row.
 type backlog struct {
-	people  int
-	name    int           // bytes of a last name: long ones make more imports of fewer people
-	rowTime time.Duration // of an import
+	people   int
+	name     int           // bytes of a last name: long ones make more imports of fewer people
+	rowTime  time.Duration // of an import
+	backfill bool          // it lies in the topic before the process first runs, which reads from the end on: a command has it read
 }
 
 // standing are people who are in the list before the backlog comes.
@@ -82,22 +85,43 @@ func (b backlog) play(t *testing.T) *measured {
 		return Event{Person: fmt.Sprint(name, i), Segment: "vip", In: true, Profile: &Profile{Email: fmt.Sprintf("%s%d@example.com", name, i), First: first, Last: last}}
 	}
 	all := make([]Event, 0, max(standing, 10_000))
+	history := func() { // one in four has left; most of them were never in the list
+		for from := 0; from < b.people; from += 10_000 {
+			all = all[:0]
+			for i := from; i < min(from+10_000, b.people); i++ {
+				all = append(all, enter("person", i, "First"))
+				if i%4 == 0 {
+					all = append(all, Event{Person: fmt.Sprint("person", i), Segment: "vip"})
+				}
+			}
+			say(time.Now().Add(-time.Hour), all...)
+		}
+		all = all[:0]
+	}
+	if b.backfill {
+		history()
+		w.Tune = func(c *connector.Config) { c.Sources[0].Start.Latest = true }
+		p := w.start(t, "a")
+		for p.Connection.Status().Doing != "working" {
+			time.Sleep(time.Second)
+		}
+		p.Stop() // its positions stand behind the history
+	}
 	for i := range standing {
 		all = append(all, enter("standing", i, "First"))
 	}
 	say(time.Now().Add(-2*time.Hour), all...)
 	p := w.start(t, "a")
-	w.converge(t, time.Hour)
+	for w.Sandbox.Len(42) != standing {
+		time.Sleep(time.Second)
+	}
 	time.Sleep(5 * time.Minute)
-	for from := 0; from < b.people; from += 10_000 { // one in four has left; most of them were never in the list
-		all = all[:0]
-		for i := from; i < min(from+10_000, b.people); i++ {
-			all = append(all, enter("person", i, "First"))
-			if i%4 == 0 {
-				all = append(all, Event{Person: fmt.Sprint("person", i), Segment: "vip"})
-			}
+	if b.backfill {
+		if _, err := w.Give(t.Context(), commands.Command{Kind: commands.Backfill, Export: "export-1", Range: &commands.Range{}}); err != nil {
+			t.Fatal(err)
 		}
-		say(time.Now().Add(-time.Hour), all...)
+	} else {
+		history()
 	}
 	before := w.Sandbox.Stats()
 	m := &measured{}
