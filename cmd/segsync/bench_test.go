@@ -316,8 +316,9 @@ func TestBenchReplay(t *testing.T) {
 	raw := rawRead(t, w, 2*people)
 	usual := median(latencies(t, w, "usual", func(n int) bool { return n < 40 }))
 	before := w.Sandbox.Stats().Calls["POST /contacts"]
-	if out, code := command("backfill", "-c", config+"."+strings.ReplaceAll(p.admin, ":", "-"), "--export", "vip", "--from", "earliest", "--detach", "--log-level", "error"); code != 0 {
-		t.Fatal(out)
+	file := config + "." + strings.ReplaceAll(p.admin, ":", "-")
+	if out, err := exec.Command(binary, "backfill", "-c", file, "--export", "vip", "--from", "earliest", "--detach", "--log-level", "error").CombinedOutput(); err != nil {
+		t.Fatal(string(out))
 	}
 	var run connector.Run
 	beside := latencies(t, w, "beside", func(int) bool {
