@@ -75,8 +75,12 @@ func (c *Connection) report(ctx context.Context) {
 	}
 	again := time.NewTimer(0)
 	defer again.Stop()
+	sweep := time.NewTimer(time.Hour)
+	defer sweep.Stop()
 	for {
 		select {
+		case <-sweep.C:
+			c.forgetDead(ctx, cl)
 		case <-again.C:
 			s := c.Status()
 			value, _ := json.Marshal(Report{Process: process, At: time.Now().UTC(), Status: s})
@@ -95,6 +99,25 @@ func (c *Connection) report(ctx context.Context) {
 			defer cancel()
 			_ = cl.Flush(ended)
 			return
+		}
+	}
+}
+
+// reportDead is how old a report is of a process that will not come back.
+const reportDead = 24 * time.Hour
+
+// forgetDead takes away the reports of processes that have ended in disorder long ago: those without an instance id have a new
+// name each time.
+func (c *Connection) forgetDead(ctx context.Context, cl *kgo.Client) {
+	bounded, cancel := context.WithTimeout(ctx, reportWithin)
+	defer cancel()
+	all, err := Reports(bounded, c.cfg.Kafka, c.cfg.Prefix)
+	if err != nil {
+		return // the next process does
+	}
+	for _, r := range all[c.cfg.Name] {
+		if time.Since(r.At) > reportDead {
+			cl.TryProduce(context.WithoutCancel(ctx), &kgo.Record{Topic: ReportsTopic(c.cfg.Prefix), Key: []byte(c.cfg.Name + "/" + r.Process)}, nil)
 		}
 	}
 }

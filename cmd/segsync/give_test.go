@@ -140,7 +140,7 @@ func TestWhatIsAskedOfARunningConnection(t *testing.T) {
 	var told struct {
 		Connections []standing `json:"connections"`
 	}
-	if err := json.Unmarshal([]byte(d.says(0, split("status --json"))), &told); err != nil || len(told.Connections) != 1 || !told.Connections[0].Owns || told.Connections[0].Exports[0].In != 6 {
+	if err := json.Unmarshal([]byte(d.says(0, split("status --json"))), &told); err != nil || len(told.Connections) != 1 || !told.Connections[0].Owns || told.Connections[0].Exports[0].In != 6 || told.Connections[0].Exports[0].Freshness <= 0 {
 		t.Errorf("%v, %+v", err, told)
 	}
 	d.end()

@@ -161,7 +161,7 @@ func orNone(s string) string {
 
 func showExports(out io.Writer, all []standing) {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "\nEXPORT\tCONNECTION\tLIST\tSTATE\tIN THE LIST\tWITHHELD\tLAST AUDIT")
+	_, _ = fmt.Fprintln(w, "\nEXPORT\tCONNECTION\tLIST\tSTATE\tIN THE LIST\tWITHHELD\tFRESHNESS\tLAST AUDIT")
 	n := 0
 	for i := range all {
 		s := &all[i].Status
@@ -172,11 +172,15 @@ func showExports(out io.Writer, all []standing) {
 			if !x.Audited.IsZero() {
 				audit = fmt.Sprintf("%s: %d wrong", x.Audited.UTC().Format(time.RFC3339), x.Findings.Wrong())
 			}
+			fresh := "-"
+			if x.Freshness > 0 {
+				fresh = x.Freshness.Round(time.Millisecond).String()
+			}
 			doing := x.Doing
 			if !x.NextRun.IsZero() {
 				doing += ", next " + x.NextRun.Format(time.RFC3339)
 			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%d\t%s\n", x.Name, s.Name, x.List, doing, x.In, x.Withheld, audit)
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%d\t%s\t%s\n", x.Name, s.Name, x.List, doing, x.In, x.Withheld, fresh, audit)
 		}
 	}
 	if n > 0 {

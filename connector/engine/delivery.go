@@ -36,6 +36,8 @@ type delivery struct {
 	callTime time.Duration // smoothed
 	// +checklocks:mu
 	lastApplied time.Time
+	// +checklocks:mu
+	fresh freshness
 }
 
 // announcedLocked hands a request to the senders whose announcement is committed.
@@ -152,7 +154,16 @@ func (d *delivery) deliveredLocked(r *state.Request, s state.Settlement, now tim
 		d.counts.Upserted++
 	}
 	if s.Taken.Since > 0 {
-		d.meters.freshness.Observe(now.Sub(time.UnixMilli(s.Taken.Since)).Seconds())
+		took := now.Sub(time.UnixMilli(s.Taken.Since))
+		d.meters.freshness.Observe(took.Seconds())
+		for _, list := range r.Lists {
+			d.fresh.note(list, took)
+		}
+		if r.Send != nil { // else it is an import that was taken over
+			for _, list := range r.Send.Unlink {
+				d.fresh.note(list, took)
+			}
+		}
 	}
 }
 

@@ -124,7 +124,7 @@ func (e *Engine) compose(woken chan struct{}) {
 	p := &positions{core: c, holds: h, reader: r, damage: d, later: make(chan map[string][]int32, 64)}
 	i := &imports{core: c, holds: h, open: map[uint64]*importing{}}
 	w := &watcher{core: c, imports: i, woken: make(chan struct{}, 1)}
-	s := &delivery{core: c, lease: e.lease, holds: h, letters: l, breaker: b, troubles: t, imports: i, requests: make(chan *state.Request, c.cfg.Senders+1), free: c.cfg.Senders, callTime: 200 * time.Millisecond}
+	s := &delivery{core: c, lease: e.lease, holds: h, letters: l, breaker: b, troubles: t, imports: i, requests: make(chan *state.Request, c.cfg.Senders+1), free: c.cfg.Senders, callTime: 200 * time.Millisecond, fresh: freshness{}}
 	a := &account{core: c, holds: h, process: e.proc}
 	g := &guard{core: c, holds: h}
 	u := newAudits(audits{core: c, process: e.proc, holds: h, reader: r, imports: i, watcher: w, account: a})

@@ -41,6 +41,9 @@ type ExportStatus struct {
 	Doing    string `json:"doing"`    // in one word
 	In       int    `json:"in"`       // people delivered into the list
 	Withheld int    `json:"withheld"` // removals that wait for approval
+	// Freshness is how long the last deliveries took at the median, from the event having been read to its being confirmed; 0: this
+	// process has made none.
+	Freshness time.Duration `json:"freshness_ns"`
 	// LastEvent is when an event was last read of one of its segments, in this process; at first when that began to work.
 	LastEvent time.Time `json:"last_event,omitzero"`
 	// NextRun is when it is sent next; zero: all the time, now, or when somebody says so.
@@ -149,6 +152,7 @@ func (e *Engine) Status(s *Status) {
 // +checklocks:e.mu
 func (e *Engine) exportLocked(x *Export, now time.Time) ExportStatus {
 	s := ExportStatus{Name: x.Name, List: x.List, Enabled: x.Enabled, Doing: e.exportDoingLocked(x, now), In: e.table.In(x.List), Withheld: e.table.WithheldOf(x.List, now).Removals, Doubtful: e.table.Doubts(x.List)}
+	s.Freshness = e.delivery.fresh.median(x.List)
 	s.LastEvent = e.workers.heardLocked(x)
 	if d := e.schedules.all[x.Name]; d != nil {
 		s.NextRun = d.next()

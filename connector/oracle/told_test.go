@@ -139,3 +139,34 @@ func TestS80TheGuardAndATakeoverAreTold(t *testing.T) {
 		b.Stop()
 	})
 }
+
+// Reports of processes that have died long ago, and had names that do not come back, are taken away.
+func TestReportsOfTheDeadGo(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) { c.Instance = "" }
+		reports := func() (all []connector.Report) {
+			c, err := s.config("", s.Cutter())
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			told, err := connector.Reports(s.t.Context(), c.Kafka, prefix)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return told[connection]
+		}
+		s.begin()
+		time.Sleep(time.Minute)
+		s.die()
+		time.Sleep(25 * time.Hour)
+		s.begin()
+		time.Sleep(time.Minute)
+		if n := len(reports()); n != 2 {
+			s.t.Errorf("there are %d reports", n)
+		}
+		time.Sleep(time.Hour)
+		if all := reports(); len(all) != 1 || time.Since(all[0].At) > 2*time.Hour {
+			s.t.Errorf("%+v", all)
+		}
+	})
+}
