@@ -1,11 +1,15 @@
 package oracle
 
 import (
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"segsync/connector"
 	"segsync/connector/commands"
+	"segsync/sink/sandbox"
+	"segsync/sink/sendinblue"
 )
 
 // scheduled gives list 42 a schedule.
@@ -110,5 +114,46 @@ func TestARunEndsWhereTheRestIsHeld(t *testing.T) {
 			s.t.Errorf("%d are in", n)
 		}
 		s.outcome(s.give(commands.RunNow, "export-1"), commands.Done, "11 people are in the list")
+	})
+}
+
+// Exports that are due at once share the call budget: none waits for another to be worked off.
+func TestExportsThatAreDueAtOnceShareTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: time.Minute})
+		w.Rate = sendinblue.Plans["general"]
+		w.Rate.Share = 0.8
+		s := &scene{World: w, t: t, patient: 1}
+		s.Tune = func(c *connector.Config) {
+			for i := range c.Exports {
+				c.Exports[i].Schedule, c.Exports[i].OnlyExisting = "30 0 * * *", true // by single calls
+			}
+		}
+		const each = 120
+		for i := range each {
+			w.Sandbox.Put(fmt.Sprintf("first%d@example.com", i), nil, nil)
+			w.Sandbox.Put(fmt.Sprintf("second%d@example.com", i), nil, nil)
+		}
+		s.begin()
+		s.enterAll("first", "vip", each)
+		s.enterAll("second", "news", each)
+		time.Sleep(30 * time.Minute)
+		due, shared := time.Now(), 0
+		for len(w.Sandbox.List(42)) < each || len(w.Sandbox.List(43)) < each {
+			a, b := len(w.Sandbox.List(42)), len(w.Sandbox.List(43))
+			if a+b > 20 && a < each && b < each {
+				shared++
+				if 2*a < b || 2*b < a {
+					t.Fatalf("%d are in the one list and %d in the other", a, b)
+				}
+			}
+			if time.Sleep(time.Second); time.Since(due) > 10*time.Minute {
+				t.Fatalf("%d are in the one list and %d in the other", a, b)
+			}
+		}
+		if shared < 10 {
+			t.Errorf("it took %d seconds only", shared)
+		}
+		s.stop()
 	})
 }
