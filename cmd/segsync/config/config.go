@@ -76,32 +76,6 @@ type Connection struct {
 	CA            string
 }
 
-// Export is segments of a source that feed a list.
-type Export struct {
-	at
-	Name         string
-	Owner        string // "" the admins
-	Enabled      bool
-	Connection   string
-	Source       string
-	Segments     []string // all that it names; the person is in any of those that All and None do not name
-	All, None    []string // the person is in all of these, in none of those
-	List         int64    // its number; 0: Named names it
-	Named        connector.ListName
-	copied       bool // of one that is written once for many segments, not the first: what is wrong with it was said
-	Attributes   map[string]string
-	attrNodes    map[string]ast.Node
-	nodes        map[string]ast.Node // of its keys
-	Clear        bool
-	Delete       bool
-	GuardShare   float64
-	GuardLeast   int
-	Schedule     string        // "": all the time
-	OnlyOwn      bool          // who leaves is taken out only if we put them in
-	OnlyExisting bool          // no contact is created for its list
-	Expect       time.Duration // an event is expected as often; 0: nobody expects any
-}
-
 // Load reads files, owners' folders among them, and checks what can be checked without asking anybody; offline,
 // secrets need not be there. Its error is problems of the admins' files. Those of an owner's are his alone: c.Troubled.
 func Load(files []string, offline bool) (*Config, error) {
@@ -337,77 +311,4 @@ func readRate(d *document, n ast.Node) sendinblue.Rate {
 		d.fail(n, "the share of contacts_per_second must allow two calls a second: a look and a write go together")
 	}
 	return r
-}
-
-// readExport reads an export, and the segments of its for_each; nil: it has none.
-func readExport(d *document, n ast.Node) (e Export, each []string) {
-	f := d.mapping(n, "name", "owner", "enabled", "connection", "source", "segments", "for_each", "list", "attributes", "nulls", "on_exit", "guard", "schedule", "only_own", "only_existing", "expect_every")
-	f.need("name", "connection", "source", "list")
-	e = Export{
-		at: at{d, n}, Name: f.text("name"), Owner: f.text("owner"), Enabled: f.flag("enabled", true), Connection: f.text("connection"), Source: f.text("source"),
-		Attributes: map[string]string{}, attrNodes: map[string]ast.Node{},
-		Clear: f.oneOf("nulls", "keep", "clear") == "clear", Delete: f.oneOf("on_exit", "remove_from_list", "delete_contact") == "delete_contact",
-		GuardShare: 0.3, GuardLeast: 100, Schedule: f.text("schedule"), OnlyOwn: f.flag("only_own", false), OnlyExisting: f.flag("only_existing", false), Expect: f.duration("expect_every", 0),
-	}
-	e.readList(f)
-	if each = e.readEach(f); each == nil {
-		f.need("segments")
-		e.readSegments(f)
-	}
-	if f.has("expect_every") && e.Expect < leastExpected {
-		d.fail(f.keys["expect_every"], "expect_every must be a duration of %s or more, such as 24h", leastExpected)
-	}
-	if _, err := connector.ParseSchedule(e.Schedule); e.Schedule != "" && err != nil {
-		d.fail(f.keys["schedule"], "schedule must be manual, or five fields as of cron and perhaps a time zone (0 6 * * 1-5 Europe/Paris): %s", err)
-	}
-	e.nodes = f.keys
-	for _, v := range d.entries(f.keys["attributes"]) {
-		name := v.Key.GetToken().Value
-		if name != strings.ToUpper(name) {
-			d.fail(v.Key, "attribute names are upper case: %s", strings.ToUpper(name))
-		}
-		if slices.Contains([]string{"EMAIL"}, name) {
-			d.fail(v.Key, "EMAIL comes from the source's email expression")
-		}
-		expr := d.expr(v.Value)
-		if strings.TrimSpace(expr) == "" {
-			d.fail(v.Key, "attribute %s has no expression", name)
-		}
-		e.Attributes[name], e.attrNodes[name] = expr, v.Value
-	}
-	if g, ok := f.keys["guard"]; ok {
-		gf := d.mapping(g, "share", "at_least")
-		e.GuardShare, e.GuardLeast = gf.number("share", 0.3), gf.whole("at_least", 100)
-		if e.GuardShare < 0 || e.GuardShare > 1 {
-			d.fail(g, "guard share must be between 0 (off) and 1")
-		}
-	}
-	return e, each
-}
-
-// readSegments reads whose members are wanted: a list of segments, any of which is enough, or rules.
-func (e *Export) readSegments(f *fields) {
-	n, d := f.keys["segments"], f.d
-	if n == nil {
-		return
-	}
-	any := &fields{d: d, node: n, keys: f.keys, all: f.all}
-	groups := []string{"segments"}
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
-		any, groups = d.mapping(n, "any", "all", "none"), []string{"any", "all", "none"}
-		e.All, e.None = any.texts("all"), any.texts("none")
-	}
-	for _, group := range groups {
-		for i, g := range any.texts(group) {
-			if slices.Contains(e.Segments, g) {
-				d.fail(d.list(any.keys[group])[i], "segment %q is named twice", g)
-				continue
-			}
-			e.Segments = append(e.Segments, g)
-		}
-	}
-	if len(e.Segments) == len(e.None) {
-		d.fail(n, "an export needs at least one segment whose members are wanted: a list, or { any: […], all: […], none: […] }")
-	}
 }
