@@ -48,10 +48,10 @@ func (c *Connection) Forget(ctx context.Context) error {
 	if err := commands.Remove(ctx, c.cfg.Kafka, c.cfg.Prefix, c.cfg.Name); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return err
 	}
-	if _, err := adm.DeleteTopic(ctx, topic); err != nil {
+	if _, err := adm.DeleteTopic(ctx, topic); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return fmt.Errorf("deleting topic %s: %w", topic, err)
 	}
-	if _, err := adm.DeleteGroup(ctx, c.cfg.Group()); err != nil {
+	if _, err := adm.DeleteGroup(ctx, c.cfg.Group()); err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return fmt.Errorf("deleting group %s: %w", c.cfg.Group(), err)
 	}
 	return nil

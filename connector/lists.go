@@ -67,7 +67,7 @@ func listOf(x *Export, all []sink.ListInfo) (int64, error) {
 	case 1:
 		return numbers[0], nil
 	case 0:
-		return 0, fmt.Errorf("%w: export %s: there is no list %s: make it, correct its name, or run segsync check --create-lists", ErrNoList, x.Name, x.Named)
+		return 0, fmt.Errorf("%w: export %s: there is no list %s: make it, or correct its name; with a folder, segsync check --create-lists makes it", ErrNoList, x.Name, x.Named)
 	}
 	return 0, fmt.Errorf("%w: export %s: lists %v are all named %q: say the folder or the number", ErrNoList, x.Name, numbers, x.Named.Name)
 }

@@ -310,7 +310,8 @@ func headersOf(r *kgo.Record) map[string][]byte {
 }
 
 // says is what a change says, in words.
-func (t *trace) says(s *Source, c *mapping.Change, p *mapping.Profile, tombstone bool) (all []string) {
+func (t *trace) says(s *Source, c *mapping.Change, p *mapping.Profile, tombstone bool) []string {
+	all := []string{}
 	if tombstone {
 		return []string{"a record without a value (on_tombstone: " + string(s.Tombstone) + ")"}
 	}

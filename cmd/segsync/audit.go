@@ -74,7 +74,7 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 				continue
 			}
 			if !f.asJSON {
-				cmd.PrintErrf("reading list %d of export %s\n", x.List, x.Name)
+				cmd.PrintErrf("reading list %s of export %s\n", x.Of(), x.Name)
 			}
 			c.Export = x.Name
 			report, err := f.audit(cmd.Context(), w, &configs[i], c)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -123,7 +124,7 @@ func disclose(c *config.Config, out io.Writer) {
 		}
 		attributes := slices.Sorted(maps.Keys(e.Attributes))
 		fields := strings.Join(append([]string{"e-mail address"}, attributes...), ", ")
-		_, _ = fmt.Fprintf(out, "      export %s: %s of people in %s → list %s of account %s; consent: %s, %s\n", e.Name, fields, strings.Join(e.Segments, ", "), e.Of(), name, con.ConsentBy, con.ConsentOn)
+		_, _ = fmt.Fprintf(out, "      export %s: %s of people %s → list %s of account %s; consent: %s, %s\n", e.Name, fields, e.People(), e.Of(), name, con.ConsentBy, con.ConsentOn)
 	}
 }
 
@@ -154,6 +155,14 @@ func (p *preflight) run(ctx context.Context) {
 			p.topics(ctx, &configs[i])
 		}
 		p.dead(ctx)
+	}
+	for _, t := range p.w.c.Notify {
+		if len(t.Command) == 0 {
+			continue
+		}
+		if _, err := exec.LookPath(t.Command[0]); err != nil {
+			p.warn("notify: %s: nobody is told by it here", err)
+		}
 	}
 	for i := range configs {
 		p.expressions(ctx, &configs[i])

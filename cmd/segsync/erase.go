@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +33,9 @@ func newErase() *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
-			case (f.verify == "") != (len(args) == 1):
+			case f.verify != "" && len(args) > 0:
+				return &exitError{exitUsage, errors.New("--verify is of an erasure that was made: it takes no person")}
+			case f.verify == "" && len(args) == 0:
 				return &exitError{exitUsage, errors.New("name the person, or give --verify with the id of an erasure")}
 			case f.verify != "":
 				return f.check(cmd)
@@ -95,6 +98,9 @@ func (f *eraseFlags) erase(cmd *cobra.Command, person string) error {
 	}
 	if err := tellErasures(cmd.OutOrStdout(), all, f.asJSON); err != nil {
 		return err
+	}
+	if strings.Contains(person, "@") && !slices.ContainsFunc(all, func(e erasure) bool { return e.Receipt == nil || e.Receipt.Known }) {
+		return &exitError{exitFailed, errors.New("nobody is erased: the events name nobody by this; if it is an address, segsync trace --export NAME ADDRESS names the records that speak of its person, and their id is in these")}
 	}
 	if waits {
 		return &exitError{exitFailed, errors.New("not all of it is carried out yet: it is, by the next owner of the connection")}
@@ -185,7 +191,7 @@ func (f *eraseFlags) check(cmd *cobra.Command) error {
 		case c.Holds > 0:
 			return &exitError{exitFailed, fmt.Errorf("the table of connection %s holds %d rows of theirs: they have come back by newer events, or something of their contact is under way; %d old rows wait for compaction", c.Connection, c.Holds, c.Old)}
 		case c.Old > 0:
-			return &exitError{exitFailed, fmt.Errorf("the table of connection %s holds nothing of theirs; %d old rows of its topic wait for compaction, which takes a day at most", c.Connection, c.Old)}
+			return &exitError{exitFailed, fmt.Errorf("the table of connection %s holds nothing of theirs; %d old rows of its topic wait for Kafka to compact them away, within a day: ask again then", c.Connection, c.Old)}
 		case !f.asJSON:
 			cmd.Printf("connection %s: nothing is left of them\n", c.Connection)
 		}

@@ -116,7 +116,10 @@ func TestWhatIsAskedOfARunningConnection(t *testing.T) {
 	d.says(0, split("resume --export vip"), "resumed")
 	d.until("they are in", func() bool { return len(d.Sandbox.List(42)) == 6 })
 	d.says(0, split("pause"), "paused: events are read")
+	d.says(0, split("resume --export vip"), "segsync resume without --export ends that")
 	d.says(0, split("resume"), "resumed")
+	d.says(0, split("resume"), "it was not paused")
+	d.says(exitUsage, split("status --addr localhost:1"), "give one of them")
 	d.says(0, split("approve --export vip"), "approved: 0 people")
 	d.says(0, split("retry --export vip"), "0 rejected contacts")
 	d.says(0, split("run-now --export vip"), "no schedule")
@@ -147,6 +150,7 @@ func TestWhatIsAskedOfARunningConnection(t *testing.T) {
 	d.enter(6, 8)
 	d.says(0, split("backfill --export vip --resend"), "records read", "added or updated 8", "8 people in")
 	d.says(0, split("forget --export vip --yes"), "the table, the group and the commands")
+	d.says(0, split("forget --export vip --yes"), "the table, the group and the commands")
 	d.says(0, split("status"), "away")
 }
 
@@ -157,6 +161,8 @@ func TestErase(t *testing.T) {
 	d.begin()
 	d.until("they are in", func() bool { return len(d.Sandbox.List(42)) == 3 })
 	d.says(exitUsage, split("erase"), "name the person")
+	d.says(exitUsage, split("erase 1 --verify 00"), "it takes no person")
+	d.says(exitFailed, split("erase p1@example.com"), "nothing was held of anybody of this id", "nobody is erased")
 	d.says(exitUsage, split("erase --source crm 1"), `no connection exports a source "crm"`)
 	d.says(exitUsage, split("erase --verify 00"), `no erasure has the id "00"`)
 	out := d.says(0, split("erase 1 --delete-contact --reason request --json"))
@@ -170,7 +176,7 @@ func TestErase(t *testing.T) {
 	d.until("it has left", func() bool { return len(d.Sandbox.List(42)) == 2 })
 	d.until("old rows wait", func() bool {
 		out, code := command("erase", "-c", d.config, "--verify", all[0].Command, "--log-level", "error")
-		return code == exitFailed && strings.Contains(out, "holds nothing of theirs") && strings.Contains(out, "old rows of its topic wait for compaction")
+		return code == exitFailed && strings.Contains(out, "holds nothing of theirs") && strings.Contains(out, "old rows of its topic wait for Kafka to compact them away")
 	})
 	d.until("nothing is left", func() bool {
 		d.Cluster.Compact()

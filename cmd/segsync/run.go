@@ -151,7 +151,7 @@ func (w *wiring) announce(once bool) {
 	for i := range w.c.Exports {
 		e := &w.c.Exports[i]
 		con := w.c.Connection(e.Connection)
-		w.log.Info("export", zap.String("export", e.Name), zap.String("connection", e.Connection), zap.String("source", e.Source), zap.Strings("segments", e.Segments), zap.String("list", e.Of()),
+		w.log.Info("export", zap.String("export", e.Name), zap.String("connection", e.Connection), zap.String("source", e.Source), zap.String("people", e.People()), zap.String("list", e.Of()),
 			zap.Bool("enabled", e.Enabled), zap.String("consent", con.ConsentBy+", "+con.ConsentOn))
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,6 +32,9 @@ func newStatus() *cobra.Command {
 		Use: "status -c segsync.yaml", Short: "Show what the connections are doing, and why", Args: noArgs,
 		Long: "Shows, for each connection and export, who owns it, what it is doing, what holds it and how to mend that. It asks Kafka, where every process reports every few seconds; with --addr instead the admin address of one process.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(f.files) > 0 && cmd.Flags().Changed("addr") {
+				return &exitError{exitUsage, errors.New("-c asks Kafka, --addr one process: give one of them")}
+			}
 			ask := f.askProcess
 			if len(f.files) > 0 {
 				w, err := f.load()
@@ -215,6 +219,9 @@ func showWhy(out io.Writer, all *standing) {
 			what = fmt.Sprintf("list %d", h.List)
 		}
 		line("%s: held since %s: %s: %s", what, h.Since.UTC().Format(time.RFC3339), h.Code, h.Mend)
+	}
+	if !all.Reported.IsZero() && s.Doing != connector.StateAway {
+		line("as of %s ago", time.Since(all.Reported).Round(time.Second))
 	}
 	if len(all.Processes) > 1 {
 		line("processes: %s", strings.Join(all.Processes, ", "))

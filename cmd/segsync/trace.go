@@ -58,6 +58,8 @@ func showTrace(out io.Writer, t *connector.Traced) {
 	for _, e := range t.Events {
 		mark := "older than what stands, or no change"
 		switch {
+		case len(e.Says) == 0:
+			e.Says, mark = []string{"nothing"}, "of what exports of this connection ask for"
 		case e.Error != "":
 			mark = "dead letter: " + e.Error
 		case e.Stands:
@@ -140,7 +142,11 @@ func showContact(line func(format string, args ...any), t *connector.Traced) {
 		line("the table has no contact of theirs: nothing was sent, and nothing is to be")
 		return
 	}
-	line("contact %s: wanted in lists %v", c.Address, c.Wanted)
+	if len(c.Wanted) == 0 {
+		line("contact %s: wanted in no list", c.Address)
+	} else {
+		line("contact %s: wanted in lists %v", c.Address, c.Wanted)
+	}
 	for _, l := range c.Lists {
 		how := ""
 		if l.Imported {
@@ -151,14 +157,24 @@ func showContact(line func(format string, args ...any), t *connector.Traced) {
 		}
 		line("  list %d: %s since %s%s", l.List, l.State, l.At.UTC().Format(time.RFC3339), how)
 	}
-	if len(c.Add)+len(c.Remove) > 0 || c.Attributes {
-		line("  to be sent: enters %v, leaves %v, attributes %t", c.Add, c.Remove, c.Attributes)
+	var owed []string
+	if len(c.Add) > 0 {
+		owed = append(owed, fmt.Sprintf("enters lists %v", c.Add))
+	}
+	if len(c.Remove) > 0 {
+		owed = append(owed, fmt.Sprintf("leaves lists %v", c.Remove))
+	}
+	if c.Attributes {
+		owed = append(owed, "gets attributes")
+	}
+	if len(owed) > 0 {
+		line("  to be sent: it %s", strings.Join(owed, ", "))
 	}
 	if c.InFlight {
 		line("  a request that holds it is under way")
 	}
 	if c.Waits != "" {
-		line("  waits for: %s", c.Waits)
+		line("  something of it waits, for: %s", c.Waits)
 	}
 	if !c.Unknown.IsZero() {
 		line("  a request had no answer at %s: it is sent once more", c.Unknown.Format(time.RFC3339))

@@ -242,11 +242,15 @@ func (c *control) doLocked(cmd *commands.Command, now time.Time) (state, text st
 		c.pauseLocked(now)
 		return commands.Done, "paused: events are read, and nothing is sent until segsync resume"
 	case commands.Resume:
-		if c.table.Meta(pausedKey+cmd.Export) == nil {
-			return commands.Done, "it was not paused"
-		}
+		was := c.table.Meta(pausedKey+cmd.Export) != nil
 		c.table.SetMeta(pausedKey+cmd.Export, nil)
 		c.pauseLocked(now)
+		switch {
+		case cmd.Export != "" && c.table.Meta(pausedKey) != nil:
+			return commands.Done, "the connection as a whole is paused: segsync resume without --export ends that"
+		case !was:
+			return commands.Done, "it was not paused"
+		}
 		return commands.Done, "resumed"
 	case commands.Approve, commands.Refuse:
 		n := c.decideLocked(cmd.Export, lists, cmd.Kind == commands.Approve, now)

@@ -63,7 +63,7 @@ func (c *control) eraseLocked(cmd *commands.Command, offset int64, now time.Time
 	text = fmt.Sprintf("erased: %d memberships, %d attributes, %d former addresses; they leave %d lists", e.Memberships, e.Attributes, e.Former, len(e.Lists))
 	switch {
 	case !e.Known:
-		text = "nothing was held of them; what was said of them until now cannot bring them in any more"
+		text = "nothing was held of anybody of this id; what was said of it until now cannot bring anybody in any more"
 	case e.Shared:
 		text += "; somebody else carries the address: the contact stays where they want it"
 	case e.Delete:

@@ -315,8 +315,13 @@ func (s *schedules) runNowLocked(cmd *commands.Command) (outcome, text string) {
 		return commands.Refused, "name an export"
 	case d == nil:
 		return commands.Done, "the export has no schedule: it is sent all the time"
-	case !d.Open.IsZero():
-		return commands.Refused, "it is let go already, since " + d.Open.Format(time.RFC3339)
+	case !d.Open.IsZero(): // by its schedule, or by a command, whose giver may have gone
+		if d.Command != nil {
+			s.control.toldLocked(d.Command, commands.Done, "a later run-now has taken its place", nil)
+		}
+		d.Command = cmd
+		s.writeLocked(cmd.Export, d)
+		return commands.Begun, "it is let go since " + d.Open.Format(time.RFC3339) + ": what is owed is sent"
 	}
 	s.openLocked(cmd.Export, d, cmd)
 	return commands.Begun, "what is owed is sent"

@@ -157,3 +157,17 @@ func TestExportsThatAreDueAtOnceShareTheBudget(t *testing.T) {
 		s.stop()
 	})
 }
+
+// Whoever gave a run-now may have gone: another one takes its place, and both are answered.
+func TestALaterRunNowTakesThePlaceOfAnEarlierOne(t *testing.T) {
+	play(t, func(s *scene) {
+		s.scheduled(connector.Manual)
+		s.enter("P", "vip", x)
+		first := s.give(commands.RunNow, "export-1")
+		second := s.give(commands.RunNow, "export-1")
+		s.begin()
+		s.outcome(first, commands.Done, "a later run-now")
+		s.outcome(second, commands.Done, "1 people are in the list")
+		s.list(42, time.Minute, x)
+	})
+}

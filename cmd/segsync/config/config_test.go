@@ -84,6 +84,9 @@ func TestRulesAndSchedules(t *testing.T) {
 	if !slices.Equal(e.Segments, []string{"vip", "gold", "adult", "suppressed"}) || !slices.Equal(e.All, []string{"adult"}) || !slices.Equal(e.None, []string{"suppressed"}) || !e.OnlyOwn || e.Expect != 24*time.Hour || e.Schedule != "0 6 * * 1-5 Europe/Paris" {
 		t.Errorf("%+v", e)
 	}
+	if people := e.People(); people != "in vip, gold, and in all of adult, and in none of suppressed" {
+		t.Error(people)
+	}
 	if len(c.Notify) != 2 || !c.Notify[0].Slack || len(c.Notify[1].Command) != 3 {
 		t.Errorf("%+v", c.Notify)
 	}

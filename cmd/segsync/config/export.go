@@ -112,6 +112,26 @@ func (e *Export) readList(f *fields) {
 	}
 }
 
+// People says for people who is in the list.
+func (e *Export) People() string {
+	var any []string
+	for _, g := range e.Segments {
+		if !slices.Contains(e.All, g) && !slices.Contains(e.None, g) {
+			any = append(any, g)
+		}
+	}
+	var all []string
+	for _, part := range []struct {
+		word     string
+		segments []string
+	}{{"in ", any}, {"in all of ", e.All}, {"in none of ", e.None}} {
+		if len(part.segments) > 0 {
+			all = append(all, part.word+strings.Join(part.segments, ", "))
+		}
+	}
+	return strings.Join(all, ", and ")
+}
+
 // Of names the export's list for people.
 func (e *Export) Of() string { return connector.Export{List: e.List, Named: e.Named}.Of() }
 
