@@ -122,7 +122,11 @@ func (c *Connection) environment(ctx context.Context) error {
 		pause := backoff.Pause(time.Second, 15*time.Second, try)
 		err := c.look(ctx, cl)
 		if err == nil {
-			err, pause = FindLists(ctx, &c.cfg), listsAgain
+			var off []string
+			if off, err = FindLists(ctx, &c.cfg); len(off) > 0 {
+				c.cfg.Log.Warn("owners' exports are off: their lists are those of the admins' exports, which name them", zap.Strings("exports", off))
+			}
+			pause = listsAgain
 		}
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()

@@ -16,7 +16,7 @@ import (
 // are left of how many.
 func Plan(ctx context.Context, cfg *Config, export string, of commands.Range, tell func(left, total int64)) (*Planned, error) {
 	full := cfg.WithDefaults()
-	if err := FindLists(ctx, &full); err != nil {
+	if _, err := FindLists(ctx, &full); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEnvironment, err)
 	}
 	cl, err := kgo.NewClient(full.Kafka...)

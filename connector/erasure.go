@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -23,6 +24,9 @@ func PersonHash(source, person string) string {
 	key := state.KeyOf(source, person)
 	return hex.EncodeToString(key[:])
 }
+
+// MaskAddress hides all of an address but its first letter and domain.
+func MaskAddress(address string) string { return state.Mask(address) }
 
 // ErasureCheck says what is left of somebody who was erased.
 type ErasureCheck struct {
@@ -57,7 +61,11 @@ func CheckErasure(ctx context.Context, cfg *Config, id string) (*ErasureCheck, e
 	if err != nil || len(b) != len(state.PersonKey{}) {
 		return nil, fmt.Errorf("the command names nobody: %w", err)
 	}
-	theirs := func(address string) bool { return commands.HashOf(address) == check.Receipt.AddressHash }
+	hashes, err := hashesOf(ctx, cfg, cmd.Person.Hash)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEnvironment, err)
+	}
+	theirs := func(address string) bool { return hashes[commands.HashOf(address)] }
 	cl, err := kgo.NewClient(cfg.Kafka...)
 	if err != nil {
 		return nil, err
@@ -88,28 +96,60 @@ func CheckErasure(ctx context.Context, cfg *Config, id string) (*ErasureCheck, e
 	return check, err
 }
 
+// hashesOf are the hashes of the addresses that all erasures of a person have found: the second one finds none.
+func hashesOf(ctx context.Context, cfg *Config, person string) (map[string]bool, error) {
+	hashes := map[string]bool{}
+	all, err := commands.Select(ctx, cfg.Kafka, cfg.Prefix, cfg.Name, func(c *commands.Command) bool {
+		return c.Person != nil && c.Person.Hash == person && c.Outcome != nil
+	})
+	for i := range all {
+		var e Erased
+		if json.Unmarshal(all[i].Outcome.Detail, &e) == nil {
+			for _, h := range e.AddressHashes {
+				hashes[h] = true
+			}
+		}
+	}
+	return hashes, err
+}
+
 // LettersOf finds the dead letters of a person: as topic/partition/offset of the topic of dead letters. They hold the bytes of
 // their records, and go with that topic's retention.
-func LettersOf(ctx context.Context, cfg *Config, source int, person string) (all []string, err error) {
+//
+// opaque is how many of the source cannot be decoded: whose they are is not known.
+func LettersOf(ctx context.Context, cfg *Config, source int, person string) (all []string, opaque int, err error) {
 	if cfg.DeadLetters == "" {
-		return nil, nil
+		return nil, 0, nil
 	}
 	s := cfg.Sources[source]
 	m, err := mapping.NewMapper(s.Spec, s.Value, s.Key)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	w := m.NewWorker()
+	var failed error
 	err = deadletter.Each(ctx, cfg.Kafka, cfg.DeadLetters, func(r *kgo.Record, from deadletter.From) {
 		if at, ok := cfg.SourceOf(from.Topic); !ok || at != source {
 			return
 		}
-		res, _ := w.Map(&mapping.Record{Key: r.Key, Value: r.Value, Topic: from.Topic, Partition: from.Partition, Offset: from.Offset, Time: r.Timestamp.UnixNano(), Read: r.Timestamp.UnixNano()})
+		res, err := w.Map(&mapping.Record{Key: r.Key, Value: r.Value, Headers: deadletter.Headers(r), Topic: from.Topic, Partition: from.Partition, Offset: from.Offset, Time: r.Timestamp.UnixNano(), Read: r.Timestamp.UnixNano()})
+		switch {
+		case err != nil && !rejects(err):
+			failed = err
+		case err != nil && len(res.Changes) == 0:
+			opaque++
+		}
 		if slices.ContainsFunc(res.Changes, func(c mapping.Change) bool { return c.Person == person }) {
 			all = append(all, fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset))
 		}
 	})
-	return all, err
+	return all, opaque, errors.Join(err, failed)
+}
+
+// rejects says whether an error is the record's own: it is a dead letter, or stops its source.
+func rejects(err error) bool {
+	_, rejected := errors.AsType[*mapping.RejectError](err)
+	return rejected || errors.Is(err, mapping.ErrHalt)
 }
 
 // Erased is the receipt of an erasure.

@@ -27,7 +27,11 @@ func (c *Connection) Idle(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: Kafka does not tell whether replicas run: %w", ErrEnvironment, err)
 	}
-	if g := groups[c.cfg.Group()]; len(g.Members) > 0 {
+	g := groups[c.cfg.Group()]
+	if g.Err != nil && !errors.Is(g.Err, kerr.GroupIDNotFound) {
+		return fmt.Errorf("%w: Kafka does not tell whether replicas run: %w", ErrEnvironment, g.Err)
+	}
+	if len(g.Members) > 0 {
 		return fmt.Errorf("%w (%d in group %s; one that was killed counts until its session ends)", ErrRunning, len(g.Members), c.cfg.Group())
 	}
 	return nil

@@ -20,16 +20,16 @@ var (
 // budget.
 const listsAgain = 2 * time.Minute
 
-// FindLists fills in the numbers of the lists that exports name. It asks the account, unless there is nothing to fill in.
-func FindLists(ctx context.Context, cfg *Config) error {
+// FindLists fills in the numbers of the lists that exports name. It asks the account, unless there is nothing to fill in. An
+// owner's export of a list that turns out to be another's gives way: it is taken out, and named.
+func FindLists(ctx context.Context, cfg *Config) (off []string, err error) {
 	if !slices.ContainsFunc(cfg.Exports, named) {
-		return nil
+		return nil, nil
 	}
 	var all []sink.ListInfo
-	var err error
 	if slices.ContainsFunc(cfg.Exports, sought) {
 		if all, err = cfg.Lists(ctx); err != nil {
-			return fmt.Errorf("asking the account for its lists: %w", err)
+			return nil, fmt.Errorf("asking the account for its lists: %w", err)
 		}
 	}
 	found := slices.Clone(cfg.Exports)
@@ -37,17 +37,23 @@ func FindLists(ctx context.Context, cfg *Config) error {
 		x := &found[i]
 		if sought(*x) {
 			if x.List, err = listOf(x, all); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		for _, other := range found[:i] {
-			if other.List == x.List {
-				return fmt.Errorf("%w: exports %s and %s, list %d: put all their segments into one export", ErrOneList, other.Name, x.Name, x.List)
+			switch {
+			case other.List != x.List:
+			case x.Owner != "" && other.Owner == "":
+				off = append(off, x.Name)
+			case other.Owner != "" && x.Owner == "":
+				off = append(off, other.Name)
+			default:
+				return nil, fmt.Errorf("%w: exports %s and %s, list %d: put all their segments into one export", ErrOneList, other.Name, x.Name, x.List)
 			}
 		}
 	}
-	copy(cfg.Exports, found)
-	return nil
+	cfg.Exports = slices.DeleteFunc(found, func(x Export) bool { return x.Owner != "" && slices.Contains(off, x.Name) })
+	return off, nil
 }
 
 func named(x Export) bool { return x.Named.Name != "" }

@@ -62,7 +62,7 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 		return err
 	}
 	c.process.Bounded = true
-	run, cancel := context.WithCancel(ctx)
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it is told first why it ends
 	defer cancel()
 	ran := make(chan error, 1)
 	go func() { ran <- c.Run(run) }()
@@ -89,6 +89,9 @@ func (c *Connection) Once(ctx context.Context, tell func(Progress)) error {
 		if err != nil {
 			c.cfg.Log.Warn("asking whether everything is settled", zap.Error(err))
 		}
+	}
+	if err := errors.Join(result, ctx.Err()); err != nil {
+		c.process.Failed.Store(new(err.Error()))
 	}
 	cancel()
 	return errors.Join(result, <-ran, ctx.Err())

@@ -28,6 +28,7 @@ type Traced struct {
 	People     []TracedPerson     `json:"people"`            // the table's rows: several where they share the address
 	Contact    *state.ContactTold `json:"contact,omitempty"` // likewise; null: the table knows no such address
 	Events     []TracedEvent      `json:"events"`            // that the source holds of them, the oldest first
+	Unread     int64              `json:"unread,omitempty"`  // records of the source that did not come: they were compacted away, or a broker is slow
 	Calls      []*state.CallTold  `json:"calls"`             // that concerned the contact, as far as the table's topic still has them
 	Letters    []TracedLetter     `json:"dead_letters"`
 	Account    *TracedAccount     `json:"account,omitempty"` // null: no address is known to look for
@@ -81,7 +82,7 @@ type trace struct {
 // account. who is a person's id, or an address. Addresses and values are masked unless show says otherwise. tell is told how many
 // records are left of how many.
 func Trace(ctx context.Context, cfg *Config, export, who string, show bool, tell func(left, total int64)) (*Traced, error) {
-	if err := FindLists(ctx, cfg); err != nil {
+	if _, err := FindLists(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEnvironment, err)
 	}
 	c := New(*cfg)
@@ -98,13 +99,12 @@ func Trace(ctx context.Context, cfg *Config, export, who string, show bool, tell
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading the table: %w", ErrEnvironment, err)
 	}
+	t.keys[state.KeyOf(cfg.Sources[x.Source].Name, who)] = true // an id may look like an address
 	if strings.Contains(who, "@") {
 		t.who = strings.ToLower(strings.TrimSpace(who))
 		for _, key := range table.CarriersOf(t.who) {
 			t.keys[key] = true
 		}
-	} else {
-		t.keys[state.KeyOf(cfg.Sources[x.Source].Name, who)] = true
 	}
 	stands := t.rows(table)
 	if err := t.calls(ctx, adm); err != nil {
@@ -239,11 +239,18 @@ func (t *trace) scan(ctx context.Context, adm *kadm.Client, stands map[string]bo
 		mappers <- m.NewWorker()
 	}
 	var mu sync.Mutex
+	var failed error
 	read := int64(0)
-	for open := true; open; {
-		fetches := cl.PollFetches(ctx)
-		if err := errors.Join(ctx.Err(), fetches.Err()); err != nil {
-			return fmt.Errorf("reading the source: %w", err)
+	for open := true; open && failed == nil; {
+		quiet, stop := context.WithTimeout(ctx, traceQuiet)
+		fetches := cl.PollFetches(quiet)
+		stop()
+		if err := fetches.Err(); ctx.Err() != nil || err != nil && quiet.Err() == nil {
+			return fmt.Errorf("reading the source: %w", errors.Join(ctx.Err(), err))
+		}
+		if fetches.Empty() { // compacted away, or a broker is slow
+			t.Unread = max(0, total-read)
+			break
 		}
 		var partitions sync.WaitGroup
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
@@ -259,10 +266,11 @@ func (t *trace) scan(ctx context.Context, adm *kadm.Client, stands map[string]bo
 			w := <-mappers
 			partitions.Go(func() {
 				defer func() { mappers <- w }()
-				found := t.find(w, s, p.Records, end, stands)
+				found, err := t.find(w, s, p.Records, end, stands)
 				mu.Lock()
 				defer mu.Unlock()
 				t.Events = append(t.Events, found...)
+				failed = errors.Join(failed, err)
 			})
 		})
 		partitions.Wait()
@@ -275,16 +283,22 @@ func (t *trace) scan(ctx context.Context, adm *kadm.Client, stands map[string]bo
 	slices.SortFunc(t.Events, func(a, b TracedEvent) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
 	})
-	return nil
+	return failed
 }
 
+// traceQuiet is how long nothing may come of a source before what is left of it counts as not there.
+const traceQuiet = 10 * time.Second
+
 // find finds the records before an end that speak of the person.
-func (t *trace) find(w *mapping.Worker, s *Source, records []*kgo.Record, end int64, stands map[string]bool) (all []TracedEvent) {
+func (t *trace) find(w *mapping.Worker, s *Source, records []*kgo.Record, end int64, stands map[string]bool) (all []TracedEvent, failed error) {
 	for _, r := range records {
 		if r.Attrs.IsControl() || r.Offset >= end {
 			continue
 		}
 		res, err := w.Map(&mapping.Record{Key: r.Key, Value: r.Value, Headers: headersOf(r), Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixNano(), Read: time.Now().UnixNano()})
+		if err != nil && !rejects(err) {
+			return all, fmt.Errorf("%s: %w", place(r.Topic, r.Partition, r.Offset), err)
+		}
 		for i := range res.Changes {
 			c := &res.Changes[i]
 			p := res.Profile(c)
@@ -298,7 +312,7 @@ func (t *trace) find(w *mapping.Worker, s *Source, records []*kgo.Record, end in
 			all = append(all, e)
 		}
 	}
-	return all
+	return all, nil
 }
 
 func headersOf(r *kgo.Record) map[string][]byte {
@@ -342,7 +356,7 @@ func (t *trace) says(s *Source, c *mapping.Change, p *mapping.Profile, tombstone
 	return all
 }
 
-// letters finds dead letters of the records that were found, and of the contact.
+// letters finds the dead letters of the records that were found.
 func (t *trace) letters(ctx context.Context) error {
 	if t.cfg.DeadLetters == "" {
 		return nil
@@ -352,8 +366,7 @@ func (t *trace) letters(ctx context.Context) error {
 		of[place(e.Topic, e.Partition, e.Offset)] = true
 	}
 	return deadletter.Each(ctx, t.cfg.Kafka, t.cfg.DeadLetters, func(d *kgo.Record, from deadletter.From) {
-		rejected := from.Connection == t.cfg.Name && of[place(from.Topic, from.Partition, from.Offset)]
-		if rejected {
+		if from.Connection == t.cfg.Name && of[place(from.Topic, from.Partition, from.Offset)] {
 			t.Letters = append(t.Letters, TracedLetter{At: place(d.Topic, d.Partition, d.Offset), From: place(from.Topic, from.Partition, from.Offset), Class: string(from.Class), Code: from.Code, Message: from.Message})
 		}
 	})

@@ -45,11 +45,16 @@ func (p *preflight) lists(ctx context.Context, api *sendinblue.Client, cfg *conn
 	for i := range cfg.Exports {
 		one := *cfg
 		one.Exports = cfg.Exports[i : i+1] // each is told of
-		if err := connector.FindLists(ctx, &one); err != nil {
+		if _, err := connector.FindLists(ctx, &one); err != nil {
 			p.fail("connection %s: %s", cfg.Name, err)
 		}
+		cfg.Exports[i].List = one.Exports[0].List
 	}
-	switch err := connector.FindLists(ctx, cfg); {
+	off, err := connector.FindLists(ctx, cfg)
+	for _, name := range off {
+		p.fail("connection %s: the owner's export %s is off: its list is that of an admins' export, which names it", cfg.Name, name)
+	}
+	switch {
 	case errors.Is(err, connector.ErrOneList):
 		p.fail("connection %s: %s", cfg.Name, err)
 	case err == nil:

@@ -64,6 +64,7 @@ type erasure struct {
 	Text        string            `json:"text"`
 	Receipt     *connector.Erased `json:"receipt,omitempty"`
 	DeadLetters []string          `json:"dead_letters,omitempty"`
+	Opaque      int               `json:"dead_letters_not_decoded,omitempty"` // of the source: whose they are is not known
 }
 
 func (f *eraseFlags) erase(cmd *cobra.Command, person string) error {
@@ -88,7 +89,7 @@ func (f *eraseFlags) erase(cmd *cobra.Command, person string) error {
 		}
 		e, err := f.eraseFrom(cmd.Context(), w, &configs[i], source, person)
 		if err != nil {
-			return failed(err)
+			e = &erasure{Connection: configs[i].Name, State: commands.Failed, Text: "it could not be given: " + err.Error()}
 		}
 		waits = waits || e.State != commands.Done
 		all = append(all, *e)
@@ -103,7 +104,7 @@ func (f *eraseFlags) erase(cmd *cobra.Command, person string) error {
 		return &exitError{exitFailed, errors.New("nobody is erased: the events name nobody by this; if it is an address, segsync trace --export NAME ADDRESS names the records that speak of its person, and their id is in these")}
 	}
 	if waits {
-		return &exitError{exitFailed, errors.New("not all of it is carried out yet: it is, by the next owner of the connection")}
+		return &exitError{exitFailed, errors.New("not all of it is carried out: what was given is, by the next owner of the connection")}
 	}
 	return nil
 }
@@ -116,13 +117,17 @@ func (f *eraseFlags) eraseFrom(ctx context.Context, w *wiring, cfg *connector.Co
 		return nil, err
 	}
 	e := &erasure{Connection: cfg.Name, Command: g.ID, State: "given", Text: "no segsync runs: it is carried out when one does, before anything is sent"}
-	if e.DeadLetters, err = connector.LettersOf(ctx, cfg, source, person); err != nil {
-		return nil, err
-	}
+	defer func() {
+		var err error
+		if e.DeadLetters, e.Opaque, err = connector.LettersOf(ctx, cfg, source, person); err != nil {
+			e.Text += "; its dead letters could not be looked through: " + err.Error()
+		}
+	}()
 	if err := connector.New(*cfg).Idle(ctx); err == nil {
 		return e, nil
 	} else if !errors.Is(err, connector.ErrRunning) {
-		return nil, err
+		e.Text = "it was given, and what comes of it is not known: " + err.Error()
+		return e, nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, f.wait)
 	defer cancel()
@@ -132,7 +137,8 @@ func (f *eraseFlags) eraseFrom(ctx context.Context, w *wiring, cfg *connector.Co
 		e.Text = "it is not carried out yet"
 		return e, nil
 	case err != nil:
-		return nil, err
+		e.Text = "it was given, and what came of it is not known: " + err.Error()
+		return e, nil
 	}
 	e.State, e.Text = o.State, o.Text
 	if len(o.Detail) > 0 {
@@ -152,6 +158,9 @@ func tellErasures(out io.Writer, all []erasure, asJSON bool) error {
 		_, _ = fmt.Fprintf(out, "connection %s: receipt %s: %s: %s\n", e.Connection, e.Command, e.State, e.Text)
 		if r := e.Receipt; r != nil && r.Address != "" {
 			_, _ = fmt.Fprintf(out, "  address %s, lists %v\n", r.Address, r.Lists)
+		}
+		if e.Opaque > 0 {
+			_, _ = fmt.Fprintf(out, "  %d dead letters of the source cannot be decoded: whose they are is not known\n", e.Opaque)
 		}
 		for _, at := range e.DeadLetters {
 			_, _ = fmt.Fprintf(out, "  dead letter %s holds a record of theirs: it goes with the topic's retention, or delete the topic's records up to it\n", at)

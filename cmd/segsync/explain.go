@@ -36,7 +36,7 @@ func (s *sample) ask(ctx context.Context, w *wiring) (closing func()) {
 	api := sendinblue.New(options)
 	ctx, cancel := context.WithTimeout(ctx, accountPatience)
 	closing = func() { cancel(); api.Close() }
-	if err := connector.FindLists(ctx, s.cfg); err != nil {
+	if _, err := connector.FindLists(ctx, s.cfg); err != nil {
 		s.line("note  %s: it is shown as list 0\n", err)
 	}
 	types, err := api.Attributes(ctx)

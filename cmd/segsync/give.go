@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,9 @@ type giveFlags struct {
 	by, reason string
 	wait       time.Duration
 }
+
+// anAddress is what looks like one: a reason is shown, logged and kept.
+var anAddress = regexp.MustCompile(`[^\s<>"']+@[^\s<>"']+`)
 
 // answerWithin is how long an owner may take to carry a command out before the program waits no longer.
 const answerWithin = 30 * time.Second
@@ -63,7 +67,7 @@ func (w *wiring) give(ctx context.Context, cfg *connector.Config, f *giveFlags, 
 	if err := changelog.Ensure(ctx, cl, commands.Topic(cfg.Prefix)); err != nil {
 		return nil, fmt.Errorf("%w: %w", connector.ErrEnvironment, err)
 	}
-	c.Connection, c.By, c.Reason = cfg.Name, f.by, f.reason
+	c.Connection, c.By, c.Reason = cfg.Name, f.by, anAddress.ReplaceAllStringFunc(f.reason, connector.MaskAddress)
 	g, err := commands.Give(ctx, cfg.Kafka, cfg.Prefix, c)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", connector.ErrEnvironment, err)
@@ -218,14 +222,20 @@ func (w *wiring) answer(ctx context.Context, cfg *connector.Config, g *commands.
 // watchEvery is how often it is asked how another process's connection stands.
 const watchEvery = time.Second
 
+// watchMost is how long Kafka may not tell whether anybody works a connection.
+const watchMost = time.Minute
+
 // watch tells how a connection stands that other processes work, until none does or ctx ends.
 func watch(ctx context.Context, cfg *connector.Config, c *connector.Connection, tell func(at time.Time, s connector.Status)) error {
+	known := time.Now() // when Kafka last told whether anybody runs
 	for ctx.Err() == nil {
 		err := c.Idle(ctx)
-		if !errors.Is(err, connector.ErrRunning) {
-			if ctx.Err() != nil {
-				return nil
-			}
+		switch {
+		case errors.Is(err, connector.ErrRunning):
+			known = time.Now()
+		case ctx.Err() != nil:
+			return nil
+		case err == nil || time.Since(known) > watchMost:
 			return err
 		}
 		if all, err := connector.Reports(ctx, cfg.Kafka, cfg.Prefix); err == nil {

@@ -67,6 +67,9 @@ func showTrace(out io.Writer, t *connector.Traced) {
 		}
 		line("  %s  %s/%d@%d  %s  [%s]", stamp(e.At), e.Topic, e.Partition, e.Offset, strings.Join(e.Says, ", "), mark)
 	}
+	if t.Unread > 0 {
+		line("  %d records of the source did not come: they were compacted away, or a broker is slow", t.Unread)
+	}
 	if len(t.People) == 0 {
 		line("the table knows nobody of that name: no record that was read puts them in or out")
 	}

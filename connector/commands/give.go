@@ -107,12 +107,23 @@ func Remove(ctx context.Context, client []kgo.Opt, prefix, connection string) er
 
 // Find finds a command by its id, with what came of it; nil: there is none.
 func Find(ctx context.Context, client []kgo.Opt, prefix, connection, id string) (found *Command, err error) {
+	all, err := Select(ctx, client, prefix, connection, func(c *Command) bool { return c.ID == id })
+	for i := range all {
+		if found == nil || all[i].Outcome != nil {
+			found = &all[i]
+		}
+	}
+	return found, err
+}
+
+// Select finds commands, and what came of them, in the order in which they were written.
+func Select(ctx context.Context, client []kgo.Opt, prefix, connection string, which func(c *Command) bool) (all []Command, err error) {
 	err = each(ctx, client, prefix, connection, func(c *Command) {
-		if c.ID == id && (found == nil || c.Outcome != nil) {
-			found = c
+		if which(c) {
+			all = append(all, *c)
 		}
 	})
-	return found, err
+	return all, err
 }
 
 // each reads all commands of a connection, and what came of them.

@@ -60,6 +60,17 @@ func Told(d *kgo.Record) (f From) {
 	return f
 }
 
+// Headers are those of the letter's record itself.
+func Headers(d *kgo.Record) map[string][]byte {
+	all := map[string][]byte{}
+	for _, h := range d.Headers {
+		if !strings.HasPrefix(h.Key, prefix) {
+			all[h.Key] = h.Value
+		}
+	}
+	return all
+}
+
 // Each reads the letters that a topic holds now, partition by partition in order. The letter's key is that of its record.
 func Each(ctx context.Context, client []kgo.Opt, topic string, each func(d *kgo.Record, from From)) error {
 	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), client...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())...)

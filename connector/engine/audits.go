@@ -188,7 +188,11 @@ func (a *audits) begin(list int64) (*state.Audit, []string, *commands.Command) {
 	if asked != nil && asked.Repair != nil {
 		repair.PutBack, repair.Most = true, asked.Repair.Most
 		if named := asked.Repair.Extras; len(named) > 0 {
-			repair.Extra = func(address string) bool { return slices.Contains(named, commands.HashOf(address)) }
+			hashes := map[string]bool{}
+			for _, h := range named {
+				hashes[h] = true
+			}
+			repair.Extra = func(address string) bool { return hashes[commands.HashOf(address)] }
 		}
 	}
 	return a.table.BeginAudit(list, repair, a.now()), a.cfg.auditable(list, a.account.types), asked

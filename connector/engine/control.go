@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -108,7 +109,8 @@ func (c *control) catchUp() error {
 }
 
 // allLocked carries out all that the topic holds, for a table that does not know what was carried out of it: the topic does. What
-// is over is not done again; but what was paused is paused, whether the command or what came of it is left by compaction.
+// is over is not done again; but what was paused is paused, whether the command or what came of it is left by compaction, and who
+// was erased is erased.
 //
 // +checklocks:c.mu
 func (c *control) allLocked(all []*commands.Command) {
@@ -120,6 +122,8 @@ func (c *control) allLocked(all []*commands.Command) {
 		switch state := cmd.Kind == commands.Pause || cmd.Kind == commands.Resume; {
 		case over[cmd.ID] && state && (cmd.Outcome == nil || cmd.Outcome.State == commands.Done):
 			c.doLocked(cmd, c.now())
+		case cmd.Kind == commands.Erase && cmd.Outcome != nil && cmd.Outcome.State == commands.Done: // what is read again must not bring them back
+			c.eraseLocked(cmd, c.position.Next-1, cmd.Outcome.At, c.now())
 		case !over[cmd.ID] && cmd.Outcome == nil:
 			c.carryOutLocked(cmd, c.position.Next)
 		}
@@ -201,7 +205,7 @@ func (c *control) carryOutLocked(cmd *commands.Command, behind int64) {
 	var detail any
 	state, text := "", ""
 	if cmd.Kind == commands.Erase {
-		state, text, detail = c.eraseLocked(cmd, behind-1, now)
+		state, text, detail = c.eraseLocked(cmd, behind-1, time.Now(), now)
 	} else {
 		state, text = c.doLocked(cmd, now)
 	}
@@ -229,6 +233,10 @@ func (c *control) toldLocked(cmd *commands.Command, state, text string, detail a
 // +checklocks:c.mu
 func (c *control) doLocked(cmd *commands.Command, now time.Time) (state, text string) {
 	lists, ok := c.listsLocked(cmd.Export)
+	decides := cmd.Kind == commands.Approve || cmd.Kind == commands.Refuse
+	if decides && slices.Contains(slices.Collect(maps.Values(retiredLists(c.table))), cmd.Export) { // of a list that it once fed
+		ok = true
+	}
 	if !ok && cmd.Kind != commands.Forget {
 		return commands.Refused, fmt.Sprintf("the owner's configuration has no export %s", cmd.Export)
 	}

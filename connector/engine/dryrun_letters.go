@@ -51,7 +51,7 @@ const sampleMost = 400
 // sample is the value of a dead letter's record, masked, in one line.
 func (d *dryRun) sample(r *kgo.Record, from deadletter.From) string {
 	x := d.workers.mappers[d.source].Explain(&mapping.Record{
-		Key: r.Key, Value: r.Value, Topic: from.Topic, Partition: from.Partition, Offset: from.Offset, Time: r.Timestamp.UnixNano(), Read: r.Timestamp.UnixNano(),
+		Key: r.Key, Value: r.Value, Headers: deadletter.Headers(r), Topic: from.Topic, Partition: from.Partition, Offset: from.Offset, Time: r.Timestamp.UnixNano(), Read: r.Timestamp.UnixNano(),
 	})
 	if x.Decoded == nil {
 		return fmt.Sprintf("%d bytes that are not decoded", len(r.Value))

@@ -12,22 +12,22 @@ import (
 
 // Erased is the receipt of an erasure.
 type Erased struct {
-	Known       bool    `json:"known"`                  // the table held something of the person
-	Memberships int     `json:"memberships"`            // that were removed
-	Attributes  int     `json:"attributes"`             // likewise
-	Address     string  `json:"address,omitempty"`      // masked
-	AddressHash string  `json:"address_hash,omitempty"` // commands.HashOf: what a check afterwards looks for
-	Former      int     `json:"former_addresses"`
-	Lists       []int64 `json:"lists"`            // into which they were delivered: they leave these
-	Shared      bool    `json:"shared,omitempty"` // somebody else carries the address: the contact stays as these want it
-	Delete      bool    `json:"delete"`           // the contact is deleted from the account
+	Known         bool     `json:"known"`                    // the table held something of the person
+	Memberships   int      `json:"memberships"`              // that were removed
+	Attributes    int      `json:"attributes"`               // likewise
+	Address       string   `json:"address,omitempty"`        // masked
+	AddressHashes []string `json:"address_hashes,omitempty"` // commands.HashOf, of former ones too: what a check afterwards looks for
+	Former        int      `json:"former_addresses"`
+	Lists         []int64  `json:"lists"`            // into which they were delivered: they leave these
+	Shared        bool     `json:"shared,omitempty"` // somebody else carries the address: the contact stays as these want it
+	Delete        bool     `json:"delete"`           // the contact is deleted from the account
 }
 
-// eraseLocked removes all that the table holds of a person, as a tombstone does that is dated now: nothing older brings them
+// eraseLocked removes all that the table holds of a person, as a tombstone does of a time: nothing older brings them
 // back. Their contact leaves the lists; the guard does not keep one who was erased.
 //
 // +checklocks:c.mu
-func (c *control) eraseLocked(cmd *commands.Command, offset int64, now time.Time) (outcome, text string, detail *Erased) {
+func (c *control) eraseLocked(cmd *commands.Command, offset int64, at, now time.Time) (outcome, text string, detail *Erased) {
 	if cmd.Person == nil {
 		return commands.Refused, "an erasure is of one person: name them", nil
 	}
@@ -41,7 +41,7 @@ func (c *control) eraseLocked(cmd *commands.Command, offset int64, now time.Time
 	if p := c.table.TellPerson(key); p != nil {
 		e.Known, e.Memberships, e.Attributes, e.Former = p.Erased == nil, len(p.Memberships), len(p.Attributes), len(p.Former)
 		if p.Address != "" {
-			e.Address, e.AddressHash = state.Mask(p.Address), commands.HashOf(p.Address)
+			e.Address = state.Mask(p.Address)
 			e.Shared = len(c.table.CarriersOf(p.Address)) > 1
 			if held := c.table.TellContact(p.Address, now); held != nil {
 				for _, l := range held.Lists {
@@ -50,14 +50,20 @@ func (c *control) eraseLocked(cmd *commands.Command, offset int64, now time.Time
 					}
 				}
 			}
-			if !e.Shared {
-				defer c.table.LetGo(p.Address, now)
+		}
+		for _, a := range append(p.Former, p.Address) {
+			if a == "" {
+				continue
+			}
+			e.AddressHashes = append(e.AddressHashes, commands.HashOf(a))
+			if len(c.table.CarriersOf(a)) == 1 {
+				defer c.table.LetGo(a, now)
 			}
 		}
 	}
 	c.table.Fold(&state.Change{
 		Source: source, Person: key, Erase: true, Delete: cmd.Person.Delete,
-		Stamp: state.Stamp{Topic: c.table.Topic(c.position.Topic, commands.Topic(c.cfg.Prefix)), Epoch: -1, Offset: offset, Time: time.Now().UnixNano()},
+		Stamp: state.Stamp{Topic: c.table.Topic(c.position.Topic, commands.Topic(c.cfg.Prefix)), Epoch: -1, Offset: offset, Time: at.UnixNano()},
 	}, now)
 	c.table.Refresh(now)
 	text = fmt.Sprintf("erased: %d memberships, %d attributes, %d former addresses; they leave %d lists", e.Memberships, e.Attributes, e.Former, len(e.Lists))

@@ -29,29 +29,43 @@ func (c *control) forgetLocked(cmd *commands.Command, now time.Time) (state, tex
 			feeding = x.Name
 		}
 	}
+	held, left := c.table.Unsettled(was.List, now)
 	switch {
+	case feeding == "" && held > 0:
+		return commands.Refused, fmt.Sprintf("requests or imports hold %d contacts of list %d: try again when these have ended", held, was.List)
 	case cmd.Empty && feeding != "":
 		return commands.Refused, fmt.Sprintf("export %s feeds list %d: it is not emptied", feeding, was.List)
 	case cmd.Empty:
 		c.table.SetMeta(retiredKey(was.List), []byte(cmd.Export))
 		return commands.Done, fmt.Sprintf("%d people leave list %d; when they have left, segsync forget without --empty-list drops what is held of the export", c.table.Vacate(was.List, now), was.List)
 	}
-	held, left := c.table.Unsettled(was.List, now)
-	switch emptied := retired == cmd.Export; {
-	case emptied && left > 0:
+	switch emptied, gone := retired == cmd.Export, c.holds.hasLocked(holdKey{place{list: was.List}, "list_gone"}); {
+	case emptied && left > 0 && !gone:
 		return commands.Refused, fmt.Sprintf("%d people are to leave list %d yet, or have left it by calls of which some had no answer: try again in a quarter of an hour", left, was.List)
-	case feeding == "" && held > 0:
-		return commands.Refused, fmt.Sprintf("requests or imports hold %d contacts of list %d: try again when these have ended", held, was.List)
 	case emptied:
 		c.table.SetMeta(retiredKey(was.List), nil)
 		c.table.Unretire(was.List)
 	}
-	f := c.table.Forget(was.Source, slices.Concat(was.Segments, was.All, was.None), was.List, now)
+	f := c.table.Forget(was.Source, c.ownSegmentsLocked(key, &was), was.List, now)
 	text = fmt.Sprintf("forgotten: what was delivered to list %d of %d contacts, %d memberships, %d attributes, %d addresses", was.List, f.Contacts, f.Memberships, f.Attributes, f.Addresses)
 	for _, k := range []string{key, pausedKey + cmd.Export, scheduleKey + cmd.Export} {
 		c.table.SetMeta(k, nil)
 	}
 	return commands.Done, text
+}
+
+// ownSegmentsLocked are the segments of an export that no other one names which is not configured either.
+//
+// +checklocks:c.mu
+func (c *control) ownSegmentsLocked(key string, was *builtExport) []string {
+	own := slices.Clone(was.Segments)
+	for _, k := range c.table.MetaKeys(exportKey("")) {
+		var other builtExport
+		if k != key && json.Unmarshal(c.table.Meta(k), &other) == nil && other.Source == was.Source {
+			own = slices.DeleteFunc(own, func(g string) bool { return slices.Contains(other.Segments, g) })
+		}
+	}
+	return own
 }
 
 // removedLocked are the exports that the table knows and the configuration does not.

@@ -98,6 +98,12 @@ func (h *history) start(s int, from Start, row rewindRow) error {
 		return err
 	}
 	h.mu.Lock()
+	if cmd := row.Command; cmd != nil && cmd.ID != "" { // else it is planned only
+		if asked := h.askedLocked(s); asked == nil || asked.ID != cmd.ID { // it was cancelled meanwhile
+			h.mu.Unlock()
+			return nil
+		}
+	}
 	for at := range starts {
 		l.bounds(at, h.live.cursors[at])
 	}
@@ -114,8 +120,10 @@ func (h *history) start(s int, from Start, row rewindRow) error {
 func (h *history) run() {
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
-	for {
-		if err := h.work(); err != nil && !h.ended() {
+	for try := 0; ; try++ {
+		if err := h.work(); err == nil {
+			try = -1
+		} else if try%20 == 0 && !h.ended() {
 			h.log.Warn("a backfill waits", zap.Error(err))
 		}
 		if h.owed() {
@@ -137,9 +145,7 @@ func (h *history) owed() bool {
 }
 
 func (h *history) work() error {
-	if err := h.beginAsked(); err != nil {
-		return err
-	}
+	err := h.beginAsked() // one that cannot begin does not keep others waiting
 	if err := h.read(); err != nil {
 		return err
 	}
@@ -150,7 +156,7 @@ func (h *history) work() error {
 		h.sweep(s)
 		h.end(s)
 	}
-	return nil
+	return err
 }
 
 // close ends all readers.

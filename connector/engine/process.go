@@ -2,13 +2,15 @@ package engine
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"segsync/sink"
 )
 
 // Process is what outlives the epochs of a connection in one process.
 type Process struct {
-	Bounded bool // it works off what there is, and ends
+	Bounded bool                   // it works off what there is, and ends
+	Failed  atomic.Pointer[string] // why it ends before that is done
 
 	clock    clock
 	unknown  unknownSchemas

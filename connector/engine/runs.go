@@ -68,8 +68,8 @@ const (
 	runsMost  = 200              // are kept
 	runsTold  = 50               // are told in the status
 	keepEvery = 10 * time.Second // how often what is under way is written
-	liveRun   = "live"           // an hour of live work; its id, too
-	onceRun   = "once"           // the live work of a bounded run
+	liveRun   = "live"           // an hour of live work: kind and id
+	onceRun   = "once"           // the live work of a bounded run, likewise
 )
 
 func (r *Run) key() string { return fmt.Sprintf("%s%020d/%s", runKey, r.Began.UnixMilli(), r.ID) }
@@ -85,12 +85,21 @@ func (r *runs) loadLocked() {
 			r.open[x.ID] = &x
 		}
 	}
-	if x := r.open[liveRun]; x != nil && x.Kind == onceRun {
-		r.endLocked(liveRun, commands.Failed, "its process ended before it was done")
+	r.endLocked(onceRun, commands.Failed, "its process ended before it was done")
+	if r.process.Bounded {
+		r.endLocked(liveRun, commands.Done, "")
 	}
 }
 
-// drain notes what was done until now, and that a bounded run has ended.
+// ownWork is the run that what nobody has asked for belongs to.
+func (r *runs) ownWork() string {
+	if r.process.Bounded {
+		return onceRun
+	}
+	return liveRun
+}
+
+// drain notes what was done until now, and what came of a bounded run.
 func (r *runs) drain() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,9 +107,11 @@ func (r *runs) drain() {
 		return
 	}
 	r.keepLocked(time.Now().UTC())
-	if r.process.Bounded {
-		r.endLocked(liveRun, commands.Done, "")
+	if why := r.process.Failed.Load(); why != nil {
+		r.endLocked(onceRun, commands.Failed, *why)
+		return
 	}
+	r.endLocked(onceRun, commands.Done, "")
 }
 
 // keep brings what is under way up to date, as long as the epoch lasts, and tells live work apart by the hour.
@@ -122,12 +133,8 @@ func (r *runs) keepLocked(now time.Time) {
 	if live := r.open[liveRun]; live != nil && !live.Began.Truncate(time.Hour).Equal(hour) {
 		r.endLocked(liveRun, commands.Done, "")
 	}
-	if moved && r.open[liveRun] == nil {
-		x := &Run{ID: liveRun, Kind: liveRun, Began: now, State: commands.Begun}
-		if r.process.Bounded {
-			x.Kind = onceRun
-		}
-		r.open[liveRun] = x
+	if own := r.ownWork(); moved && r.open[own] == nil {
+		r.open[own] = &Run{ID: own, Kind: own, Began: now, State: commands.Begun}
 	}
 	if moved {
 		for _, x := range r.open {

@@ -59,8 +59,9 @@ type Notifier struct {
 	log     *zap.Logger
 	client  *http.Client
 
-	mu   sync.Mutex
-	told map[Message]time.Time // when a message like this (without its time and text) was last told
+	mu    sync.Mutex
+	told  map[Message]time.Time // when a message like this (without its time and text) was last told
+	later map[Message]Message   // that came too soon after that: it is told when its time has come, if it still holds
 }
 
 // New makes a notifier. dial is how webhooks are reached; nil: as usual.
@@ -71,18 +72,45 @@ func New(targets []Target, log *zap.Logger, dial func(ctx context.Context, netwo
 	}
 	return &Notifier{targets: targets, log: log, client: &http.Client{
 		Transport: t, Timeout: tellMost, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what is signed goes to nobody else
-	}, told: map[Message]time.Time{}}
+	}, told: map[Message]time.Time{}, later: map[Message]Message{}}
 }
 
-// throttled says whether a message like this one was told a moment ago.
+// like is what makes two messages the same.
+func (m Message) like() Message {
+	m.At, m.Text = time.Time{}, ""
+	return m
+}
+
+// opposite is the message that this one ends; or that has ended it.
+func (m Message) opposite() Message {
+	m = m.like()
+	switch m.Kind {
+	case "resumed":
+		m.Kind = "held"
+		if m.Code == "guard" {
+			m.Kind = "withheld"
+		}
+	case "held", "withheld":
+		m.Kind = "resumed"
+	}
+	return m
+}
+
+// throttled says whether a message like this one was told a moment ago. It is told later, then, unless its opposite comes first:
+// what people heard last is how things stand.
 func (n *Notifier) throttled(m *Message) bool {
-	like := *m
-	like.At, like.Text = time.Time{}, ""
+	like := m.like()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if _, waits := n.later[m.opposite()]; waits && m.opposite() != like {
+		delete(n.later, m.opposite())
+		return true // neither was heard of
+	}
 	if last, ok := n.told[like]; ok && m.At.Sub(last) < again && m.Kind != "run" {
+		n.later[like] = *m
 		return true
 	}
+	delete(n.later, like)
 	n.told[like] = m.At
 	for k, at := range n.told {
 		if m.At.Sub(at) > again {
@@ -90,6 +118,20 @@ func (n *Notifier) throttled(m *Message) bool {
 		}
 	}
 	return false
+}
+
+// due are the messages whose time has come.
+func (n *Notifier) due(now time.Time) (all []Message) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for like, m := range n.later {
+		if now.Sub(n.told[like]) >= again {
+			all = append(all, m)
+			n.told[like] = now
+			delete(n.later, like)
+		}
+	}
+	return all
 }
 
 // serve tells a target what comes, until in is closed.

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"segsync/connector"
 )
 
@@ -32,6 +34,15 @@ func (n *Notifier) Run(ctx context.Context, all []connector.Told, silence map[Ex
 		}
 		serving.Wait()
 	}()
+	tell := func(m Message) {
+		for i, q := range queues {
+			select {
+			case q <- m:
+			default:
+				n.log.Warn("a target takes nothing: a message is dropped", zap.String("target", n.targets[i].name()), zap.String("kind", m.Kind))
+			}
+		}
+	}
 	seen := make([]watched, len(all))
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -39,16 +50,13 @@ func (n *Notifier) Run(ctx context.Context, all []connector.Told, silence map[Ex
 		for i, c := range all {
 			s := c.Status()
 			for _, m := range seen[i].changes(&s, silence, time.Now()) {
-				if n.throttled(&m) {
-					continue
-				}
-				for _, q := range queues {
-					select {
-					case q <- m:
-					default: // the target takes nothing: the log says so
-					}
+				if !n.throttled(&m) {
+					tell(m)
 				}
 			}
+		}
+		for _, m := range n.due(time.Now()) {
+			tell(m)
 		}
 		select {
 		case <-tick.C:

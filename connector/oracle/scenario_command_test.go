@@ -28,7 +28,7 @@ func (s *scene) order(c commands.Command) *commands.Given {
 	return g
 }
 
-// outcome waits for what comes of a command.
+// outcome waits for what comes of a command: a state ("": any), and what the text says.
 func (s *scene) outcome(g *commands.Given, state string, parts ...string) *commands.Outcome {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Hour)
@@ -37,9 +37,12 @@ func (s *scene) outcome(g *commands.Given, state string, parts ...string) *comma
 	if err != nil {
 		s.t.Fatalf("%s: %v, %+v", g.Kind, err, s.status())
 	}
+	if o.State != state && state != "" {
+		s.t.Errorf("%s is %s: %s; not %s", g.Kind, o.State, o.Text, state)
+	}
 	for _, part := range parts {
-		if o.State != state || !strings.Contains(o.Text, part) {
-			s.t.Errorf("%s is %s: %s; not %s: %s", g.Kind, o.State, o.Text, state, part)
+		if !strings.Contains(o.Text, part) {
+			s.t.Errorf("%s is %s: %s; it does not say %s", g.Kind, o.State, o.Text, part)
 		}
 	}
 	return o

@@ -2,11 +2,16 @@ package oracle
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"segsync/connector/commands"
+	"segsync/sink/sandbox"
 )
 
 // held says whether a row that stands holds an address.
@@ -93,5 +98,87 @@ func TestForgetAnExportWhoseListIsFed(t *testing.T) {
 		s.noCalls(func() { s.outcome(s.again(commands.Range{}), commands.Done, "records read") })
 		s.exit("R", "news")
 		s.list(43, 10*time.Minute, x)
+	})
+}
+
+// An export is forgotten only when no import into its list is under way; then all of it is.
+func TestForgetWhileAnImportIsUnderWay(t *testing.T) {
+	for _, empty := range []bool{false, true} {
+		t.Run(fmt.Sprint("empty=", empty), func(t *testing.T) {
+			play(t, func(s *scene) {
+				both := s.Exports
+				s.Sandbox.Order(sandbox.Fault{Endpoint: "/contacts/import", ImportTime: 600_000})
+				s.past = true
+				s.enterAll("c", "news", 800)
+				s.begin()
+				s.until("an import is under way", 10*time.Minute, func() bool { return s.Sandbox.Unfinished() > 0 })
+				s.stop()
+				s.Reconfigure(slices.Clone(both[:1]))
+				s.begin()
+				forget := func(empty bool) {
+					s.outcome(s.order(commands.Command{Kind: commands.Forget, Export: "export-2", Empty: empty}), commands.Refused, "hold 800 contacts of list 43")
+					s.until("it is carried out", time.Hour, func() bool {
+						time.Sleep(10 * time.Minute)
+						return s.outcome(s.order(commands.Command{Kind: commands.Forget, Export: "export-2", Empty: empty}), "").State == commands.Done
+					})
+				}
+				forget(empty)
+				if empty {
+					s.list(43, time.Hour)
+					s.until("it is forgotten", 2*time.Hour, func() bool {
+						time.Sleep(10 * time.Minute)
+						return s.outcome(s.give(commands.Forget, "export-2"), "").State == commands.Done
+					})
+				}
+				s.until("nothing is held", 10*time.Minute, func() bool { return !s.held("c7@example.com") && !s.held("c799@example.com") })
+			})
+		})
+	}
+}
+
+// A list that was deleted in the account is empty.
+func TestForgetAnExportWhoseListIsGone(t *testing.T) {
+	play(t, func(s *scene) {
+		both := s.Exports
+		s.begin()
+		s.enter("R", "news", z)
+		s.list(43, 10*time.Minute, z)
+		s.stop()
+		s.Sandbox.RemoveList(43)
+		s.Reconfigure(slices.Clone(both[:1]))
+		s.begin()
+		s.outcome(s.order(commands.Command{Kind: commands.Forget, Export: "export-2", Empty: true}), commands.Done, "1 people leave")
+		s.until("it is told", 10*time.Minute, func() bool { return s.halted("list_gone") })
+		s.outcome(s.give(commands.Forget, "export-2"), commands.Done, "forgotten")
+	})
+}
+
+// What another export needs that is not configured either stays: it may come back when its history is gone.
+func TestForgetLeavesOtherRemovedExportsAlone(t *testing.T) {
+	play(t, func(s *scene) {
+		three := append(slices.Clone(s.Exports), Export{List: SpareList, Segments: []string{"news"}, Attributes: []string{"FIRSTNAME"}})
+		s.Reconfigure(three)
+		s.begin()
+		s.enter("R", "news", z)
+		s.list(SpareList, 10*time.Minute, z)
+		s.stop()
+		s.Reconfigure(slices.Clone(three[:1]))
+		s.begin()
+		s.outcome(s.give(commands.Forget, "export-2"), commands.Done, "forgotten")
+		time.Sleep(time.Minute)
+		s.stop()
+		s.admin(func(ctx context.Context, adm *kadm.Client) error {
+			offsets := kadm.Offsets{}
+			for p := range s.parts {
+				offsets.Add(kadm.Offset{Topic: Topic, Partition: p, At: s.Cluster.PartitionInfo(Topic, p).HighWatermark})
+			}
+			_, err := adm.DeleteRecords(ctx, offsets)
+			return err
+		})
+		s.Sandbox.AddList(45)
+		s.Reconfigure([]Export{three[0], {List: 45, Segments: []string{"none"}}, three[2]}) // export-3 comes back
+		s.begin()
+		s.stays(SpareList, z)
+		clear(s.Truth.people)
 	})
 }

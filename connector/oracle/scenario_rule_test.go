@@ -172,3 +172,111 @@ func TestANamedListIsWaitedFor(t *testing.T) {
 		s.list(42, 3*time.Minute, x, y)
 	})
 }
+
+// What had no answer is said once more, and no more than that, of a contact that does not exist.
+func TestALostAnswerOfNobody(t *testing.T) {
+	play(t, func(s *scene) {
+		s.onlyExisting()
+		s.begin()
+		s.Sandbox.Order(sandbox.Fault{Method: "PUT", Endpoint: "/contacts", DropAfter: true})
+		s.enter("Y", "vip", y)
+		time.Sleep(20 * time.Minute)
+		before := s.count("PUT /contacts/{id}")
+		time.Sleep(20 * time.Minute)
+		if n := s.count("PUT /contacts/{id}") - before; n > 0 || before != 3 || s.status().Pending > 0 {
+			s.t.Errorf("%d calls, and then %d", before, n)
+		}
+	})
+}
+
+// A list that creates, and to which nothing may be sent, creates nobody for one that does not; then it does, and both have them.
+func TestAListThatIsHeldCreatesNobody(t *testing.T) {
+	play(t, func(s *scene) {
+		s.onlyExisting()
+		s.begin()
+		s.outcome(s.give(commands.Pause, "export-2"), commands.Done, "paused")
+		s.enter("Y", "gold", y)
+		time.Sleep(10 * time.Minute)
+		if _, ok := s.Sandbox.Contact(y); ok {
+			s.t.Error("somebody was created")
+		}
+		if n := s.count("PUT /contacts/{id}"); n != 1 {
+			s.t.Errorf("%d calls", n)
+		}
+		s.outcome(s.give(commands.Resume, "export-2"), commands.Done, "resumed")
+		s.list(43, 10*time.Minute, y)
+		s.list(42, 10*time.Minute, y)
+	})
+}
+
+// When the setting is taken away, those are created who were not.
+func TestTheSettingIsTakenAway(t *testing.T) {
+	play(t, func(s *scene) {
+		both := slices.Clone(s.Exports)
+		s.onlyExisting()
+		s.begin()
+		s.enter("Y", "vip", y)
+		s.until("rests", 10*time.Minute, func() bool { return s.status().NoContact == 1 })
+		s.stop()
+		s.Reconfigure(both)
+		s.begin()
+		s.list(42, 30*time.Minute, y)
+	})
+}
+
+// A call enters a list that is gone and leaves another: that is left, and the one that is gone is told.
+func TestAListIsGoneThatIsEnteredWhileAnotherIsLeft(t *testing.T) {
+	for _, creates := range []bool{false, true} {
+		t.Run(fmt.Sprint("creates=", creates), func(t *testing.T) {
+			play(t, func(s *scene) {
+				if !creates {
+					s.onlyExisting()
+				}
+				s.begin()
+				s.enter("X", "news", x)
+				s.list(43, 10*time.Minute, x)
+				s.Sandbox.RemoveList(42)
+				s.outcome(s.give(commands.Pause, ""), commands.Done, "paused")
+				s.exit("X", "news")
+				s.enter("X", "vip", x)
+				time.Sleep(time.Minute)
+				s.outcome(s.give(commands.Resume, ""), commands.Done, "resumed")
+				s.until("it is told", 10*time.Minute, func() bool { return s.halted("list_gone") })
+				s.list(43, 10*time.Minute)
+				s.Sandbox.AddList(42)
+				s.list(42, 30*time.Minute, x)
+			})
+		})
+	}
+}
+
+// Something is heard of a contact while the answer is under way that it does not exist: it is looked for once more.
+func TestSomebodyExistsWhileTheAnswerIsUnderWay(t *testing.T) {
+	play(t, func(s *scene) {
+		s.onlyExisting()
+		s.begin()
+		s.Sandbox.Order(sandbox.Fault{Method: "PUT", Endpoint: "/contacts", AnswerMillis: 5000})
+		s.enter("Y", "vip", y)
+		time.Sleep(2 * time.Second)
+		s.Sandbox.Put(y, nil, nil)
+		s.say(Event{Person: "Y", Segment: "vip", In: true, Partition: -1})
+		s.list(42, 10*time.Minute, y)
+	})
+}
+
+// An owner's export of a list that an admins' export names gives way; the others go on.
+func TestAnOwnersExportOfANamedListGivesWay(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) {
+			c.Exports[0].List, c.Exports[0].Named = 0, connector.ListName{Name: "VIP"}
+			c.Exports[1].List, c.Exports[1].Owner = 42, "crm"
+		}
+		s.Sandbox.RemoveList(42)
+		s.Sandbox.NameList(42, "VIP", 2)
+		s.begin()
+		s.enter("X", "vip", x)
+		s.enter("Y", "news", y)
+		s.stays(42, x)
+		clear(s.Truth.people)
+	})
+}

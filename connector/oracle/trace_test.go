@@ -60,6 +60,6 @@ func TestATraceTellsTheCalls(t *testing.T) {
 		says("P", "upsert done", "remove done")
 		says(x, "upsert done", "remove done")
 		says("Q", "upsert no answer: it is said once more", "upsert done", "upsert done")
-		says("R", "upsert not done: it is tried again", "upsert done")
+		says("R", "upsert not done", "upsert done")
 	})
 }

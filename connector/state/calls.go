@@ -96,7 +96,7 @@ func (c *Calls) result(call *CallTold) string {
 	case call.Kind == sink.Look.String():
 		return "looked at"
 	case !done, len(call.Enters)+len(call.Leaves) == 0 && call.Kind != sink.Delete.String() && r.hash != call.hash:
-		return "not done: it is tried again"
+		return "not done"
 	}
 	return "done"
 }

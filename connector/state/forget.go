@@ -135,12 +135,16 @@ func (t *Table) Unretire(list int64) {
 
 // Unsettled says of how many contacts of a list a request or an import is under way, and how many are in it, or may be.
 func (t *Table) Unsettled(list int64, now time.Time) (held, left int) {
+	for _, r := range t.requests.open { // those of imports that were freed, too
+		if slices.Contains(r.Lists, list) || slices.Contains(r.unlink, list) {
+			held += len(r.Taken)
+		}
+	}
 	t.all(now, func(v *view) {
 		l := v.row.list(list)
 		if l == nil {
 			return
 		}
-		held += int(bit(v.slot().flags&(flagInFlight|flagPinned) != 0))
 		left += int(bit(l.state == in || l.state.unsure() || v.row.unknownSince != 0)) // what was not answered may come yet
 	})
 	return held, left

@@ -302,6 +302,7 @@ func (t *Table) moved(ci uint32) {
 	v := t.view(ci)
 	defer v.end()
 	v.unpass(func(l *listed) bool { return l.passage == refused })
+	v.slot().flags |= flagHeard
 	if v.row.rejected == NoContact {
 		v.row.rejected = ""
 		v.store()

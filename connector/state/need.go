@@ -16,7 +16,7 @@ type Need struct {
 	Remove     []int64
 	Attributes bool // they are to be set
 	Known      bool // the attributes there are as wanted, so the contact is known to exist
-	Existing   bool // lists that create no contacts alone want it
+	Existing   bool // it must not be created: what it may enter now takes only contacts that exist
 	Look       []string
 	LookOnly   bool // more are to be looked at than fit before a write: these go first
 	Delete     bool // on_exit: delete_contact, and nobody else wants it
@@ -51,12 +51,19 @@ func (v *view) evaluate(now time.Time) *Need {
 		Wanted: w.lists, Add: n.Add[:0], Remove: n.Remove[:0], leaving: n.leaving[:0],
 		Halves: r.halves, Again: r.unknownSince != 0, contact: v.ci, want: w.fingerprint(),
 	}
-	if r.rejected != "" && r.rejectedWant == n.want && !r.late {
+	rests := r.rejected != "" && r.rejectedWant == n.want && !r.late
+	if rests && r.rejected != NoContact {
 		n.Held, n.Rejected = r.rejected, true
 		return n
 	}
-	n.Existing = v.existing()
 	withheld, kept := v.lists(n)
+	if n.Existing = v.existing(n.Add); rests && n.Existing { // until one that creates it may be entered
+		n.Add = n.Add[:0]
+		if n.Held == "" {
+			n.Held, n.Rejected = NoContact, true
+		}
+		return n
+	}
 	n.Known = r.hash != 0 && r.hash == w.hash && w.forced == 0
 	n.Attributes = len(w.lists) > 0 && (!n.Known || w.unseen > 0) || w.forced > 0
 	held := &t.agenda.held
@@ -80,9 +87,13 @@ func (v *view) evaluate(now time.Time) *Need {
 	return n
 }
 
-// existing says whether the contact must not be created: all lists that want it take only contacts that exist.
-func (v *view) existing() bool {
-	return len(v.w.lists) > 0 && !slices.ContainsFunc(v.w.lists, func(l int64) bool { return v.t.compiled.creates[l] })
+// existing says whether the contact must not be created on account of lists that it enters, or, without any, that want it: all
+// of them take only contacts that exist.
+func (v *view) existing(lists []int64) bool {
+	if len(lists) == 0 {
+		lists = v.w.lists
+	}
+	return len(lists) > 0 && !slices.ContainsFunc(lists, func(l int64) bool { return v.t.compiled.creates[l] })
 }
 
 // lists compares list by list. withheld says that the guard keeps a removal back; kept that the contact may stay in a list

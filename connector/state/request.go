@@ -79,7 +79,7 @@ func (t *Table) Take(r *Request, n *Need, c sink.Contact, now time.Time) {
 	t.guards.takesOut(&v.row, &taken, r, now)
 	r.Taken = append(r.Taken, taken)
 	r.Send.Contacts = append(r.Send.Contacts, c)
-	v.slot().flags |= flagInFlight
+	v.slot().flags = v.slot().flags&^flagHeard | flagInFlight
 	t.audits.moved(n.contact)
 	t.tally.counts.InFlight++
 	if len(r.Taken) == 1 {

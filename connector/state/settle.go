@@ -90,7 +90,7 @@ func (v *view) applied(r *Request, i int, o sink.Outcome, now time.Time) {
 		v.letGoAll(now)
 		row.hash, row.standing = 0, row.standing[:0]
 		if r.Kind == sink.Update && len(r.Lists) > 0 {
-			v.notCreated(r.Taken[i].Want, now)
+			v.notCreated(r, i, now)
 		}
 		return
 	}
@@ -122,11 +122,17 @@ func (v *view) applied(r *Request, i int, o sink.Outcome, now time.Time) {
 // dead letter.
 const NoContact = "no_contact"
 
-// notCreated lets a contact that does not exist rest until what is wanted of it changes, if it must not be created.
-func (v *view) notCreated(want uint64, now time.Time) {
-	if v.want(now); v.existing() {
-		v.row.rejected, v.row.rejectedAt, v.row.rejectedWant = NoContact, millis(now), want
+// notCreated lets a contact that does not exist rest until what is wanted of it changes, or something is heard of it, if it must
+// not be created.
+func (v *view) notCreated(r *Request, i int, now time.Time) {
+	if v.slot().flags&flagHeard != 0 || !v.existing(r.Lists) { // it may exist since
+		return
 	}
+	row := &v.row
+	if row.late { // said once more, which is all that was owed
+		row.late, row.unknownSince = false, 0
+	}
+	row.rejected, row.rejectedAt, row.rejectedWant = NoContact, millis(now), r.Taken[i].Want
 }
 
 // letGoAll lets go of every unique attribute that stands at the contact.

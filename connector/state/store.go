@@ -44,6 +44,7 @@ const (
 	flagPinned                           // an import that was freed holds it in the table
 	flagLeaving                          // a removal of it waits to be decided (guard.go)
 	flagTouched                          // it is to be evaluated anew (touched)
+	flagHeard                            // something newer was heard of it while a request held it
 )
 
 // shared marks that several carry a contact.

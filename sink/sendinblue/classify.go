@@ -128,7 +128,7 @@ func mend(o sink.Outcome) string {
 	case o.Code == codeBlockedIP:
 		return o.Message + ": authorise this IP address in the account's security settings, or send through a fixed address with HTTPS_PROXY"
 	case o.Code == codeListGone:
-		return "the list does not exist any more: make it again, or point the export at another list"
+		return "the list does not exist any more: make it again, or point the export at another list; one that is named is looked for when segsync starts"
 	case o.Code == "not_enough_credits":
 		return "the account's contract is used up: extend it"
 	case o.Code == codeRedirect:
@@ -151,8 +151,8 @@ func classify(r *sink.Request, code int, h http.Header, body []byte) sink.Answer
 		return applied(r, o, body)
 	case ok:
 		return sink.All(o)
-	case code == http.StatusNotFound && r.Kind == sink.Update && len(r.Lists) > 0 && len(r.Unlink) == 0 && strings.Contains(strings.ToLower(p.Message), "list"):
-		return sink.All(listGone(r.Lists[0])) // it is not the contact that is missing
+	case code == http.StatusNotFound && r.Kind == sink.Update && len(r.Lists)+len(r.Unlink) > 0 && strings.Contains(strings.ToLower(p.Message), "list"):
+		return sink.All(listGone(slices.Concat(r.Lists, r.Unlink)[0])) // it is not the contact that is missing
 	case code == http.StatusNotFound && (r.Kind == sink.Update || r.Kind == sink.Delete):
 		o.Verdict, o.Absent = sink.Applied, true // it is in no list, which is what was asked of the lists to leave
 		return sink.All(o)
