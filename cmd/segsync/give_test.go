@@ -104,11 +104,11 @@ func TestWhatIsAskedOfARunningConnection(t *testing.T) {
 	d.enter(0, 6)
 	d.says(0, split("plan --export vip"), "6 records read", "vip     42    6      0", "calls: 6 upsert")
 	d.says(0, split("status"), "away", "no segsync reports")
-	d.says(0, split("pause --export vip --reason cleaning --by ann"), "no segsync runs", "takes effect when one does")
+	d.says(0, split("pause --export vip --reason for-ann@example.com-cleaning --by ann"), "no segsync runs", "takes effect when one does")
 	d.begin()
 	d.until("it reports that it is paused", func() bool {
 		out, _ := command("status", "-c", d.config, "--log-level", "error")
-		return strings.Contains(out, "paused by ann") && strings.Contains(out, "(cleaning); segsync resume --export vip ends that")
+		return strings.Contains(out, "paused by ann") && strings.Contains(out, "(f***@example.com-cleaning); segsync resume --export vip ends that")
 	})
 	if n := len(d.Sandbox.List(42)); n != 0 {
 		t.Errorf("%d are sent in a pause", n)

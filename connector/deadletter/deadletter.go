@@ -1,5 +1,5 @@
 // Package deadletter makes the records of what could not be delivered: the original bytes and headers, and headers
-// that say where it came from and why it is here. Reading and redriving them is not here yet.
+// that say where it came from and why it is here. Redriving them is not here yet.
 package deadletter
 
 import (

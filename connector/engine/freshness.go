@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// freshMost is how many deliveries of a list its freshness is of.
+// freshMost is of how many deliveries of a list its freshness is, at most; of half as many at least, once there were.
 const freshMost = 128
 
 // freshness keeps, of each list, how long its last deliveries took: from what is wanted having changed to its being confirmed.

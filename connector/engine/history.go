@@ -217,7 +217,7 @@ func (h *history) waitsLocked() bool {
 	return false
 }
 
-// due is the rewind of a source, if it wants something; h.mu is held by the caller of f alone.
+// due is the rewind of a source, if it wants something: wants is asked under the lock.
 func (h *history) due(s int, wants func(r *rewind) bool) *rewind {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -65,8 +65,8 @@ type runs struct {
 
 const (
 	runKey    = "run/"           // and when it began, and its id
-	runsMost  = 200              // are kept
-	runsTold  = 50               // are told in the status
+	runsMost  = 200              // are kept, and as many hours of live work
+	runsTold  = 50               // are told in the status, likewise
 	keepEvery = 10 * time.Second // how often what is under way is written
 	liveRun   = "live"           // an hour of live work: kind and id
 	onceRun   = "once"           // the live work of a bounded run, likewise
@@ -178,12 +178,19 @@ func (r *runs) trimLocked() {
 	for _, x := range r.open {
 		under[x.key()] = true
 	}
-	keys := r.table.MetaKeys(runKey)
-	for _, k := range keys[:max(0, len(keys)-runsMost+1)] {
-		if !under[k] {
+	kept := map[bool]int{}
+	for _, k := range slices.Backward(r.table.MetaKeys(runKey)) {
+		live := isLive(r.table.Meta(k))
+		if kept[live]++; kept[live] >= runsMost && !under[k] {
 			r.table.SetMeta(k, nil)
 		}
 	}
+}
+
+// isLive says whether a row is of an hour of live work. There are many: they take no room of others.
+func isLive(row []byte) bool {
+	var x Run
+	return json.Unmarshal(row, &x) == nil && x.Kind == liveRun
 }
 
 // endLocked notes that a run has ended.
@@ -229,9 +236,10 @@ func (r *runs) listLocked() (all []Run) {
 
 // runsOf reads rows of runs: the last ones, the newest first.
 func runsOf(rows [][]byte) (all []Run) {
-	for _, row := range rows[max(0, len(rows)-runsTold):] {
+	told := map[bool]int{}
+	for _, row := range slices.Backward(rows) {
 		var x Run
-		if json.Unmarshal(row, &x) == nil {
+		if told[isLive(row)]++; told[isLive(row)] <= runsTold && json.Unmarshal(row, &x) == nil {
 			all = append(all, x)
 		}
 	}

@@ -23,14 +23,14 @@ func (c Counters) Saved() uint64 {
 	return c.Needed - c.Calls
 }
 
-// Halted is why nothing is sent for a list (0: the account).
+// Halted is why nothing is sent for a list (0: the account), a source is not read, or no import begins.
 type Halted struct {
 	List   int64     `json:"list"`
 	Code   string    `json:"code"`
 	Mend   string    `json:"mend"`
 	Source string    `json:"source,omitempty"` // reading of it is stopped
 	Since  time.Time `json:"since"`
-	Chosen bool      `json:"chosen,omitempty"` // the configuration wants it so: no fault
+	Chosen bool      `json:"chosen,omitempty"` // the configuration, a schedule or somebody wants it so: no fault
 }
 
 // ExportStatus is how an export stands.
@@ -41,8 +41,8 @@ type ExportStatus struct {
 	Doing    string `json:"doing"`    // in one word
 	In       int    `json:"in"`       // people delivered into the list
 	Withheld int    `json:"withheld"` // removals that wait for approval
-	// Freshness is how long the last deliveries took at the median, from the event having been read to its being confirmed; 0: this
-	// process has made none.
+	// Freshness is how long the last deliveries took at the median, from what is wanted having changed to its being confirmed;
+	// 0: this process has made none.
 	Freshness time.Duration `json:"freshness_ns"`
 	// LastEvent is when an event was last read of one of its segments, in this process; at first when that began to work.
 	LastEvent time.Time `json:"last_event,omitzero"`

@@ -128,3 +128,30 @@ func TestACommand(t *testing.T) {
 		t.Errorf("%s, %v", b, err)
 	}
 }
+
+// What is told last is how things stand: what came too soon is told when its time has come, unless it has ended by then.
+func TestWhatCameTooSoonIsToldLater(t *testing.T) {
+	n := New(nil, zap.NewNop(), nil)
+	at := time.Unix(1e9, 0)
+	told := func(kind string, after time.Duration, want bool) {
+		t.Helper()
+		if m := (Message{Kind: kind, Connection: "crm", Code: "key", Text: "x", At: at.Add(after)}); n.throttled(&m) == want {
+			t.Errorf("%s after %s", kind, after)
+		}
+	}
+	told("held", 0, true)
+	told("resumed", time.Minute, true)
+	told("held", 2*time.Minute, false) // for good
+	if len(n.due(at.Add(again-time.Second))) != 0 {
+		t.Error("it is told too soon")
+	}
+	if all := n.due(at.Add(again)); len(all) != 1 || all[0].Kind != "held" {
+		t.Errorf("%+v", all)
+	}
+	told("resumed", again+2*time.Minute, true)
+	told("held", again+3*time.Minute, false)
+	told("resumed", again+4*time.Minute, false) // of what nobody has heard
+	if all := n.due(at.Add(4 * again)); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+}

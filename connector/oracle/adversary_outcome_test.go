@@ -3,6 +3,7 @@ package oracle
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,10 @@ func TestBackfillsAndCancels(t *testing.T) {
 			}
 			if o := s.awaits(g, time.Hour); strings.HasPrefix(o, "NONE") {
 				s.t.Fatal("nothing comes of", s.outcomesOf(g))
+			}
+			over := slices.DeleteFunc(s.outcomesOf(g), func(state string) bool { return strings.HasPrefix(state, commands.Begun) })
+			if len(over) != 1 {
+				s.t.Errorf("it is over more than once: %v", over)
 			}
 		}
 		s.enter("P", "vip", x)

@@ -26,7 +26,7 @@ func (l lives) Status() connector.Status {
 	return connector.Status{}
 }
 
-// inbox is a webhook that takes every other message at its first try.
+// inbox is a webhook that takes each message at its second try.
 type inbox struct {
 	mu    sync.Mutex
 	tries int
