@@ -178,8 +178,9 @@ func (r *runs) trimLocked() {
 	for _, x := range r.open {
 		under[x.key()] = true
 	}
-	kept := map[bool]int{}
-	for _, k := range slices.Backward(r.table.MetaKeys(runKey)) {
+	kept, keys := map[bool]int{}, r.table.MetaKeys(runKey)
+	slices.Reverse(keys)
+	for _, k := range keys {
 		live := isLive(r.table.Meta(k))
 		if kept[live]++; kept[live] >= runsMost && !under[k] {
 			r.table.SetMeta(k, nil)
