@@ -68,6 +68,13 @@ func (c *Connection) Run(ctx context.Context) error {
 			c.cfg.Log.Warn("another process has the same instance id: joining again without one", zap.String("instance", c.cfg.Instance))
 			c.cfg.Instance = ""
 		}
+		if errors.Is(err, engine.ErrListAnew) {
+			for i := range c.cfg.Exports {
+				if x := &c.cfg.Exports[i]; named(*x) {
+					x.List = 0
+				}
+			}
+		}
 		c.setWaiting(err.Error())
 		c.cfg.Log.Warn("starting over", zap.Error(err))
 		backoff.Sleep(ctx, backoff.Jitter(backoff.Pause(time.Second, 15*time.Second, try))+10*time.Millisecond)

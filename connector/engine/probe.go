@@ -3,11 +3,25 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"segsync/connector/backoff"
 	"segsync/sink"
 )
+
+// ErrListAnew ends an epoch: a list that an export names is gone, and there is another one of that name.
+var ErrListAnew = errors.New("a list that is named was made anew: its number is looked for")
+
+// madeAnew says whether a list that is gone is named by an export, and is there under another number.
+func (h *holds) madeAnew(ctx context.Context, gone int64) bool {
+	at := slices.IndexFunc(h.cfg.Exports, func(x Export) bool { return x.List == gone && x.Named.Name != "" })
+	if at < 0 {
+		return false
+	}
+	all, err := h.cfg.Lists(ctx)
+	return err == nil && slices.ContainsFunc(all, func(l sink.ListInfo) bool { return l.ID != gone && h.cfg.Exports[at].Named.Is(l) })
+}
 
 // probe tries again, slowly, what is held until the account says otherwise, and ends what is held for a time.
 func (h *holds) probe() {
@@ -48,6 +62,9 @@ func (h *holds) probeList(list int64) {
 	_, err := h.sender.List(ctx, ask)
 	var o *sink.OutcomeError
 	gone := errors.As(err, &o) && o.Outcome.Absent
+	if gone && list != 0 && h.madeAnew(ctx, list) {
+		h.kill(ErrListAnew)
+	}
 	if err != nil && (list != 0 || !gone) { // the account is well if it says that a list is gone
 		return
 	}

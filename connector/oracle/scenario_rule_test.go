@@ -280,3 +280,25 @@ func TestAnOwnersExportOfANamedListGivesWay(t *testing.T) {
 		clear(s.Truth.people)
 	})
 }
+
+// A named list that was deleted, and made again under another number, is found; everybody goes there.
+func TestANamedListIsMadeAnew(t *testing.T) {
+	play(t, func(s *scene) {
+		s.Tune = func(c *connector.Config) {
+			c.Exports[0].List, c.Exports[0].Named = 0, connector.ListName{Name: "VIP"}
+		}
+		s.Sandbox.RemoveList(42)
+		s.Sandbox.NameList(42, "VIP", 2)
+		s.begin()
+		s.enter("X", "vip", x)
+		s.list(42, 10*time.Minute, x)
+		s.Sandbox.RemoveList(42)
+		s.enter("Y", "vip", y)
+		s.until("it is told", 10*time.Minute, func() bool { return s.halted("list_gone") })
+		s.Sandbox.NameList(77, "VIP", 3)
+		s.list(77, time.Hour, x, y)
+		s.enter("Z", "vip", z)
+		s.list(77, 10*time.Minute, x, y, z)
+		clear(s.Truth.people)
+	})
+}

@@ -128,7 +128,7 @@ func mend(o sink.Outcome) string {
 	case o.Code == codeBlockedIP:
 		return o.Message + ": authorise this IP address in the account's security settings, or send through a fixed address with HTTPS_PROXY"
 	case o.Code == codeListGone:
-		return "the list does not exist any more: make it again, or point the export at another list; one that is named is looked for when segsync starts"
+		return "the list does not exist any more: make it again, or point the export at another list"
 	case o.Code == "not_enough_credits":
 		return "the account's contract is used up: extend it"
 	case o.Code == codeRedirect:
