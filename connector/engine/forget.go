@@ -15,7 +15,7 @@ import (
 //
 // +checklocks:c.mu
 func (c *control) forgetLocked(cmd *commands.Command, now time.Time) (state, text string) {
-	if slices.ContainsFunc(c.cfg.Exports, func(x Export) bool { return x.Name == cmd.Export }) {
+	if slices.ContainsFunc(c.cfg.Exports, func(x Export) bool { return x.Name == cmd.Export || x.row() == exportKey(cmd.Export) }) {
 		return commands.Refused, "the owner's configuration has the export still: take it out there first, and run segsync with that"
 	}
 	var was builtExport

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"segsync/connector"
 	"segsync/connector/commands"
 	"segsync/sink/sandbox"
 )
@@ -180,5 +181,26 @@ func TestForgetLeavesOtherRemovedExportsAlone(t *testing.T) {
 		s.begin()
 		s.stays(SpareList, z)
 		clear(s.Truth.people)
+	})
+}
+
+// An owner's export is named with its owner; while it is configured it is not forgotten.
+func TestForgetAnOwnersExport(t *testing.T) {
+	play(t, func(s *scene) {
+		both := s.Exports
+		s.Tune = func(c *connector.Config) {
+			if len(c.Exports) > 1 {
+				c.Exports[1].Owner = "crm"
+			}
+		}
+		s.begin()
+		s.enter("R", "news", z)
+		s.list(43, 10*time.Minute, z)
+		s.outcome(s.give(commands.Forget, "crm/export-2"), commands.Refused, "has the export still")
+		s.stop()
+		s.Reconfigure(slices.Clone(both[:1]))
+		s.begin()
+		s.outcome(s.give(commands.Forget, "export-2"), commands.Refused, "that are not configured: crm/export-2")
+		s.outcome(s.give(commands.Forget, "crm/export-2"), commands.Done, "of 1 contacts")
 	})
 }
