@@ -64,7 +64,7 @@ func TestIntegrationCommandsBesideLiveEvents(t *testing.T) {
 		out, _ := p.command("runs", "-c", config, "--export", "vip")
 		return strings.Count(out, "backfill") == 3 && strings.Contains(out, "audit")
 	})
-	says(0, split("erase nobody --source cdp"), "nothing was held of them")
+	says(0, split("erase nobody --source cdp"), "nothing was held of anybody of this id")
 }
 
 // What a person at a terminal sees of a backfill: a bar, and the outcome behind it. Ctrl-C leaves it running, though its owner
