@@ -281,7 +281,7 @@ func latencies(t *testing.T, w *oracle.World, name string, more func(n int) bool
 			time.Sleep(200 * time.Microsecond)
 		}
 		all = append(all, time.Since(began))
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 	return all
 }
@@ -317,8 +317,9 @@ func TestBenchReplay(t *testing.T) {
 	usual := median(latencies(t, w, "usual", func(n int) bool { return n < 40 }))
 	before := w.Sandbox.Stats().Calls["POST /contacts"]
 	file := config + "." + strings.ReplaceAll(p.admin, ":", "-")
-	if out, err := exec.Command(binary, "backfill", "-c", file, "--export", "vip", "--from", "earliest", "--detach", "--log-level", "error").CombinedOutput(); err != nil {
-		t.Fatal(string(out))
+	backfill := exec.Command(binary, "backfill", "-c", file, "--export", "vip", "--from", "earliest", "--detach", "--log-level", "error")
+	if err := backfill.Start(); err != nil {
+		t.Fatal(err)
 	}
 	var run connector.Run
 	beside := latencies(t, w, "beside", func(int) bool {
@@ -330,6 +331,9 @@ func TestBenchReplay(t *testing.T) {
 		}
 		return run.Ended.IsZero()
 	})
+	if err := backfill.Wait(); err != nil {
+		t.Fatal(err)
+	}
 	if n := w.Sandbox.Stats().Calls["POST /contacts"] - before; n != len(beside) {
 		t.Errorf("%d calls beside %d live events: a replay has nothing to send", n, len(beside))
 	}
