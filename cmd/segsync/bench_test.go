@@ -44,10 +44,7 @@ func runs() int {
 // TestBenchEndToEnd measures the run process alone: events a second from the ownership won to the last contact
 // delivered, calls against the fewest possible, peak memory, restore time, latency at low load.
 func TestBenchEndToEnd(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "segsync")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatal(string(out))
-	}
+	binary := benchBinary(t)
 	t.Logf("machine: %s, %d cores", runtime.GOARCH, runtime.NumCPU())
 	for n := range runs() {
 		t.Run(fmt.Sprint("run=", n+1), func(t *testing.T) { benchEndToEnd(t, binary, n == 0) })
@@ -57,14 +54,7 @@ func TestBenchEndToEnd(t *testing.T) {
 func benchEndToEnd(t *testing.T, binary string, all bool) {
 	people := size()
 	dir := t.TempDir()
-	w, err := oracle.NewWorld(oracle.WorldOptions{
-		Network: oracle.Loopback{}, Partitions: 6, Sandbox: sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 500 * time.Millisecond, ExportTime: 500 * time.Millisecond},
-		Exports: []oracle.Export{{List: 42, Segments: []string{"vip"}, Attributes: []string{"FIRSTNAME", "LASTNAME"}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := benchWorld(t)
 	left := produce(t, w, people)
 	config := benchConfig(t, dir, w)
 	began := time.Now()
@@ -109,6 +99,30 @@ func benchEndToEnd(t *testing.T, binary string, all bool) {
 		latency, call := latencyBench(t, w, binary, config)
 		t.Logf("| median latency from event to delivered at low load | %s = %.2f × one API call (%s) |", latency, float64(latency)/float64(call), call)
 	}
+}
+
+// benchBinary builds the program.
+func benchBinary(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "segsync")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatal(string(out))
+	}
+	return binary
+}
+
+// benchWorld is what the program runs against.
+func benchWorld(t *testing.T) *oracle.World {
+	t.Helper()
+	w, err := oracle.NewWorld(oracle.WorldOptions{
+		Network: oracle.Loopback{}, Partitions: 6, Sandbox: sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 500 * time.Millisecond, ExportTime: 500 * time.Millisecond},
+		Exports: []oracle.Export{{List: 42, Segments: []string{"vip"}, Attributes: []string{"FIRSTNAME", "LASTNAME"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	return w
 }
 
 // benchAudited says whether the list was audited, and found to be right.
@@ -294,19 +308,9 @@ func median(all []time.Duration) time.Duration {
 // TestBenchReplay measures a backfill of everything upon a full table, with nothing to send: records a second against those of a
 // client that only reads, and the latency of live events beside it against the usual one. All processes share the machine.
 func TestBenchReplay(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "segsync")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatal(string(out))
-	}
+	binary := benchBinary(t)
 	people := size()
-	w, err := oracle.NewWorld(oracle.WorldOptions{
-		Network: oracle.Loopback{}, Partitions: 6, Sandbox: sandbox.Options{Latency: 20 * time.Millisecond, ImportTime: 500 * time.Millisecond, ExportTime: 500 * time.Millisecond},
-		Exports: []oracle.Export{{List: 42, Segments: []string{"vip"}, Attributes: []string{"FIRSTNAME", "LASTNAME"}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := benchWorld(t)
 	left := produce(t, w, people)
 	config := benchConfig(t, t.TempDir(), w)
 	p := startBench(t, binary, config)

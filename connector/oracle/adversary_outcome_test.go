@@ -74,6 +74,25 @@ func TestBackfillsAndCancels(t *testing.T) {
 	})
 }
 
+// A backfill that is cancelled while it is asked where the log begins does not begin.
+func TestABackfillThatIsCancelledWhileItBegins(t *testing.T) {
+	play(t, func(s *scene) {
+		s.read(300)
+		s.Cluster.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+			s.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+			return nil, nil, false
+		})
+		g := s.again(commands.Range{Sweep: true})
+		time.Sleep(time.Second)
+		s.outcome(s.give(commands.Cancel, "export-1"), commands.Done, "it had not begun")
+		s.outcome(g, commands.Failed, "before it began")
+		time.Sleep(time.Minute)
+		if told := s.outcomesOf(g); len(told) != 2 || len(s.status().Backfills) > 0 {
+			s.t.Errorf("%q, %+v", told, s.status().Backfills)
+		}
+	})
+}
+
 // S31: of a pause compaction leaves its outcome alone, and the table is gone: it is paused.
 func TestAPauseOutlivesCompaction(t *testing.T) {
 	play(t, func(s *scene) {
