@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"segsync/connector"
+	"segsync/connector/commands"
 	"segsync/sink/sandbox"
 )
 
@@ -203,5 +204,26 @@ func TestAStandbyWithAnotherConfiguration(t *testing.T) {
 			s.t.Errorf("the same differs: %v, another: %v", same.Connection.Status().Differs, other.Connection.Status().Differs)
 		}
 		s.Tune = nil
+	})
+}
+
+// A bounded run that cannot end is told as failed, with its reason, where nobody runs any more.
+func TestABoundedRunThatFails(t *testing.T) {
+	play(t, func(s *scene) {
+		s.enter("N", "news", y)
+		s.enter("P", "vip", x)
+		s.Sandbox.RemoveList(42)
+		c, err := s.Prepare("b", func(*connector.Config) {})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if err := c.Once(s.t.Context(), nil); !errors.Is(err, connector.ErrHalted) {
+			s.t.Error(err)
+		}
+		all, err := c.Runs(s.t.Context())
+		if err != nil || len(all) != 1 || all[0].Kind != "once" || all[0].State != commands.Failed || !strings.Contains(all[0].Text, "nothing more can be sent") {
+			s.t.Errorf("%v, %+v", err, all)
+		}
+		clear(s.Truth.people)
 	})
 }

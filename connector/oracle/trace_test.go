@@ -63,3 +63,33 @@ func TestATraceTellsTheCalls(t *testing.T) {
 		says("R", "upsert not done", "upsert done")
 	})
 }
+
+// What cannot be decoded for the moment is no answer: neither a trace nor a search for somebody's dead letters passes it over.
+func TestATraceWhileTheRegistryIsAway(t *testing.T) {
+	play(t, func(s *scene) {
+		s.begin()
+		s.enter("P", "vip", x)
+		s.say(Event{Person: "N", Segment: "vip", In: true, Partition: -1}) // a dead letter: no address
+		s.list(42, time.Minute, x)
+		s.until("there is one", time.Minute, s.letters)
+		c, err := s.config("", s.Cutter())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if all, opaque, err := connector.LettersOf(s.t.Context(), &c, 0, "N"); err != nil || len(all) != 1 || opaque != 0 {
+			s.t.Errorf("%v, %d, %v", all, opaque, err)
+		}
+		s.stop()
+		s.down.Store(true)
+		if c, err = s.config("", s.Cutter()); err != nil {
+			s.t.Fatal(err)
+		}
+		if _, err := connector.Trace(s.t.Context(), &c, "export-1", "P", false, func(int64, int64) {}); err == nil {
+			s.t.Error("the trace passes over what it cannot read")
+		}
+		if _, _, err := connector.LettersOf(s.t.Context(), &c, 0, "N"); err == nil {
+			s.t.Error("the search passes over what it cannot read")
+		}
+		s.down.Store(false)
+	})
+}
