@@ -58,7 +58,7 @@ func (p *preflight) lists(ctx context.Context, api *sendinblue.Client, cfg *conn
 	case errors.Is(err, connector.ErrOneList):
 		p.fail("connection %s: %s", cfg.Name, err)
 	case err == nil:
-		p.ok("connection %s: lists of the account %d, named by exports %d", cfg.Name, have, countOf(cfg.Exports, named))
+		p.ok("connection %s: lists of the account %d, named by exports %d", cfg.Name, len(all), countOf(cfg.Exports, named))
 	}
 	return true
 }
